@@ -1,0 +1,238 @@
+//! Every observable fact, typed. Logs, metrics, invariants, reports and the trace digest read these and nothing else.
+//!
+//! An event never carries a secret: what must stay hidden is marked with [`Sensitive`] instead. Identifiers in events
+//! ([`Tag`]) are one-way short hashes.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::WallTime;
+
+/// A short name for a secret or long identifier: the first 8 bytes of its BLAKE3 hash under a fixed context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Tag(pub u64);
+
+impl Tag {
+    /// The tag of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        let hash = blake3::derive_key("phantom-net 2026 event tag v1", bytes);
+        let mut head = [0; 8];
+        head.copy_from_slice(&hash[..8]);
+        Self(u64::from_le_bytes(head))
+    }
+}
+
+/// What kind of bytes must never be visible to an observer of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Sensitive {
+    /// A user's long-term key, public or private part.
+    UserKey,
+    /// The identity of a message.
+    MessageId,
+    /// The address of a one-shot box.
+    BoxAddress,
+    /// The secret of an invitation or of a rendezvous cohort.
+    InvitationSecret,
+    /// A bridge's keys, public or private part.
+    BridgeKey,
+    /// The plaintext of a message.
+    Payload,
+}
+
+/// A step of the bootstrap ladder: how an entry became known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Step {
+    /// Worked in an earlier run.
+    Cached,
+    /// Published with the program, by address or name.
+    Static,
+    /// Listed in the directory document.
+    Directory,
+    /// Found through the Mainline DHT.
+    Dht,
+    /// Handed over by a friend.
+    Friend,
+}
+
+/// How an attempt to reach an entry ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Outcome {
+    /// An authenticated link stands.
+    Connected,
+    /// Nothing answered in time.
+    TimedOut,
+    /// A reset answered.
+    Refused,
+    /// The stream broke off.
+    Reset,
+    /// Somebody answered who does not hold the entry's key.
+    WrongKey,
+    /// The name does not exist or was not answered.
+    NoSuchName,
+    /// The step had nothing to try.
+    NothingKnown,
+    /// Anything else.
+    Failed,
+}
+
+/// Why input of a peer was counted and dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Refusal {
+    /// It does not decode.
+    Malformed,
+    /// A tag, signature or MAC is wrong.
+    BadAuthentication,
+    /// It was seen before.
+    Replayed,
+    /// Its key, document or lifetime has ended.
+    Expired,
+    /// It is for somebody else, or for nobody here.
+    Misdirected,
+    /// A bound is reached.
+    OverQuota,
+    /// It contradicts what is held already (a second, different write to a box).
+    Conflict,
+}
+
+/// A fact about one peer. Time and peer are added by whoever records it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[non_exhaustive]
+pub enum Event {
+    /// The peer's program started (again).
+    Started,
+    /// The peer's program ended by itself.
+    Stopped,
+    /// A client began to look for a way in.
+    Arrived,
+    /// A client tried an entry.
+    Attempt {
+        /// How the entry became known.
+        step: Step,
+        /// Where it is; `None` when the step had nothing to try or ended before an address.
+        target: Option<SocketAddr>,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A client has a link to an entry it trusts.
+    Connected {
+        /// How the entry became known.
+        step: Step,
+        /// Where it is.
+        entry: SocketAddr,
+        /// Whether a ticket resumed an earlier link.
+        resumed: bool,
+    },
+    /// An authenticated round trip ended on a client's entry link.
+    RoundTrip,
+    /// A client's entry link is gone.
+    Disconnected,
+    /// A client learned of a bridge.
+    BridgeLearned {
+        /// How.
+        step: Step,
+        /// The bridge's address.
+        bridge: SocketAddr,
+    },
+    /// A client holds a verified directory document.
+    DocumentAccepted {
+        /// Valid from.
+        valid_after: WallTime,
+        /// Service nodes in it.
+        nodes: u32,
+    },
+    /// A user's message was accepted for delivery: from now on it must arrive or expire.
+    MessageAccepted {
+        /// The message.
+        message: Tag,
+        /// Not to be delivered after.
+        expires: WallTime,
+    },
+    /// A message was written to enough replicas.
+    MessageStored {
+        /// The message.
+        message: Tag,
+    },
+    /// A message reached its reader's program.
+    MessageDelivered {
+        /// The message.
+        message: Tag,
+        /// Its expiry as the reader decoded it.
+        expires: WallTime,
+    },
+    /// The sender knows of the delivery.
+    MessageAcknowledged {
+        /// The message.
+        message: Tag,
+    },
+    /// The sender gave up on a message because its time ended.
+    MessageExpired {
+        /// The message.
+        message: Tag,
+    },
+    /// A replica holds a box durably.
+    BoxStored {
+        /// The box.
+        address: Tag,
+        /// Purged after.
+        expires: WallTime,
+    },
+    /// Enough replicas hold a box durably, and the writer was told so by this node.
+    BoxAcknowledged {
+        /// The box.
+        address: Tag,
+        /// How many replicas, this node included.
+        replicas: u8,
+    },
+    /// A replica answered a read.
+    BoxRead {
+        /// The box.
+        address: Tag,
+        /// Whether it was there, after repair.
+        found: bool,
+    },
+    /// A replica took over a box that it lacked.
+    BoxRepaired {
+        /// The box.
+        address: Tag,
+    },
+    /// A segment was purged: key destroyed, file gone, index dropped.
+    SegmentPurged {
+        /// How many boxes were in it.
+        boxes: u32,
+    },
+    /// A wall clock stepped further than is believed.
+    ClockRefused {
+        /// What the clock says.
+        claimed: WallTime,
+        /// The highest time persisted.
+        believed: WallTime,
+    },
+    /// A packet went one hop on.
+    PacketForwarded,
+    /// Input of a peer was counted and dropped.
+    Refused {
+        /// What was refused.
+        what: &'static str,
+        /// Why.
+        why: Refusal,
+    },
+    /// A queue grew to a new high-water mark.
+    QueueHigh {
+        /// Which queue.
+        queue: &'static str,
+        /// Its depth now.
+        depth: u32,
+        /// Its bound.
+        bound: u32,
+    },
+    /// A DHT lookup ended.
+    DhtLookup {
+        /// How many nodes answered with a valid value.
+        responders: u32,
+        /// Whether that was enough.
+        found: bool,
+    },
+    /// A friend's invitation was handed over, out of band.
+    InvitationReceived,
+}

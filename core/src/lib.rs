@@ -1,0 +1,10 @@
+//! Protocol rules of Phantom Net, and the runtime they are written against.
+//!
+//! Nothing in here opens a socket, reads a clock or draws ambient randomness: all of that comes from a handle that
+//! implements [`runtime::Runtime`]. The same code therefore runs as a tokio service and as one of thousands of
+//! simulated peers. The numbered rules are in `docs/SPEC.md`; code cites them as `SPEC §n`.
+
+pub mod event;
+pub mod runtime;
+pub mod units;
+pub mod wire;
