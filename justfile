@@ -1,0 +1,66 @@
+# `just` alone lists what there is to do. Everything here is also a plain command: just is sugar.
+set positional-arguments
+
+export PATH := justfile_directory() / ".tools/bin:" + env("PATH")
+
+[private]
+default:
+    @"{{just_executable()}}" --justfile "{{justfile()}}" --list --unsorted
+
+# Run a scenario:  just sim scenario=blocked-bootstrap [seed=7] [peers=5000] [key=value ...]
+[group('simulate')]
+[no-exit-message]
+sim *params:
+    @cargo run --quiet --release --locked -p phantom-sim -- run "$@"
+
+# List the scenarios and what each shows
+[group('simulate')]
+[no-exit-message]
+scenarios:
+    @cargo run --quiet --release --locked -p phantom-sim -- list
+
+# The merge gate: every scenario tagged ci, over a fixed list of seeds
+[group('simulate')]
+[no-exit-message]
+check *params:
+    @cargo run --quiet --release --locked -p phantom-sim -- check "$@"
+
+# Tables and a picture of the latest run:  just report [RUN_DIR]
+[group('simulate')]
+[no-exit-message]
+report dir="store/latest":
+    @cargo run --quiet --release --locked -p phantom-reports -- "{{dir}}"
+
+# A network of real processes on loopback: messages, a blocked entry, a way in through the DHT and a friend
+[group('run')]
+[no-exit-message]
+demo *params:
+    @cargo build --quiet --release --locked -p phantom-node -p phantom-client
+    @./deploy/demo/run "$@"
+
+# All tests (fast suite)
+[group('check')]
+test *params:
+    @cargo nextest run --locked --workspace --no-fail-fast "$@"
+
+# Formatting, lints, documentation
+[group('check')]
+lint:
+    @cargo fmt --all --check
+    @cargo clippy --locked --workspace --all-targets -- -D warnings
+    @RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
+
+# The madsim witness: its cfg needs a target folder of its own
+[group('check')]
+madsim *params:
+    @RUSTFLAGS="--cfg madsim" cargo test --locked -p phantom-sim --target-dir target/madsim --test conformance_madsim "$@"
+
+# The engine's own figures, as ratios against its peers in one run
+[group('measure')]
+bench-engine:
+    @cargo run --quiet --release --locked -p phantom-sim -- bench
+
+# Costs of cryptography, packets, boxes and lookups (Criterion)
+[group('measure')]
+bench:
+    @cargo bench --manifest-path core/yardstick/Cargo.toml
