@@ -5,6 +5,7 @@
 //! simulated peers. The numbered rules are in `docs/SPEC.md`; code cites them as `SPEC §n`.
 
 pub mod event;
+pub mod ladder;
 pub mod runtime;
 pub mod units;
 pub mod wire;

@@ -68,7 +68,12 @@ impl fmt::Debug for Instant {
 
 impl fmt::Display for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:03} s", self.0 / 1_000_000_000, self.0 / 1_000_000 % 1_000)
+        write!(
+            f,
+            "{}.{:03} s",
+            self.0 / 1_000_000_000,
+            self.0 / 1_000_000 % 1_000
+        )
     }
 }
 
@@ -122,7 +127,12 @@ impl Sub<Duration> for WallTime {
 
 impl fmt::Debug for WallTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unix {}.{:03}s", self.0 / 1_000_000_000, self.0 / 1_000_000 % 1_000)
+        write!(
+            f,
+            "unix {}.{:03}s",
+            self.0 / 1_000_000_000,
+            self.0 / 1_000_000 % 1_000
+        )
     }
 }
 
@@ -156,7 +166,11 @@ impl BitRate {
     pub const fn time_for(self, bytes: u64) -> Duration {
         let bits = bytes as u128 * 8 * 1_000_000_000;
         let nanos = bits.div_ceil(self.0.get() as u128);
-        Duration::from_nanos(if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 })
+        Duration::from_nanos(if nanos > u64::MAX as u128 {
+            u64::MAX
+        } else {
+            nanos as u64
+        })
     }
 }
 
@@ -212,7 +226,10 @@ mod tests {
     fn a_link_is_occupied_for_the_time_its_rate_says() {
         let rate = BitRate::new(100_000_000).expect("not zero");
         assert_eq!(rate.time_for(1_024), Duration::from_nanos(81_920));
-        assert_eq!(BitRate::new(3).expect("not zero").time_for(1), Duration::from_nanos(2_666_666_667));
+        assert_eq!(
+            BitRate::new(3).expect("not zero").time_for(1),
+            Duration::from_nanos(2_666_666_667)
+        );
         assert_eq!(BitRate::new(0), None);
     }
 
@@ -220,8 +237,14 @@ mod tests {
     fn time_saturates_instead_of_wrapping() {
         assert_eq!(Instant::FAR_FUTURE + Duration::from_secs(1), Instant::FAR_FUTURE);
         assert_eq!(Instant::ZERO - Duration::from_secs(1), Instant::ZERO);
-        assert_eq!(Instant::ZERO.saturating_since(Instant::from_nanos(5)), Duration::ZERO);
-        assert_eq!(WallTime::from_unix_secs(u64::MAX) + Duration::MAX, WallTime::from_unix_nanos(u64::MAX));
+        assert_eq!(
+            Instant::ZERO.saturating_since(Instant::from_nanos(5)),
+            Duration::ZERO
+        );
+        assert_eq!(
+            WallTime::from_unix_secs(u64::MAX) + Duration::MAX,
+            WallTime::from_unix_nanos(u64::MAX)
+        );
     }
 
     #[test]

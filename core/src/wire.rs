@@ -63,10 +63,10 @@ impl<'a> Reader<'a> {
 
     /// The next `n` bytes.
     pub fn take(&mut self, n: usize) -> Result<&'a [u8], DecodeError> {
-        let (head, tail) = self
-            .left
-            .split_at_checked(n)
-            .ok_or(DecodeError::Truncated { wanted: n, got: self.left.len() })?;
+        let (head, tail) = self.left.split_at_checked(n).ok_or(DecodeError::Truncated {
+            wanted: n,
+            got: self.left.len(),
+        })?;
         self.left = tail;
         Ok(head)
     }
@@ -121,7 +121,12 @@ impl<'a> Reader<'a> {
         let ip = match self.u8()? {
             4 => IpAddr::V4(Ipv4Addr::from(self.array::<4>()?)),
             6 => IpAddr::V6(Ipv6Addr::from(self.array::<16>()?)),
-            got => return Err(DecodeError::BadValue { field: "address family", got: u64::from(got) }),
+            got => {
+                return Err(DecodeError::BadValue {
+                    field: "address family",
+                    got: u64::from(got),
+                });
+            }
         };
         Ok(SocketAddr::new(ip, self.u16()?))
     }
@@ -202,8 +207,10 @@ mod tests {
         out.put_u32(3);
         out.put_u64(4);
         out.put_bytes(b"five");
-        let addrs: [SocketAddr; 2] =
-            ["192.0.2.1:80".parse().expect("literal"), "[2001:db8::1]:443".parse().expect("literal")];
+        let addrs: [SocketAddr; 2] = [
+            "192.0.2.1:80".parse().expect("literal"),
+            "[2001:db8::1]:443".parse().expect("literal"),
+        ];
         addrs.iter().for_each(|addr| out.put_socket_addr(*addr));
 
         let mut r = Reader::new(&out);
@@ -216,12 +223,25 @@ mod tests {
     #[test]
     fn a_length_above_its_bound_is_refused_before_it_is_read() {
         let mut r = Reader::new(&[0xff, 0xff, 1]);
-        assert_eq!(r.bytes("name", 16), Err(DecodeError::TooLong { field: "name", bound: 16, got: 65_535 }));
+        assert_eq!(
+            r.bytes("name", 16),
+            Err(DecodeError::TooLong {
+                field: "name",
+                bound: 16,
+                got: 65_535
+            })
+        );
     }
 
     #[test]
     fn truncated_and_trailing_input_is_refused() {
-        assert_eq!(Reader::new(&[1]).u32(), Err(DecodeError::Truncated { wanted: 4, got: 1 }));
-        assert_eq!(Reader::new(&[1]).finish(), Err(DecodeError::Trailing { extra: 1 }));
+        assert_eq!(
+            Reader::new(&[1]).u32(),
+            Err(DecodeError::Truncated { wanted: 4, got: 1 })
+        );
+        assert_eq!(
+            Reader::new(&[1]).finish(),
+            Err(DecodeError::Trailing { extra: 1 })
+        );
     }
 }

@@ -20,9 +20,15 @@ use crate::event::{Event, Sensitive};
 use crate::units::{Instant, WallTime};
 
 /// A peer's handle to its world.
-pub trait Runtime: Clock + Spawn + Net + Store + Entropy + Events + Share + Clone + Send + Sync + 'static {}
+pub trait Runtime:
+    Clock + Spawn + Net + Store + Entropy + Events + Share + Clone + Send + Sync + 'static
+{
+}
 
-impl<T> Runtime for T where T: Clock + Spawn + Net + Store + Entropy + Events + Share + Clone + Send + Sync + 'static {}
+impl<T> Runtime for T where
+    T: Clock + Spawn + Net + Store + Entropy + Events + Share + Clone + Send + Sync + 'static
+{
+}
 
 /// Time: a monotonic clock to wait on, and a wall clock that may be wrong.
 pub trait Clock {

@@ -1,0 +1,177 @@
+//! The ladder told as stories: what is raced, what is retried, what is reported.
+
+use rand_chacha::ChaCha12Rng;
+use rand_core::SeedableRng;
+
+use super::*;
+use crate::units::Instant;
+use std::time::Duration;
+
+type TestLadder = Ladder<&'static str, ChaCha12Rng>;
+
+fn ladder(steps: &[Step]) -> TestLadder {
+    Ladder::new(Config::default(), steps, ChaCha12Rng::seed_from_u64(1))
+}
+
+fn at(millis: u64) -> Instant {
+    Instant::from_nanos(millis * 1_000_000)
+}
+
+/// Drains all outputs of this instant.
+fn drain(ladder: &mut TestLadder, now: Instant) -> Vec<Output<&'static str>> {
+    let mut out = Vec::new();
+    loop {
+        out.push(ladder.poll_output(now));
+        if matches!(out.last(), Some(Output::WaitUntil(_) | Output::Done)) {
+            return out;
+        }
+        assert!(out.len() < 100, "the ladder does not come to rest: {out:?}");
+    }
+}
+
+#[test]
+fn steps_start_a_quarter_of_a_second_apart() {
+    let mut l = ladder(&ORDER);
+    l.start(at(0));
+    for (n, step) in ORDER.iter().enumerate() {
+        let now = at(250 * n as u64);
+        let wait = Output::WaitUntil(now + Duration::from_millis(250));
+        assert_eq!(drain(&mut l, now), vec![Output::Ask(*step), wait]);
+    }
+}
+
+#[test]
+fn a_hanging_entry_delays_the_next_by_one_gap_and_not_by_its_time_limit() {
+    let mut l = ladder(&[Step::Static]);
+    l.start(at(0));
+    drain(&mut l, at(0));
+    l.found(at(1), Step::Static, vec!["a", "b"]);
+    let dialled = |outs: Vec<Output<&'static str>>| {
+        outs.into_iter()
+            .filter_map(|o| {
+                if let Output::Dial { entry, .. } = o {
+                    Some(entry)
+                } else {
+                    None
+                }
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(dialled(drain(&mut l, at(250))), ["a"]);
+    assert_eq!(dialled(drain(&mut l, at(500))), ["b"]);
+}
+
+#[test]
+fn a_list_of_dead_entries_does_not_starve_the_other_steps() {
+    let mut l = ladder(&[Step::Static, Step::Dht]);
+    l.start(at(0));
+    drain(&mut l, at(0));
+    l.found(at(0), Step::Static, vec!["s1", "s2", "s3", "s4", "s5", "s6"]);
+    let mut now = at(0);
+    for _ in 0..8 {
+        now += Duration::from_millis(250);
+        drain(&mut l, now);
+    }
+    l.found(now, Step::Dht, vec!["bridge"]);
+    now += Duration::from_millis(250);
+    let outs = drain(&mut l, now);
+    assert!(
+        outs.iter()
+            .any(|o| matches!(o, Output::Dial { entry: "bridge", .. })),
+        "{outs:?}"
+    );
+}
+
+#[test]
+fn success_cancels_the_rest_and_a_new_start_remembers_the_entries() {
+    let mut l = ladder(&[Step::Cached]);
+    l.start(at(0));
+    drain(&mut l, at(0));
+    l.found(at(0), Step::Cached, vec!["a", "b"]);
+    let mut attempts = Vec::new();
+    for n in 1..=2 {
+        for o in drain(&mut l, at(250 * n)) {
+            if let Output::Dial { attempt, .. } = o {
+                attempts.push(attempt);
+            }
+        }
+    }
+    l.ended(at(600), attempts[1], Outcome::Connected);
+    assert_eq!(
+        drain(&mut l, at(600)),
+        vec![Output::Cancel(attempts[0]), Output::Done]
+    );
+
+    l.start(at(1_000));
+    assert_eq!(drain(&mut l, at(1_000))[0], Output::Ask(Step::Cached));
+    let outs = drain(&mut l, at(1_250));
+    assert!(outs.iter().any(|o| matches!(o, Output::Dial { .. })), "{outs:?}");
+}
+
+#[test]
+fn a_failed_entry_comes_back_later_and_later_but_never_more_than_the_limit() {
+    let mut l = ladder(&[Step::Static]);
+    l.start(at(0));
+    drain(&mut l, at(0));
+    l.found(at(0), Step::Static, vec!["a"]);
+    let (mut now, mut dials) = (at(0), Vec::new());
+    while now < at(300_000) {
+        for o in drain(&mut l, now) {
+            match o {
+                Output::Dial { attempt, .. } => {
+                    dials.push(now);
+                    l.ended(now, attempt, Outcome::Refused);
+                }
+                Output::Ask(step) => l.found(now, step, vec!["a"]),
+                _ => {}
+            }
+        }
+        now += Duration::from_millis(50);
+    }
+    let gaps: Vec<_> = dials.windows(2).map(|w| w[1].saturating_since(w[0])).collect();
+    assert!(gaps[0] < Duration::from_secs(3), "{gaps:?}");
+    assert!(gaps.iter().all(|gap| *gap <= Duration::from_secs(31)), "{gaps:?}");
+    assert!(gaps.len() > 10 && gaps.len() < 30, "{gaps:?}");
+    assert_eq!(l.report().attempts() as usize, dials.len());
+}
+
+#[test]
+fn an_attempt_that_never_ends_is_cancelled_and_counted_as_no_answer() {
+    let mut l = ladder(&[Step::Friend]);
+    l.start(at(0));
+    drain(&mut l, at(0));
+    l.found(at(0), Step::Friend, vec!["x"]);
+    drain(&mut l, at(250));
+    let outs = drain(&mut l, at(10_250));
+    assert!(matches!(outs[0], Output::Cancel(_)), "{outs:?}");
+    assert_eq!(l.report().to_string(), "friends: 1 entries, no answer 1");
+}
+
+#[test]
+fn the_report_says_what_was_not_found() {
+    let mut l = ladder(&[Step::Dht, Step::Friend]);
+    l.start(at(0));
+    drain(&mut l, at(0));
+    l.found(at(100), Step::Dht, vec![]);
+    drain(&mut l, at(250));
+    assert_eq!(
+        l.report().to_string(),
+        "DHT: nothing found (1 times); friends: no answer yet"
+    );
+}
+
+#[test]
+fn a_late_answer_about_a_cancelled_attempt_changes_nothing() {
+    let mut l = ladder(&[Step::Static]);
+    l.start(at(0));
+    drain(&mut l, at(0));
+    l.found(at(0), Step::Static, vec!["a"]);
+    let Some(Output::Dial { attempt, .. }) = drain(&mut l, at(250)).into_iter().next() else {
+        panic!("dials")
+    };
+    drain(&mut l, at(10_250));
+    let before = l.report().clone();
+    l.ended(at(10_300), attempt, Outcome::Connected);
+    assert_eq!(*l.report(), before);
+    assert_ne!(l.poll_output(at(10_300)), Output::Done);
+}
