@@ -6,15 +6,20 @@
 //!
 //! Waiting for two things is `tokio::select! { biased; … }`: without `biased` it draws ambient entropy.
 
+pub mod file_name;
+pub mod share;
+#[cfg(feature = "tokio")]
+pub mod tokio;
+
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::tokio::io::{AsyncRead, AsyncWrite};
 use bytes::Bytes;
 use rand_chacha::ChaCha12Rng;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::event::{Event, Sensitive};
 use crate::units::{Instant, WallTime};
@@ -205,7 +210,7 @@ where
     F: Future,
 {
     let sleep = rt.sleep(limit);
-    tokio::select! {
+    ::tokio::select! {
         biased;
         output = future => Ok(output),
         () = sleep => Err(Elapsed(limit)),
