@@ -1,1 +1,3 @@
 //! The testbed.
+
+pub mod host;

@@ -1,0 +1,264 @@
+//! A peer's files in memory, with exactly the crash semantics that [`phantom_core::runtime::Store`] promises.
+//!
+//! `write` and `remove` are durable when they return. Appended bytes become durable at `sync`; of those that were not,
+//! a crash keeps a prefix drawn from the seed, which may end in the middle of an append (a torn write). Synced bytes are
+//! never touched.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use bytes::Bytes;
+use rand_core::Rng;
+
+/// The longest file name.
+pub const NAME_LENGTH_MAX: usize = 255;
+
+#[derive(Clone, Debug, Default)]
+struct File {
+    bytes: Vec<u8>,
+    /// How many leading bytes survive a crash; `None`: the file itself was made by an append that was never synced.
+    durable: Option<usize>,
+}
+
+/// One peer's files.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    files: BTreeMap<String, File>,
+}
+
+impl Disk {
+    /// A disk without files.
+    pub const fn new() -> Self {
+        Self {
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// Adds `bytes` at the end of `file`; returns the offset of the first of them.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a name outside `a-z 0-9 . _ -`.
+    pub fn append(&mut self, file: &str, bytes: &[u8]) -> io::Result<u64> {
+        check(file)?;
+        // Looked up first: an append to a file that is there allocates no name.
+        let entry = match self.files.get_mut(file) {
+            Some(entry) => entry,
+            None => self.files.entry(file.to_owned()).or_default(),
+        };
+        let offset = entry.bytes.len() as u64;
+        entry.bytes.extend_from_slice(bytes);
+        Ok(offset)
+    }
+
+    /// Replaces `file` by `bytes`, atomically and durably.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a bad name.
+    pub fn write(&mut self, file: &str, bytes: &[u8]) -> io::Result<()> {
+        check(file)?;
+        let new = File {
+            bytes: bytes.to_vec(),
+            durable: Some(bytes.len()),
+        };
+        match self.files.get_mut(file) {
+            Some(entry) => *entry = new,
+            None => {
+                self.files.insert(file.to_owned(), new);
+            }
+        }
+        Ok(())
+    }
+
+    /// The whole of `file`, `None` if there is none.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a bad name.
+    pub fn read(&self, file: &str) -> io::Result<Option<Bytes>> {
+        check(file)?;
+        Ok(self.files.get(file).map(|f| Bytes::copy_from_slice(&f.bytes)))
+    }
+
+    /// `len` bytes of `file` from `offset`.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if it is shorter, `NotFound` if it is not there, `InvalidInput` for a bad name.
+    pub fn read_at(&self, file: &str, offset: u64, len: usize) -> io::Result<Bytes> {
+        check(file)?;
+        let found = self.files.get(file).ok_or(io::ErrorKind::NotFound)?;
+        let range = usize::try_from(offset)
+            .ok()
+            .and_then(|start| Some(start..start.checked_add(len)?))
+            .and_then(|range| found.bytes.get(range))
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(Bytes::copy_from_slice(range))
+    }
+
+    /// Removes `file`, durably; no error if there is none.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a bad name.
+    pub fn remove(&mut self, file: &str) -> io::Result<()> {
+        check(file)?;
+        self.files.remove(file);
+        Ok(())
+    }
+
+    /// The names of all files that begin with `prefix`, sorted.
+    pub fn list(&self, prefix: &str) -> Vec<String> {
+        self.files
+            .range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded))
+            .map(|(name, _)| name)
+            .take_while(|name| name.starts_with(prefix))
+            .cloned()
+            .collect()
+    }
+
+    /// The durability point of `file`.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such file, `InvalidInput` for a bad name.
+    pub fn sync(&mut self, file: &str) -> io::Result<()> {
+        check(file)?;
+        let found = self.files.get_mut(file).ok_or(io::ErrorKind::NotFound)?;
+        found.durable = Some(found.bytes.len());
+        Ok(())
+    }
+
+    /// The host lost power: of what was not synced, each file keeps a prefix that `rng` draws.
+    pub fn crash(&mut self, rng: &mut impl Rng) {
+        self.files.retain(|_, file| {
+            let durable = file.durable.unwrap_or(0);
+            let loose = file.bytes.len() - durable;
+            // The same draws for every file, so that one file's state shifts no other's fate.
+            let (fate, point) = (rng.next_u32() % 4, rng.next_u64());
+            let kept = match fate {
+                0 => 0,
+                1 => loose,
+                _ => (u128::from(point) * (loose as u128 + 1) >> 64) as usize,
+            };
+            // Freed bytes are gone, as after an ext4 journal replay: no garbage is exposed.
+            file.bytes.truncate(durable + kept);
+            let survives = file.durable.is_some() || kept > 0;
+            file.durable = Some(file.bytes.len());
+            survives
+        });
+    }
+
+    /// The disk is lost with everything on it.
+    pub fn lose(&mut self) {
+        self.files.clear();
+    }
+
+    /// Every file with its bytes as they are on disk now, sorted by name: for invariants.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.files
+            .iter()
+            .map(|(name, file)| (name.as_str(), file.bytes.as_slice()))
+    }
+
+    /// Bytes in all files.
+    pub fn used(&self) -> u64 {
+        self.files.values().map(|file| file.bytes.len() as u64).sum()
+    }
+
+    /// Whether any file holds `needle`; never for an empty one.
+    pub fn contains(&self, needle: &[u8]) -> bool {
+        !needle.is_empty()
+            && self
+                .files
+                .values()
+                .any(|file| file.bytes.windows(needle.len()).any(|window| window == needle))
+    }
+}
+
+fn check(name: &str) -> io::Result<()> {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
+    if name.is_empty() || name.len() > NAME_LENGTH_MAX || !name.bytes().all(allowed) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("a file name is 1 to {NAME_LENGTH_MAX} of a-z 0-9 . _ -, not {name:?}"),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_chacha::ChaCha12Rng;
+    use rand_core::SeedableRng;
+
+    fn rng(seed: u64) -> ChaCha12Rng {
+        ChaCha12Rng::seed_from_u64(seed)
+    }
+
+    #[test]
+    fn a_crash_keeps_all_synced_bytes_and_a_prefix_of_the_rest() {
+        let mut kept_lengths = std::collections::BTreeSet::new();
+        for seed in 0..200 {
+            let mut disk = Disk::new();
+            disk.append("log", b"synced").unwrap();
+            disk.sync("log").unwrap();
+            disk.append("log", b"-one").unwrap();
+            disk.append("log", b"-two").unwrap();
+            disk.crash(&mut rng(seed));
+            let left = disk.read("log").unwrap().unwrap();
+            assert!(
+                b"synced-one-two".starts_with(&left) && left.len() >= 6,
+                "{left:?}"
+            );
+            kept_lengths.insert(left.len());
+        }
+        assert_eq!(
+            kept_lengths.len(),
+            9,
+            "every prefix happens, torn ones too: {kept_lengths:?}"
+        );
+    }
+
+    #[test]
+    fn what_survived_one_crash_survives_the_next() {
+        for seed in 0..50 {
+            let mut disk = Disk::new();
+            disk.append("log", b"0123456789").unwrap();
+            disk.crash(&mut rng(seed));
+            let first = disk.read("log").unwrap();
+            disk.crash(&mut rng(seed + 1000));
+            assert_eq!(disk.read("log").unwrap(), first);
+        }
+    }
+
+    #[test]
+    fn writes_and_removals_are_durable_at_once() {
+        let mut disk = Disk::new();
+        disk.write("a", b"old").unwrap();
+        disk.write("a", b"new").unwrap();
+        disk.write("b", b"gone").unwrap();
+        disk.remove("b").unwrap();
+        disk.crash(&mut rng(1));
+        assert_eq!(disk.read("a").unwrap().as_deref(), Some(&b"new"[..]));
+        assert_eq!(disk.read("b").unwrap(), None);
+        disk.lose();
+        assert_eq!(disk.list(""), Vec::<String>::new());
+    }
+
+    #[test]
+    fn reads_and_lists_follow_the_contract() {
+        let mut disk = Disk::new();
+        assert_eq!(disk.append("seg-1", b"abc").unwrap(), 0);
+        assert_eq!(disk.append("seg-1", b"def").unwrap(), 3);
+        disk.write("key", b"k").unwrap();
+        disk.append("seg-2", b"").unwrap();
+        assert_eq!(disk.list("seg-"), ["seg-1", "seg-2"]);
+        assert_eq!(&disk.read_at("seg-1", 2, 3).unwrap()[..], b"cde");
+        for (offset, len) in [(2, 5), (7, 0), (u64::MAX, 1), (1, usize::MAX)] {
+            let refused = disk.read_at("seg-1", offset, len).map_err(|e| e.kind());
+            assert_eq!(refused, Err(io::ErrorKind::UnexpectedEof), "{offset} {len}");
+        }
+        assert_eq!(
+            disk.append("../up", b"x").map_err(|e| e.kind()),
+            Err(io::ErrorKind::InvalidInput)
+        );
+        assert!(disk.contains(b"bcde") && !disk.contains(b"bcx") && !disk.contains(b""));
+    }
+}
