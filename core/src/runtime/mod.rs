@@ -7,6 +7,8 @@
 //! Waiting for two things is `tokio::select! { biased; … }`: without `biased` it draws ambient entropy.
 
 pub mod file_name;
+pub mod ruled;
+pub mod rules;
 pub mod share;
 #[cfg(feature = "tokio")]
 pub mod tokio;
