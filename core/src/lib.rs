@@ -8,6 +8,7 @@ pub mod crypto;
 pub mod dht;
 pub mod event;
 pub mod ladder;
+pub mod mailbox;
 pub mod runtime;
 pub mod units;
 pub mod wire;

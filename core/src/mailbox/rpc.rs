@@ -1,0 +1,279 @@
+//! What storage nodes say to each other over their links: put, get, and hand-over in bounded batches. Spec: SPEC §4.6.
+
+use super::address::BoxAddress;
+use super::record::{RECORD_LEN, Record};
+use super::request::{WriteOutcome, version};
+use crate::wire::{DecodeError, Reader, Writer};
+
+/// How many addresses one offer may name.
+pub const MAX_OFFER: usize = 512;
+
+/// How many records one batch may carry (about 47 KB).
+pub const MAX_BATCH: usize = 16;
+
+const VERSION: u8 = 1;
+
+/// A call to a co-replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rpc {
+    /// Store this box; the answer is [`Reply::Put`], after `sync`.
+    Put(Box<Record>),
+    /// Return this box if it is held; the answer is [`Reply::Get`]. The callee does not ask others.
+    Get(BoxAddress),
+    /// These boxes could be handed over; the answer, [`Reply::Offer`], says which are lacking. 1 to [`MAX_OFFER`].
+    Offer(Vec<BoxAddress>),
+    /// Store these; the answer, [`Reply::Batch`], says which are held durably now. 1 to [`MAX_BATCH`].
+    Batch(Vec<Record>),
+}
+
+/// The answer to an [`Rpc`] of the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// What became of it; `Stored` counts this replica only.
+    Put(WriteOutcome),
+    /// The box, if it is held.
+    Get(Option<Box<Record>>),
+    /// One flag per offered address: whether it is wanted.
+    Offer(Vec<bool>),
+    /// One flag per record: whether it is held durably.
+    Batch(Vec<bool>),
+}
+
+impl Rpc {
+    /// The wire form.
+    ///
+    /// # Panics
+    /// When a list breaks its bound: a mistake of the caller.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(2 + RECORD_LEN);
+        out.put_u8(VERSION);
+        match self {
+            Self::Put(record) => {
+                out.put_u8(1);
+                record.write(&mut out);
+            }
+            Self::Get(address) => {
+                out.put_u8(2);
+                out.put(address.as_bytes());
+            }
+            Self::Offer(addresses) => {
+                out.put_u8(3);
+                put_count(&mut out, addresses.len(), MAX_OFFER);
+                addresses.iter().for_each(|address| out.put(address.as_bytes()));
+            }
+            Self::Batch(records) => {
+                out.put_u8(4);
+                put_count(&mut out, records.len(), MAX_BATCH);
+                records.iter().for_each(|record| record.write(&mut out));
+            }
+        }
+        out
+    }
+
+    /// Decodes what [`Rpc::encode`] made. Signatures are not checked.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(bytes);
+        version(&mut r)?;
+        let rpc = match r.u8()? {
+            1 => Self::Put(Box::new(Record::read(&mut r)?)),
+            2 => Self::Get(BoxAddress::from_bytes(r.array()?)),
+            3 => {
+                let n = count(&mut r, "offered boxes", MAX_OFFER)?;
+                Self::Offer(
+                    (0..n)
+                        .map(|_| r.array().map(BoxAddress::from_bytes))
+                        .collect::<Result<_, _>>()?,
+                )
+            }
+            4 => {
+                let n = count(&mut r, "records of a batch", MAX_BATCH)?;
+                Self::Batch((0..n).map(|_| Record::read(&mut r)).collect::<Result<_, _>>()?)
+            }
+            got => {
+                return Err(DecodeError::BadValue {
+                    field: "mailbox call",
+                    got: u64::from(got),
+                });
+            }
+        };
+        r.finish()?;
+        Ok(rpc)
+    }
+}
+
+impl Reply {
+    /// The wire form.
+    ///
+    /// # Panics
+    /// When a list breaks its bound: a mistake of the caller.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(3 + RECORD_LEN);
+        out.put_u8(VERSION);
+        match self {
+            Self::Put(outcome) => {
+                out.put_u8(1);
+                outcome.write(&mut out);
+            }
+            Self::Get(None) => out.put(&[2, 0]),
+            Self::Get(Some(record)) => {
+                out.put(&[2, 1]);
+                record.write(&mut out);
+            }
+            Self::Offer(wanted) => {
+                out.put_u8(3);
+                put_flags(&mut out, wanted, MAX_OFFER);
+            }
+            Self::Batch(held) => {
+                out.put_u8(4);
+                put_flags(&mut out, held, MAX_BATCH);
+            }
+        }
+        out
+    }
+
+    /// Decodes what [`Reply::encode`] made. Signatures are not checked.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(bytes);
+        version(&mut r)?;
+        let reply = match r.u8()? {
+            1 => Self::Put(WriteOutcome::read(&mut r)?),
+            2 => match r.u8()? {
+                0 => Self::Get(None),
+                1 => Self::Get(Some(Box::new(Record::read(&mut r)?))),
+                got => {
+                    return Err(DecodeError::BadValue {
+                        field: "record flag",
+                        got: u64::from(got),
+                    });
+                }
+            },
+            3 => Self::Offer(flags(&mut r, "wanted boxes", MAX_OFFER)?),
+            4 => Self::Batch(flags(&mut r, "held boxes", MAX_BATCH)?),
+            got => {
+                return Err(DecodeError::BadValue {
+                    field: "mailbox reply",
+                    got: u64::from(got),
+                });
+            }
+        };
+        r.finish()?;
+        Ok(reply)
+    }
+}
+
+fn put_count(out: &mut Vec<u8>, count: usize, bound: usize) {
+    assert!(
+        (1..=bound).contains(&count),
+        "a list of 1 to {bound}, got {count}"
+    );
+    out.put_u16(count as u16);
+}
+
+/// A count, checked against what is left before anything is reserved for it.
+fn count(r: &mut Reader<'_>, field: &'static str, bound: usize) -> Result<usize, DecodeError> {
+    match r.count(field, bound)? {
+        0 => Err(DecodeError::BadValue { field, got: 0 }),
+        n => Ok(n),
+    }
+}
+
+fn put_flags(out: &mut Vec<u8>, flags: &[bool], bound: usize) {
+    put_count(out, flags.len(), bound);
+    for eight in flags.chunks(8) {
+        out.put_u8(
+            eight
+                .iter()
+                .enumerate()
+                .fold(0, |byte, (i, &flag)| byte | u8::from(flag) << i),
+        );
+    }
+}
+
+fn flags(r: &mut Reader<'_>, field: &'static str, bound: usize) -> Result<Vec<bool>, DecodeError> {
+    let n = count(r, field, bound)?;
+    let bytes = r.take(n.div_ceil(8))?;
+    if n % 8 != 0 && bytes.last().is_some_and(|&last| last >> (n % 8) != 0) {
+        return Err(DecodeError::BadValue {
+            field,
+            got: u64::from(bytes[bytes.len() - 1]),
+        });
+    }
+    Ok((0..n).map(|i| bytes[i / 8] >> (i % 8) & 1 == 1).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::record::tests::record;
+    use super::*;
+
+    fn calls() -> Vec<Rpc> {
+        let address = BoxAddress::from_bytes([3; 32]);
+        vec![
+            Rpc::Put(Box::new(record(1, 2))),
+            Rpc::Get(address),
+            Rpc::Offer(vec![address; MAX_OFFER]),
+            Rpc::Batch(vec![record(1, 2), record(2, 2)]),
+        ]
+    }
+
+    fn replies() -> Vec<Reply> {
+        vec![
+            Reply::Put(WriteOutcome::Stored { replicas: 1 }),
+            Reply::Get(None),
+            Reply::Get(Some(Box::new(record(1, 2)))),
+            Reply::Offer((0..13).map(|i| i % 3 == 0).collect()),
+            Reply::Batch(vec![true; MAX_BATCH]),
+        ]
+    }
+
+    #[test]
+    fn calls_and_replies_read_back() {
+        for call in calls() {
+            assert_eq!(Rpc::decode(&call.encode()), Ok(call));
+        }
+        for reply in replies() {
+            assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
+        }
+    }
+
+    #[test]
+    fn a_list_above_its_bound_or_empty_is_refused() {
+        assert!(Rpc::decode(&[1, 3, 2, 1]).is_err(), "513 offers");
+        assert!(Rpc::decode(&[1, 4, 0, 17]).is_err(), "17 records");
+        assert!(Rpc::decode(&[1, 3, 0, 0]).is_err(), "an empty offer");
+        assert!(
+            Reply::decode(&[1, 4, 0, 4, 0x1f]).is_err(),
+            "a flag beyond the count"
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn mutated_and_arbitrary_input_never_panics_and_stays_canonical(
+            pick in 0usize..9, at: prop::sample::Index, value: u8,
+            noise in prop::collection::vec(any::<u8>(), 0..64)
+        ) {
+            let mut bytes = if pick < 4 { calls()[pick].encode() } else { replies()[pick - 4].encode() };
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+            for input in [bytes, noise] {
+                if let Ok(call) = Rpc::decode(&input) {
+                    prop_assert_eq!(call.encode(), input.clone());
+                }
+                if let Ok(reply) = Reply::decode(&input) {
+                    prop_assert_eq!(reply.encode(), input);
+                }
+            }
+        }
+    }
+}
