@@ -1,3 +1,5 @@
 //! The testbed.
 
 pub mod host;
+pub mod stage;
+pub mod witness;

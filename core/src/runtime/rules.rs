@@ -36,8 +36,6 @@ pub enum Remote {
     Any,
     /// To or from one of these addresses.
     Addresses(BTreeSet<IpAddr>),
-    /// To or from any but these addresses: everything that crosses the border, if these are the inside.
-    AllBut(BTreeSet<IpAddr>),
     /// To or from one of these addresses at one port.
     Endpoints(BTreeSet<SocketAddr>),
     /// With one of these ports at either end.
@@ -111,11 +109,17 @@ pub struct RuleId(u64);
 /// Rules in force. The earliest that matches decides.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
+    inside: BTreeSet<IpAddr>,
     rules: BTreeMap<RuleId, Rule>,
     next: u64,
 }
 
 impl Rules {
+    /// Says which addresses are on the governed side of the border: flows between them never cross it, so they pass.
+    pub fn set_inside(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.inside = addresses;
+    }
+
     /// Adds a rule after all others.
     pub fn add(&mut self, rule: Rule) -> RuleId {
         let id = RuleId(self.next);
@@ -136,6 +140,9 @@ impl Rules {
 
     /// What happens to `flow` now.
     pub fn decide(&self, flow: Flow) -> Verdict {
+        if self.inside.contains(&flow.outside.ip()) {
+            return Verdict::Pass;
+        }
         let verdict = |rule: &Rule| match rule {
             Rule::Drop { remote, protocol }
                 if protocol.is_none_or(|p| p == flow.protocol) && remote.has(flow) =>
@@ -166,7 +173,6 @@ impl Remote {
         match self {
             Self::Any => true,
             Self::Addresses(these) => these.contains(&flow.outside.ip()),
-            Self::AllBut(these) => !these.contains(&flow.outside.ip()),
             Self::Endpoints(these) => these.contains(&flow.outside),
             Self::Ports(these) => these.contains(&flow.outside.port()) || these.contains(&flow.inside.port()),
         }
@@ -243,6 +249,11 @@ impl SharedRules {
     /// Takes a rule back; what it held up goes on.
     pub fn remove(&self, id: RuleId) -> Option<Rule> {
         self.change(|rules| rules.remove(id))
+    }
+
+    /// Says which addresses are on the governed side of the border: see [`Rules::set_inside`].
+    pub fn set_inside(&self, addresses: BTreeSet<IpAddr>) {
+        self.change(|rules| rules.set_inside(addresses));
     }
 
     /// Takes all rules back.
@@ -377,12 +388,22 @@ mod tests {
         let one: IpAddr = [192, 0, 2, 1].into();
         let addresses = with(Remote::Addresses([one].into()));
         assert!(addresses("192.0.2.1:1") && !addresses("192.0.2.2:1"));
-        let all_but = with(Remote::AllBut([one].into()));
-        assert!(!all_but("192.0.2.1:1") && all_but("[2001:db8::1]:1"));
         let endpoints = with(Remote::Endpoints([SocketAddr::new(one, 7)].into()));
         assert!(endpoints("192.0.2.1:7") && !endpoints("192.0.2.1:8"));
         let ports = with(Remote::Ports([40000].into()));
         assert!(ports("192.0.2.9:1"), "the inside port counts as well");
+    }
+
+    #[test]
+    fn what_stays_inside_crosses_no_border() {
+        let mut rules = Rules::default();
+        rules.set_inside([[10, 0, 0, 7].into()].into());
+        rules.add(Rule::Drop {
+            remote: Remote::Any,
+            protocol: None,
+        });
+        assert_eq!(rules.decide(flow(Protocol::Tcp, "10.0.0.7:1")), Verdict::Pass);
+        assert_eq!(rules.decide(flow(Protocol::Tcp, "10.0.0.8:1")), Verdict::Drop);
     }
 
     #[test]

@@ -28,8 +28,7 @@ use crate::units::{Instant, WallTime};
 
 use files::Files;
 pub use sockets::{TokioListener, TokioStream, TokioUdp};
-use tasks::Tasks;
-pub use tasks::{Ended, TokioTask};
+pub use tasks::{Ended, Tasks, TokioTask};
 
 /// What a peer on tokio is given.
 #[derive(Debug)]

@@ -21,9 +21,9 @@ pub enum Ended {
     Panicked(&'static str),
 }
 
-/// The tasks of one peer.
+/// The tasks of one peer. The simulated back ends that stand on tokio use it too.
 #[derive(Debug)]
-pub(super) struct Tasks {
+pub struct Tasks {
     handle: Handle,
     live: Mutex<Live>,
     /// Becomes true once no task is left after [`Tasks::close`].
@@ -44,7 +44,8 @@ struct State {
 }
 
 impl Tasks {
-    pub(super) fn new(handle: Handle) -> Arc<Self> {
+    /// No tasks yet; they will run on `handle`'s runtime.
+    pub fn new(handle: Handle) -> Arc<Self> {
         Arc::new(Self {
             handle,
             live: Mutex::default(),
@@ -52,7 +53,8 @@ impl Tasks {
         })
     }
 
-    pub(super) fn spawn<F>(self: &Arc<Self>, name: &'static str, future: F) -> TokioTask
+    /// Starts a task, unless the peer is closed.
+    pub fn spawn<F>(self: &Arc<Self>, name: &'static str, future: F) -> TokioTask
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -80,7 +82,7 @@ impl Tasks {
     }
 
     /// Aborts every task and starts no more.
-    pub(super) fn close(&self, why: Ended) {
+    pub fn close(&self, why: Ended) {
         let running = {
             let mut live = self.lock();
             live.closed = true;
@@ -96,8 +98,13 @@ impl Tasks {
         }
     }
 
+    /// Why the peer ended, if it did.
+    pub fn ended(&self) -> Option<Ended> {
+        self.state.borrow().ended
+    }
+
     /// Waits until the peer is closed, and says why.
-    pub(super) async fn closed(&self) -> Ended {
+    pub async fn closed(&self) -> Ended {
         let mut state = self.state.subscribe();
         let ended = state
             .wait_for(|state| state.ended.is_some())
@@ -107,7 +114,7 @@ impl Tasks {
     }
 
     /// Waits until every future of a closed peer is dropped.
-    pub(super) async fn gone(&self) {
+    pub async fn gone(&self) {
         let mut state = self.state.subscribe();
         let _ = state.wait_for(|state| state.empty).await;
     }
