@@ -9,6 +9,7 @@ pub mod dht;
 pub mod event;
 pub mod ladder;
 pub mod mailbox;
+pub mod packet;
 pub mod runtime;
 pub mod units;
 pub mod wire;
