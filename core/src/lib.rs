@@ -11,5 +11,6 @@ pub mod ladder;
 pub mod mailbox;
 pub mod packet;
 pub mod runtime;
+pub mod service;
 pub mod units;
 pub mod wire;
