@@ -12,5 +12,6 @@ pub mod mailbox;
 pub mod packet;
 pub mod runtime;
 pub mod service;
+pub mod trusted_time;
 pub mod units;
 pub mod wire;
