@@ -6,6 +6,7 @@
 
 pub mod crypto;
 pub mod dht;
+pub mod directory;
 pub mod event;
 pub mod ladder;
 pub mod mailbox;
