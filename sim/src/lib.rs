@@ -1,5 +1,6 @@
 //! The testbed.
 
 pub mod host;
+pub mod loopback;
 pub mod stage;
 pub mod witness;

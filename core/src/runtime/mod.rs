@@ -6,6 +6,8 @@
 //!
 //! Waiting for two things is `tokio::select! { biased; … }`: without `biased` it draws ambient entropy.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod file_name;
 pub mod ruled;
 pub mod rules;

@@ -12,7 +12,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -41,7 +41,9 @@ pub struct Config {
     /// address" to listen on means this one. For several peers on one machine.
     pub address: Option<IpAddr>,
     /// Names that are not asked of the system's resolver, as in `/etc/hosts`.
-    pub hosts: BTreeMap<String, Vec<IpAddr>>,
+    pub hosts: Hosts,
+    /// The zero of its monotonic clock, now if not given; for several peers on one clock.
+    pub start: Option<tokio::time::Instant>,
     /// Gets every event. When it is full, events are dropped and counted: a slow reader must not stop the peer.
     pub events: Option<mpsc::Sender<Record>>,
     /// Where results of pure functions are shared; give several peers of a process the same.
@@ -55,10 +57,35 @@ impl Config {
             name: name.into(),
             store: store.into(),
             address: None,
-            hosts: BTreeMap::new(),
+            hosts: Hosts::default(),
+            start: None,
             events: None,
             shares: Shares::default(),
         }
+    }
+}
+
+/// Names and their addresses, as in `/etc/hosts`; may change while peers run. Clones are the same table.
+#[derive(Clone, Debug, Default)]
+pub struct Hosts(Arc<Mutex<BTreeMap<String, Vec<IpAddr>>>>);
+
+impl Hosts {
+    /// From now on `name` stands for these addresses; none: the system's resolver is asked again.
+    pub fn set(&self, name: &str, addresses: Vec<IpAddr>) {
+        let (mut table, name) = (self.lock(), name.to_ascii_lowercase());
+        if addresses.is_empty() {
+            table.remove(&name)
+        } else {
+            table.insert(name, addresses)
+        };
+    }
+
+    fn get(&self, name: &str) -> Option<Vec<IpAddr>> {
+        self.lock().get(&name.to_ascii_lowercase()).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Vec<IpAddr>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -84,7 +111,7 @@ struct Inner {
     tasks: Arc<Tasks>,
     files: Files,
     address: Option<IpAddr>,
-    hosts: BTreeMap<String, Vec<IpAddr>>,
+    hosts: Hosts,
     events: Option<mpsc::Sender<Record>>,
     events_dropped: std::sync::atomic::AtomicU64,
     shares: Shares,
@@ -100,7 +127,7 @@ impl TokioRuntime {
         let handle = Handle::current();
         Ok(Self(Arc::new(Inner {
             name: config.name,
-            start: tokio::time::Instant::now(),
+            start: config.start.unwrap_or_else(tokio::time::Instant::now),
             tasks: Tasks::new(handle.clone()),
             files: Files::open(handle, &config.store)?,
             address: config.address,
@@ -129,6 +156,11 @@ impl TokioRuntime {
         self.0.tasks.close(Ended::Shutdown);
         self.0.tasks.gone().await;
         self.0.files.close().await;
+    }
+
+    /// Why the peer ended, if it did.
+    pub fn ended(&self) -> Option<Ended> {
+        self.0.tasks.ended()
     }
 
     /// "Any address" is the peer's own if it has one.
@@ -194,7 +226,7 @@ impl Net for TokioRuntime {
 
     async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         if let Some(known) = self.0.hosts.get(name) {
-            return Ok(known.clone());
+            return Ok(known);
         }
         // The system's resolver has no error kinds: whatever it says, there is no address.
         let unknown = |e| io::Error::new(io::ErrorKind::NotFound, format!("cannot resolve {name:?}: {e}"));

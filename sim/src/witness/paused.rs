@@ -116,7 +116,7 @@ impl Player for Paused {
     )]
     fn advance(&mut self, to: Instant) {
         let until = self.start + to.since_start();
-        self.rt.block_on(tokio::time::sleep_until(until));
+        self.rt.block_on(async { tokio::time::sleep_until(until).await });
         for (peer, tasks) in &self.tasks {
             if let Some(Ended::Panicked(task)) = tasks.ended() {
                 panic!("{peer}: task {task:?} panicked");
