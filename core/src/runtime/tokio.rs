@@ -374,10 +374,8 @@ mod tests {
     #[tokio::test]
     async fn names_of_the_configuration_come_before_the_systems() {
         let dir = tempfile::tempdir().unwrap();
-        let mut config = Config::new("test", dir.path());
-        config
-            .hosts
-            .insert("bridge.test".into(), vec![[127, 0, 5, 5].into()]);
+        let config = Config::new("test", dir.path());
+        config.hosts.set("Bridge.test", vec![[127, 0, 5, 5].into()]);
         let rt = TokioRuntime::start(config).unwrap();
         assert_eq!(
             rt.resolve("bridge.test").await.unwrap(),
