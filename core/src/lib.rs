@@ -9,6 +9,7 @@ pub mod dht;
 pub mod directory;
 pub mod event;
 pub mod ladder;
+pub mod link;
 pub mod mailbox;
 pub mod packet;
 pub mod runtime;

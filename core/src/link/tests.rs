@@ -1,0 +1,4 @@
+//! Properties of whole links, over an in-memory stream that can be cut, tampered with and watched.
+
+mod normal;
+mod world;
