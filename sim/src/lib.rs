@@ -4,3 +4,4 @@ pub mod host;
 pub mod loopback;
 pub mod stage;
 pub mod witness;
+pub mod swarm;

@@ -8,7 +8,6 @@ pub mod canon;
 pub mod entropy;
 pub mod names;
 pub mod record;
-pub mod share;
 pub mod store;
 pub mod wall;
 
@@ -17,7 +16,6 @@ use std::fmt;
 pub use entropy::Streams;
 pub use names::Names;
 pub use record::{Checkpoint, Difference, Digest, Observer};
-pub use share::Shared;
 pub use store::Disk;
 pub use wall::Wall;
 

@@ -204,7 +204,8 @@ impl Digest {
         for (peer, hash) in self.peers.drain(..) {
             match peers.last_mut() {
                 Some((last, sum)) if *last == peer => *sum = mix(*sum, hash),
-                _ => peers.push((peer, hash)),
+                // Mixed once before it is joined, or two facts that change places would cancel out.
+                _ => peers.push((peer, mix(0, hash))),
             }
         }
         self.checkpoints.push(Checkpoint {

@@ -8,10 +8,8 @@ use std::collections::BTreeMap;
 use std::io;
 
 use bytes::Bytes;
+use phantom_core::runtime::file_name::check_file_name;
 use rand_core::Rng;
-
-/// The longest file name.
-pub const NAME_LENGTH_MAX: usize = 255;
 
 #[derive(Clone, Debug, Default)]
 struct File {
@@ -39,7 +37,7 @@ impl Disk {
     /// # Errors
     /// `InvalidInput` for a name outside `a-z 0-9 . _ -`.
     pub fn append(&mut self, file: &str, bytes: &[u8]) -> io::Result<u64> {
-        check(file)?;
+        check_file_name(file)?;
         // Looked up first: an append to a file that is there allocates no name.
         let entry = match self.files.get_mut(file) {
             Some(entry) => entry,
@@ -55,7 +53,7 @@ impl Disk {
     /// # Errors
     /// `InvalidInput` for a bad name.
     pub fn write(&mut self, file: &str, bytes: &[u8]) -> io::Result<()> {
-        check(file)?;
+        check_file_name(file)?;
         let new = File {
             bytes: bytes.to_vec(),
             durable: Some(bytes.len()),
@@ -74,7 +72,7 @@ impl Disk {
     /// # Errors
     /// `InvalidInput` for a bad name.
     pub fn read(&self, file: &str) -> io::Result<Option<Bytes>> {
-        check(file)?;
+        check_file_name(file)?;
         Ok(self.files.get(file).map(|f| Bytes::copy_from_slice(&f.bytes)))
     }
 
@@ -83,7 +81,7 @@ impl Disk {
     /// # Errors
     /// `UnexpectedEof` if it is shorter, `NotFound` if it is not there, `InvalidInput` for a bad name.
     pub fn read_at(&self, file: &str, offset: u64, len: usize) -> io::Result<Bytes> {
-        check(file)?;
+        check_file_name(file)?;
         let found = self.files.get(file).ok_or(io::ErrorKind::NotFound)?;
         let range = usize::try_from(offset)
             .ok()
@@ -98,7 +96,7 @@ impl Disk {
     /// # Errors
     /// `InvalidInput` for a bad name.
     pub fn remove(&mut self, file: &str) -> io::Result<()> {
-        check(file)?;
+        check_file_name(file)?;
         self.files.remove(file);
         Ok(())
     }
@@ -118,7 +116,7 @@ impl Disk {
     /// # Errors
     /// `NotFound` if there is no such file, `InvalidInput` for a bad name.
     pub fn sync(&mut self, file: &str) -> io::Result<()> {
-        check(file)?;
+        check_file_name(file)?;
         let found = self.files.get_mut(file).ok_or(io::ErrorKind::NotFound)?;
         found.durable = Some(found.bytes.len());
         Ok(())
@@ -134,7 +132,7 @@ impl Disk {
             let kept = match fate {
                 0 => 0,
                 1 => loose,
-                _ => (u128::from(point) * (loose as u128 + 1) >> 64) as usize,
+                _ => ((u128::from(point) * (loose as u128 + 1)) >> 64) as usize,
             };
             // Freed bytes are gone, as after an ext4 journal replay: no garbage is exposed.
             file.bytes.truncate(durable + kept);
@@ -169,17 +167,6 @@ impl Disk {
                 .values()
                 .any(|file| file.bytes.windows(needle.len()).any(|window| window == needle))
     }
-}
-
-fn check(name: &str) -> io::Result<()> {
-    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
-    if name.is_empty() || name.len() > NAME_LENGTH_MAX || !name.bytes().all(allowed) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("a file name is 1 to {NAME_LENGTH_MAX} of a-z 0-9 . _ -, not {name:?}"),
-        ));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,0 +1,123 @@
+//! The border: the seam at which a censor sees packets and decides about them.
+//!
+//! Hosts are inside or outside. Every packet between the two sides (stream segments with their handshakes, datagrams,
+//! DNS queries and answers) is handed to the world's [`Middlebox`] when it enters the network, with the bytes that a real
+//! observer would read. Pure acknowledgements are not modelled and not shown.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use phantom_core::units::Instant;
+
+/// What carries a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// A segment of a stream.
+    Tcp,
+    /// A datagram.
+    Udp,
+    /// A DNS query or answer over UDP.
+    Dns,
+}
+
+/// Which way a packet crosses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// From inside to outside.
+    Outbound,
+    /// From outside to inside.
+    Inbound,
+}
+
+/// What a packet is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Opens a stream.
+    Syn,
+    /// Answers a [`Kind::Syn`].
+    SynAck,
+    /// Ends a handshake.
+    Ack,
+    /// Bytes of a stream, possibly its end.
+    Data,
+    /// Refuses or ends a stream.
+    Reset,
+    /// A datagram.
+    Datagram,
+    /// A DNS query.
+    Query,
+    /// A DNS answer.
+    Answer,
+}
+
+/// A packet as an observer at the border sees it.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    /// When it was sent.
+    pub at: Instant,
+    /// Its source, outside of any NAT.
+    pub src: SocketAddr,
+    /// Its destination, outside of any NAT.
+    pub dst: SocketAddr,
+    /// What carries it.
+    pub protocol: Protocol,
+    /// Which way it crosses.
+    pub direction: Direction,
+    /// What it is for.
+    pub kind: Kind,
+    /// The bytes above TCP or UDP.
+    pub payload: Bytes,
+    /// The name in a DNS query or answer.
+    pub name: Option<Arc<str>>,
+    /// The same number for all packets of a stream, or of a pair of UDP endpoints.
+    pub flow: u64,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on.
+    Pass,
+    /// It is lost without a sign.
+    Drop,
+    /// It is lost, and both ends of its stream get a reset; a datagram is dropped.
+    Reset,
+    /// A DNS query goes on, but an answer with these addresses races ahead of the true one; anything else passes.
+    ForgeDns(Vec<IpAddr>),
+    /// It goes on later.
+    Delay(Duration),
+}
+
+/// What stands at the border.
+pub trait Middlebox: Send {
+    /// Decides about a packet that crosses.
+    fn on_packet(&mut self, now: Instant, packet: &Packet) -> Verdict;
+}
+
+/// A middlebox that others hold too: a scenario reads its counters and changes its lists.
+impl<M: Middlebox> Middlebox for Arc<Mutex<M>> {
+    fn on_packet(&mut self, now: Instant, packet: &Packet) -> Verdict {
+        self.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .on_packet(now, packet)
+    }
+}
+
+/// How much crossed the border.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BorderCounters {
+    /// Packets that came to the border.
+    pub packets: u64,
+    /// Bytes in them, without headers.
+    pub bytes: u64,
+    /// Dropped by the middlebox or a cut.
+    pub dropped: u64,
+    /// Streams reset by the middlebox.
+    pub reset: u64,
+    /// DNS answers forged.
+    pub forged: u64,
+    /// Packets delayed by the middlebox.
+    pub delayed: u64,
+}

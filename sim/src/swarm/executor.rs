@@ -1,0 +1,211 @@
+//! Tasks: a slab of futures, integer wakers, a ready queue, one list of tasks per peer.
+//!
+//! A future is taken out of its slot to be polled and dropped, always outside the world's lock, so that what it does in
+//! there (and in its destructors) may take that lock again.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Wake, Waker};
+
+use super::slab::{Key, Slab};
+
+/// Keys of tasks that were woken, in the order of their wakes.
+#[derive(Default)]
+pub(crate) struct Ready(Mutex<Vec<Key>>);
+
+impl Ready {
+    fn push(&self, key: Key) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+    }
+
+    /// Exchanges the queue for `batch`, which is empty.
+    pub(crate) fn swap(&self, batch: &mut Vec<Key>) {
+        std::mem::swap(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), batch);
+    }
+}
+
+/// What a waker points to: which task, and whether it is queued already.
+pub(crate) struct Flag {
+    ready: Arc<Ready>,
+    key: Key,
+    queued: AtomicBool,
+}
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // One thread runs a world: the flag is atomic because wakers are `Sync`, not because anybody races for it.
+        if !self.queued.load(Ordering::Relaxed) {
+            self.queued.store(true, Ordering::Relaxed);
+            self.ready.push(self.key);
+        }
+    }
+}
+
+/// A task while nobody polls it.
+pub(crate) struct Body {
+    future: Pin<Box<dyn Future<Output = ()> + Send>>,
+    flag: Arc<Flag>,
+    waker: Waker,
+}
+
+impl Body {
+    /// Wakes from now on queue the task again.
+    pub(crate) fn begin_poll(&self) {
+        self.flag.queued.store(false, Ordering::Relaxed);
+    }
+
+    /// Polls the task; `true` if it is done.
+    pub(crate) fn poll(&mut self) -> bool {
+        self.future
+            .as_mut()
+            .poll(&mut Context::from_waker(&self.waker))
+            .is_ready()
+    }
+}
+
+const NONE: u32 = u32::MAX;
+
+struct Slot {
+    body: Option<Body>,
+    peer: u32,
+    /// Neighbours in the peer's list.
+    next: Option<Key>,
+    previous: Option<Key>,
+    /// Aborted while it was being polled: dropped when it comes back.
+    aborted: bool,
+    name: &'static str,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self {
+            body: None,
+            peer: NONE,
+            next: None,
+            previous: None,
+            aborted: false,
+            name: "",
+        }
+    }
+}
+
+/// All tasks of a world.
+pub(crate) struct Tasks {
+    slots: Slab<Slot>,
+    ready: Arc<Ready>,
+}
+
+impl Tasks {
+    pub(crate) fn new(ready: Arc<Ready>) -> Self {
+        Self {
+            slots: Slab::new(),
+            ready,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Adds a task at the head of the list `first` of `peer`, and wakes it.
+    pub(crate) fn spawn(
+        &mut self,
+        peer: u32,
+        first: &mut Option<Key>,
+        name: &'static str,
+        future: Pin<Box<dyn Future<Output = ()> + Send>>,
+    ) -> Key {
+        let key = self.slots.take();
+        let flag = Arc::new(Flag {
+            ready: Arc::clone(&self.ready),
+            key,
+            queued: AtomicBool::new(true),
+        });
+        let waker = Waker::from(Arc::clone(&flag));
+        if let Some(next) = *first
+            && let Some(neighbour) = self.slots.get_mut(next)
+        {
+            neighbour.previous = Some(key);
+        }
+        if let Some(slot) = self.slots.get_mut(key) {
+            let body = Some(Body { future, flag, waker });
+            *slot = Slot {
+                body,
+                peer,
+                next: *first,
+                previous: None,
+                aborted: false,
+                name,
+            };
+        }
+        *first = Some(key);
+        self.ready.push(key);
+        key
+    }
+
+    /// Takes a task out to poll it; `None` if it is gone.
+    pub(crate) fn begin(&mut self, key: Key) -> Option<Body> {
+        self.slots.get_mut(key)?.body.take()
+    }
+
+    /// Puts a task back that is not done. Gives it back, to be dropped outside the lock, if it was aborted meanwhile.
+    pub(crate) fn suspend(&mut self, key: Key, body: Body) -> Option<Body> {
+        match self.slots.get_mut(key) {
+            Some(slot) if !slot.aborted => {
+                slot.body = Some(body);
+                None
+            }
+            _ => Some(body),
+        }
+    }
+
+    /// The peer of a task and what it is called.
+    pub(crate) fn whose(&self, key: Key) -> Option<(u32, &'static str)> {
+        self.slots.get(key).map(|slot| (slot.peer, slot.name))
+    }
+
+    /// Whether a task is being polled.
+    pub(crate) fn polled(&self, key: Key) -> bool {
+        self.slots.get(key).is_some_and(|slot| slot.body.is_none())
+    }
+
+    /// Whether a task was aborted while it was polled.
+    pub(crate) fn aborted(&self, key: Key) -> bool {
+        self.slots.get(key).is_some_and(|slot| slot.aborted)
+    }
+
+    /// Marks a task that is being polled.
+    pub(crate) fn mark_aborted(&mut self, key: Key) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.aborted = true;
+        }
+    }
+
+    /// Removes a task, wherever it is in the list `first` of its peer; its body is to be dropped outside the lock.
+    pub(crate) fn remove(&mut self, key: Key, first: &mut Option<Key>) -> Option<Body> {
+        let slot = self.slots.remove(key)?;
+        match slot.previous.and_then(|previous| self.slots.get_mut(previous)) {
+            Some(previous) => previous.next = slot.next,
+            None => *first = slot.next,
+        }
+        if let Some(next) = slot.next.and_then(|next| self.slots.get_mut(next)) {
+            next.previous = slot.previous;
+        }
+        slot.body
+    }
+
+    /// Removes all tasks of a list, the latest first; the bodies are to be dropped outside the lock.
+    pub(crate) fn remove_all(&mut self, first: &mut Option<Key>) -> Vec<Body> {
+        let mut bodies = Vec::new();
+        while let Some(key) = *first {
+            bodies.extend(self.remove(key, first));
+        }
+        bodies
+    }
+}

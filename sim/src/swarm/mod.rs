@@ -1,0 +1,57 @@
+//! The engine: a single-threaded discrete-event world with its own network.
+//!
+//! A [`World`] owns hosts, tasks, pending events and the network between hosts. A program that runs on a host gets a
+//! [`Runtime`], which implements [`phantom_core::runtime::Runtime`]. Time is integer nanoseconds and jumps from event to
+//! event; the order of events is (time, host that caused it, that host's count), so it depends on nothing but the seed.
+//! One thread runs a world, and a lock around its state makes handles `Send + Sync`; it is never held while a task is
+//! polled or dropped.
+
+pub mod border;
+mod dns;
+mod executor;
+mod heap;
+mod leak;
+mod listener;
+mod nat;
+mod network;
+mod runtime;
+mod segments;
+mod slab;
+mod stream;
+mod timer;
+pub mod topology;
+mod udp;
+mod world;
+
+use dns::Asked;
+use slab::Key;
+use stream::Step;
+
+pub use listener::Listener;
+pub use network::NetCounters;
+pub use runtime::{Runtime, Task};
+pub use stream::Stream;
+pub use timer::Sleep;
+pub use topology::{Access, AsId, HostSpec, NatSpec, Network, Topology};
+pub use udp::Udp;
+pub use world::{HostStatus, RunError, World, WorldConfig, WorldCounters};
+
+/// What is due at a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Happening {
+    /// A sleep ends.
+    Timer(Key),
+    /// A stream goes on.
+    Stream {
+        /// Which.
+        conn: Key,
+        /// At or from which end.
+        side: u8,
+        /// How.
+        step: Step,
+    },
+    /// A datagram arrives.
+    Datagram(Key),
+    /// A question for a name goes on.
+    Dns(Key, Asked),
+}

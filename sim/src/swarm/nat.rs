@@ -1,0 +1,184 @@
+//! Address translation: hosts behind a NAT dial out and cannot be dialled.
+//!
+//! Mappings are independent of the remote end, what comes in is filtered by the remote's address (RFC 4787 §4.1 and §5:
+//! endpoint-independent mapping, address-dependent filtering), and a UDP mapping ends after an idle time.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::network::EPHEMERAL_FIRST;
+
+/// Remotes that one mapping remembers; the one unused for longest makes way.
+const REMOTES_MAX: usize = 64;
+/// Mappings of one translator; beyond, new ones are refused.
+const MAPPINGS_MAX: usize = 32_000;
+
+struct Mapping {
+    host: u32,
+    inside: SocketAddr,
+    used_ns: u64,
+    /// Addresses it has sent to, the latest last.
+    remotes: Vec<(IpAddr, u64)>,
+}
+
+pub(crate) struct Nat {
+    pub(crate) outside: Vec<IpAddr>,
+    idle_ns: u64,
+    by_port: BTreeMap<u16, Mapping>,
+    by_inside: BTreeMap<(u32, SocketAddr), u16>,
+    next_port: u16,
+    next_stream_port: u16,
+}
+
+impl Nat {
+    pub(crate) fn new(outside: Vec<IpAddr>, idle_ns: u64) -> Self {
+        let next_port = EPHEMERAL_FIRST;
+        let (by_port, by_inside) = (BTreeMap::new(), BTreeMap::new());
+        Self {
+            outside,
+            idle_ns,
+            by_port,
+            by_inside,
+            next_port,
+            next_stream_port: next_port,
+        }
+    }
+
+    /// The outside address for traffic to `remote`.
+    fn address(&self, remote: IpAddr) -> Option<IpAddr> {
+        self.outside
+            .iter()
+            .copied()
+            .find(|own| own.is_ipv4() == remote.is_ipv4())
+    }
+
+    /// The outside end of a new stream to `remote`.
+    pub(crate) fn stream(&mut self, remote: IpAddr) -> Option<SocketAddr> {
+        let address = self.address(remote)?;
+        let port = self.next_stream_port;
+        self.next_stream_port = port.checked_add(1).unwrap_or(EPHEMERAL_FIRST);
+        Some(SocketAddr::new(address, port))
+    }
+
+    /// The outside end of a datagram from `inside` to `remote`, which opens or keeps a mapping.
+    pub(crate) fn outgoing(
+        &mut self,
+        now: u64,
+        host: u32,
+        inside: SocketAddr,
+        remote: IpAddr,
+    ) -> Option<SocketAddr> {
+        let address = self.address(remote)?;
+        let port = match self.by_inside.get(&(host, inside)).copied() {
+            Some(port) if self.live(now, port) => port,
+            _ => self.open(now, host, inside)?,
+        };
+        let mapping = self.by_port.get_mut(&port)?;
+        mapping.used_ns = now;
+        mapping.remotes.retain(|(known, _)| *known != remote);
+        if mapping.remotes.len() >= REMOTES_MAX {
+            mapping.remotes.remove(0);
+        }
+        mapping.remotes.push((remote, now));
+        Some(SocketAddr::new(address, port))
+    }
+
+    /// The host and its inside end for a datagram from `remote` to `port`; `None` if it is not let in.
+    pub(crate) fn incoming(&self, now: u64, port: u16, remote: IpAddr) -> Option<(u32, SocketAddr)> {
+        if !self.live(now, port) {
+            return None;
+        }
+        let mapping = self.by_port.get(&port)?;
+        let heard = mapping.remotes.iter().find(|(known, _)| *known == remote)?;
+        (now.saturating_sub(heard.1) <= self.idle_ns).then_some((mapping.host, mapping.inside))
+    }
+
+    fn live(&self, now: u64, port: u16) -> bool {
+        self.by_port
+            .get(&port)
+            .is_some_and(|m| now.saturating_sub(m.used_ns) <= self.idle_ns)
+    }
+
+    fn open(&mut self, now: u64, host: u32, inside: SocketAddr) -> Option<u16> {
+        if self.by_port.len() >= MAPPINGS_MAX {
+            let idle_ns = self.idle_ns;
+            let by_inside = &mut self.by_inside;
+            self.by_port.retain(|_, mapping| {
+                let live = now.saturating_sub(mapping.used_ns) <= idle_ns;
+                if !live {
+                    by_inside.remove(&(mapping.host, mapping.inside));
+                }
+                live
+            });
+        }
+        if self.by_port.len() >= MAPPINGS_MAX {
+            return None;
+        }
+        if let Some(old) = self.by_inside.remove(&(host, inside)) {
+            self.by_port.remove(&old);
+        }
+        while self.by_port.contains_key(&self.next_port) {
+            self.next_port = self.next_port.checked_add(1).unwrap_or(EPHEMERAL_FIRST);
+        }
+        let port = self.next_port;
+        self.next_port = port.checked_add(1).unwrap_or(EPHEMERAL_FIRST);
+        self.by_port.insert(
+            port,
+            Mapping {
+                host,
+                inside,
+                used_ns: now,
+                remotes: Vec::new(),
+            },
+        );
+        self.by_inside.insert((host, inside), port);
+        Some(port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn nat() -> Nat {
+        Nat::new(vec![[198, 51, 100, 1].into()], 30 * SECOND)
+    }
+
+    #[test]
+    fn only_remotes_that_were_sent_to_are_let_in_and_only_for_a_time() {
+        let mut nat = nat();
+        let inside: SocketAddr = "10.0.0.2:6881".parse().unwrap();
+        let (friend, stranger): (IpAddr, IpAddr) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+        let outside = nat.outgoing(0, 7, inside, friend).unwrap();
+        assert_eq!(nat.incoming(SECOND, outside.port(), friend), Some((7, inside)));
+        assert_eq!(nat.incoming(SECOND, outside.port(), stranger), None);
+        assert_eq!(nat.incoming(31 * SECOND, outside.port(), friend), None);
+        assert_eq!(
+            nat.outgoing(20 * SECOND, 7, inside, stranger),
+            Some(outside),
+            "the same for every remote"
+        );
+        assert_eq!(
+            nat.incoming(45 * SECOND, outside.port(), friend),
+            None,
+            "each remote has its own time"
+        );
+        assert_eq!(
+            nat.incoming(45 * SECOND, outside.port(), stranger),
+            Some((7, inside))
+        );
+    }
+
+    #[test]
+    fn two_hosts_with_the_same_inside_port_do_not_collide() {
+        let mut nat = nat();
+        let inside: SocketAddr = "10.0.0.2:6881".parse().unwrap();
+        let remote: IpAddr = [192, 0, 2, 1].into();
+        let one = nat.outgoing(0, 1, inside, remote).unwrap();
+        let two = nat.outgoing(0, 2, inside, remote).unwrap();
+        assert_ne!(one, two);
+        assert_eq!(nat.incoming(0, two.port(), remote), Some((2, inside)));
+    }
+}

@@ -1,0 +1,442 @@
+//! The way of a packet: access link of the sender, border, distance, access link of the receiver.
+//!
+//! State is per host and per active flow; there is none per pair of hosts.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use indexmap::IndexMap;
+use phantom_core::units::{BitRate, Instant};
+
+use super::border::{BorderCounters, Direction, Kind, Middlebox, Packet, Protocol, Verdict};
+use super::leak::{Hit, Leaks, Tail};
+use super::nat::Nat;
+use super::topology::{Access, AsId, Delays, HostSpec};
+use super::world::State;
+use crate::host::record::{Leak, mix};
+use crate::host::{Disk, PeerId, Streams, Wall};
+
+/// Delay of the loopback, so that nothing happens in no time.
+pub(crate) const LOOPBACK_NS: u64 = 20_000;
+/// Bytes of IP and TCP or UDP headers in front of each MTU-sized packet, Ethernet included.
+const HEADERS: u64 = 66;
+/// Payload of one packet on the wire.
+const SEGMENT: u64 = 1_448;
+
+/// A hasher for tables that are looked up and never iterated: FNV-1a, without a random key.
+#[derive(Clone, Copy)]
+pub(crate) struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xCBF2_9CE4_8422_2325)
+    }
+}
+
+impl std::hash::Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        // FNV leaves its high bits weak, and the table looks at those.
+        mix(0, self.0)
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
+        }
+    }
+}
+
+pub(crate) type Table<K, V> = IndexMap<K, V, std::hash::BuildHasherDefault<Fnv>>;
+
+/// Who has an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Host(u32),
+    Nat(u32),
+}
+
+/// One direction of an access link.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pipe {
+    rate: BitRate,
+    queue_ns: u64,
+    free_at: u64,
+}
+
+impl Pipe {
+    fn new(rate: BitRate, queue_bytes: u64) -> Self {
+        let queue_ns = u64::try_from(rate.time_for(queue_bytes).as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            rate,
+            queue_ns,
+            free_at: 0,
+        }
+    }
+
+    /// When `bytes` that come at `now` are through; `None` if the queue is full.
+    fn pass(&mut self, now: u64, bytes: u64) -> Option<u64> {
+        let start = self.free_at.max(now);
+        if start - now > self.queue_ns {
+            return None;
+        }
+        // 2^64 ns bits allow 2 GB at once: chunks are far smaller.
+        self.free_at = start + (bytes * 8_000_000_000).div_ceil(self.rate.bits_per_second());
+        Some(self.free_at)
+    }
+
+    /// Bytes that wait at `now`.
+    pub(crate) fn depth(&self, now: u64) -> u64 {
+        let waiting = u128::from(self.free_at.saturating_sub(now));
+        (waiting * u128::from(self.rate.bits_per_second()) / 8_000_000_000) as u64
+    }
+}
+
+pub(crate) struct Host {
+    pub(crate) name: Box<str>,
+    pub(crate) system: AsId,
+    pub(crate) inside: bool,
+    /// Powered: between a start and a crash.
+    pub(crate) up: bool,
+    pub(crate) linked: bool,
+    pub(crate) incarnation: u32,
+    /// Events that it has caused: their order within an instant.
+    pub(crate) caused: u64,
+    /// SplitMix64 state for jitter and loss of its packets.
+    pub(crate) dice: u64,
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) nat: Option<u32>,
+    pub(crate) resolver: Option<IpAddr>,
+    pub(crate) access: Access,
+    pub(crate) uplink: Pipe,
+    pub(crate) downlink: Pipe,
+    pub(crate) listeners: Vec<(Option<IpAddr>, u16, super::slab::Key)>,
+    pub(crate) sockets: Vec<(Option<IpAddr>, u16, super::slab::Key)>,
+    pub(crate) next_port: u16,
+    pub(crate) tasks: Option<super::slab::Key>,
+    pub(crate) disk: Disk,
+    pub(crate) streams: Streams,
+    pub(crate) wall: Wall,
+}
+
+impl Host {
+    pub(crate) fn new(spec: HostSpec, nat: Option<u32>, seed: u64, id: u32) -> Self {
+        Self {
+            name: spec.name.into_boxed_str(),
+            system: spec.system,
+            inside: spec.inside,
+            up: false,
+            linked: true,
+            incarnation: 0,
+            caused: 0,
+            dice: mix(mix(seed, 0x6E65_7477), u64::from(id)),
+            addresses: spec.addresses,
+            nat,
+            resolver: spec.resolver,
+            access: spec.access,
+            uplink: Pipe::new(spec.access.up, spec.access.queue_bytes),
+            downlink: Pipe::new(spec.access.down, spec.access.queue_bytes),
+            listeners: Vec::new(),
+            sockets: Vec::new(),
+            next_port: EPHEMERAL_FIRST,
+            tasks: None,
+            disk: Disk::new(),
+            streams: Streams::default(),
+            wall: spec.wall,
+        }
+    }
+
+    fn roll(&mut self) -> u64 {
+        self.dice = self.dice.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        mix(self.dice, 0)
+    }
+
+    /// The address that it sends from to `to`.
+    pub(crate) fn source(&self, to: IpAddr) -> Option<IpAddr> {
+        if to.is_loopback() {
+            return Some(to);
+        }
+        self.addresses
+            .iter()
+            .copied()
+            .find(|own| own.is_ipv4() == to.is_ipv4())
+    }
+
+    /// Whether `ip` may be bound: `None` for every address.
+    pub(crate) fn bindable(&self, ip: IpAddr) -> Option<Option<IpAddr>> {
+        if ip.is_unspecified() {
+            Some(None)
+        } else {
+            (ip.is_loopback() || self.addresses.contains(&ip)).then_some(Some(ip))
+        }
+    }
+
+    /// The next port that is not in `taken`.
+    pub(crate) fn free_port(&mut self, taken: impl Fn(&Self, u16) -> bool) -> Option<u16> {
+        for _ in EPHEMERAL_FIRST..=u16::MAX {
+            let port = self.next_port;
+            self.next_port = port.checked_add(1).unwrap_or(EPHEMERAL_FIRST);
+            if !taken(self, port) {
+                return Some(port);
+            }
+        }
+        None
+    }
+}
+
+/// The first port that is picked for a socket without a wish: Linux's `ip_local_port_range`.
+pub(crate) const EPHEMERAL_FIRST: u16 = 32_768;
+
+/// Hosts, addresses, and what is between.
+pub(crate) struct Net {
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) nats: Vec<Nat>,
+    pub(crate) addresses: Table<IpAddr, Owner>,
+    pub(crate) fixed: Option<u64>,
+    pub(crate) delays: Delays,
+    pub(crate) middlebox: Option<Box<dyn Middlebox>>,
+    pub(crate) leaks: Leaks,
+    pub(crate) hits: Vec<Hit>,
+    pub(crate) reports: Vec<Leak>,
+    /// Nothing crosses the border while it is cut.
+    pub(crate) cut: bool,
+    pub(crate) border: BorderCounters,
+    pub(crate) counters: NetCounters,
+    pub(crate) last_given: u32,
+}
+
+/// What the network did, outside of the border.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetCounters {
+    /// Packets that entered the network.
+    pub packets: u64,
+    /// Payload bytes in them.
+    pub bytes: u64,
+    /// Lost by chance.
+    pub lost: u64,
+    /// Lost because a queue was full.
+    pub queue_full: u64,
+    /// Lost because no host, no link or no mapping was there.
+    pub unroutable: u64,
+    /// Datagrams larger than the MTU.
+    pub oversize: u64,
+    /// Retransmissions of segments.
+    pub retransmitted: u64,
+}
+
+/// A packet that is about to enter the network.
+pub(crate) struct Sending<'a> {
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+    pub(crate) src: SocketAddr,
+    pub(crate) dst: SocketAddr,
+    pub(crate) protocol: Protocol,
+    pub(crate) kind: Kind,
+    pub(crate) payload: &'a Bytes,
+    pub(crate) name: Option<&'a Arc<str>>,
+    pub(crate) flow: u64,
+    /// The end of what the stream carried before, for the leak search.
+    pub(crate) tail: Option<&'a mut Tail>,
+}
+
+/// What became of it.
+pub(crate) enum Fate {
+    /// It reaches the receiver's access link at this time.
+    Arrives(u64),
+    Lost,
+    /// A middlebox resets the stream.
+    Reset,
+    /// It arrives, but a forged answer with these addresses sets out from the border now.
+    Forged(u64, Vec<IpAddr>),
+}
+
+impl Net {
+    /// One-way delay between two hosts without jitter; `None` if nothing joins them.
+    pub(crate) fn distance(&self, from: u32, to: u32) -> Option<u64> {
+        if from == to {
+            return Some(LOOPBACK_NS);
+        }
+        if self.fixed.is_some() {
+            return self.fixed;
+        }
+        self.delays
+            .between(self.hosts[from as usize].system, self.hosts[to as usize].system)
+    }
+
+    /// Sends a packet at `now`.
+    pub(crate) fn transmit(&mut self, now: u64, sending: Sending<'_>) -> Fate {
+        let bytes = sending.payload.len() as u64;
+        self.counters.packets += 1;
+        self.counters.bytes += bytes;
+        let Some(distance) = self.distance(sending.from, sending.to) else {
+            self.counters.unroutable += 1;
+            return Fate::Lost;
+        };
+        if sending.from == sending.to {
+            return Fate::Arrives(now + distance);
+        }
+        let (from, to) = (sending.from as usize, sending.to as usize);
+        if !(self.hosts[from].linked && self.hosts[to].linked) {
+            self.counters.unroutable += 1;
+            return Fate::Lost;
+        }
+        let crosses = self.hosts[from].inside != self.hosts[to].inside;
+        let mut leaves = now;
+        let mut jitter = 0;
+        if self.fixed.is_none() {
+            let Some(through) = self.hosts[from].uplink.pass(now, wire_size(bytes)) else {
+                self.counters.queue_full += 1;
+                return Fate::Lost;
+            };
+            leaves = through;
+            let (loss_there, jitter_there) = (self.hosts[to].access.loss, self.hosts[to].access.jitter);
+            let host = &mut self.hosts[from];
+            let spread = nanos(host.access.jitter) + nanos(jitter_there);
+            if spread > 0 {
+                jitter = host.roll() % (spread + 1);
+            }
+            let loss_here = host.access.loss;
+            let lost = |p: phantom_core::units::Probability, host: &mut Host| {
+                p.get() > 0.0 && p.happens(host.roll())
+            };
+            if lost(loss_here, host) || lost(loss_there, host) {
+                self.counters.lost += 1;
+                return Fate::Lost;
+            }
+        }
+        let arrives = leaves + distance + jitter;
+        if crosses {
+            self.cross(now, sending, arrives)
+        } else {
+            Fate::Arrives(arrives)
+        }
+    }
+
+    fn cross(&mut self, now: u64, sending: Sending<'_>, arrives: u64) -> Fate {
+        self.border.packets += 1;
+        self.border.bytes += sending.payload.len() as u64;
+        if self.cut {
+            self.border.dropped += 1;
+            return Fate::Lost;
+        }
+        if !sending.payload.is_empty() {
+            match sending.tail {
+                Some(tail) => self.leaks.search_stream(tail, sending.payload, &mut self.hits),
+                None => self.leaks.search(sending.payload, &mut self.hits),
+            }
+            for hit in self.hits.drain(..) {
+                self.reports.push(Leak {
+                    at: Instant::from_nanos(now),
+                    sender: PeerId(sending.from),
+                    owner: hit.owner,
+                    kind: hit.kind,
+                    prefix: format!("{:08x}", (hit.head as u32).swap_bytes()),
+                });
+            }
+        }
+        let Some(middlebox) = &mut self.middlebox else {
+            return Fate::Arrives(arrives);
+        };
+        let outbound = self.hosts[sending.from as usize].inside;
+        let packet = Packet {
+            at: Instant::from_nanos(now),
+            src: sending.src,
+            dst: sending.dst,
+            protocol: sending.protocol,
+            direction: if outbound {
+                Direction::Outbound
+            } else {
+                Direction::Inbound
+            },
+            kind: sending.kind,
+            payload: sending.payload.clone(),
+            name: sending.name.cloned(),
+            flow: sending.flow,
+        };
+        match middlebox.on_packet(packet.at, &packet) {
+            Verdict::Pass => Fate::Arrives(arrives),
+            Verdict::Reset if sending.protocol == Protocol::Tcp => {
+                self.border.reset += 1;
+                Fate::Reset
+            }
+            Verdict::Drop | Verdict::Reset => {
+                self.border.dropped += 1;
+                Fate::Lost
+            }
+            Verdict::ForgeDns(addresses) if sending.kind == Kind::Query => {
+                self.border.forged += 1;
+                Fate::Forged(arrives, addresses)
+            }
+            Verdict::ForgeDns(_) => Fate::Arrives(arrives),
+            Verdict::Delay(by) => {
+                self.border.delayed += 1;
+                Fate::Arrives(arrives.saturating_add(nanos(by)))
+            }
+        }
+    }
+
+    /// A packet of `bytes` reaches the access link of `to` at `now`: when it is through, `None` if it is lost there.
+    pub(crate) fn land(&mut self, now: u64, to: u32, bytes: u64) -> Option<u64> {
+        if self.fixed.is_some() {
+            return Some(now);
+        }
+        let host = &mut self.hosts[to as usize];
+        if !host.linked {
+            self.counters.unroutable += 1;
+            return None;
+        }
+        let through = host.downlink.pass(now, wire_size(bytes));
+        self.counters.queue_full += u64::from(through.is_none());
+        through
+    }
+
+    /// Which host a packet from `from` to `to` reaches, if it is dialled from outside.
+    pub(crate) fn route(&self, from: u32, to: IpAddr) -> Option<Owner> {
+        if to.is_loopback() {
+            return Some(Owner::Host(from));
+        }
+        self.addresses.get(&to).copied()
+    }
+
+    /// An address for a host that brings none: 100.64.0.0/10 behind a NAT, else 11.0.0.0/8 (assigned to nobody who is
+    /// in a simulation).
+    pub(crate) fn give_address(&mut self, behind_nat: bool) -> IpAddr {
+        loop {
+            self.last_given += 1;
+            let base: u32 = if behind_nat { 0x6440_0000 } else { 0x0B00_0000 };
+            let address = IpAddr::V4(Ipv4Addr::from_bits(base + (self.last_given & 0x003F_FFFF)));
+            if !self.addresses.contains_key(&address) {
+                return address;
+            }
+        }
+    }
+}
+
+/// Bytes on the wire for `payload` bytes: headers per MTU-sized packet included.
+fn wire_size(payload: u64) -> u64 {
+    payload + HEADERS * payload.div_ceil(SEGMENT).max(1)
+}
+
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A number that is the same for both directions of a pair of endpoints.
+pub(crate) fn flow_of(one: SocketAddr, two: SocketAddr) -> u64 {
+    let hash = |end: SocketAddr| match end.ip() {
+        IpAddr::V4(ip) => mix(u64::from(ip.to_bits()), u64::from(end.port())),
+        IpAddr::V6(ip) => {
+            let bits = ip.to_bits();
+            mix(mix((bits >> 64) as u64, bits as u64), u64::from(end.port()))
+        }
+    };
+    mix(0, hash(one).wrapping_add(hash(two)))
+}
+
+impl State {
+    /// Whether `peer` still runs the start that a handle belongs to.
+    pub(crate) fn current(&self, peer: u32, incarnation: u32) -> bool {
+        let host = &self.net.hosts[peer as usize];
+        host.up && host.incarnation == incarnation
+    }
+}

@@ -1,0 +1,242 @@
+//! A TCP-like stream as data: two ends, and a direction each way with what is in flight, lost, and unread.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::task::Waker;
+
+use bytes::Bytes;
+
+use super::leak::Tail;
+use super::slab::Key;
+
+pub(crate) const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// Bytes of a stream that travel together.
+pub(crate) struct Segment {
+    pub(crate) offset: u64,
+    pub(crate) payload: Bytes,
+    /// Nothing follows.
+    pub(crate) fin: bool,
+}
+
+/// One end of a stream.
+pub(crate) struct End {
+    pub(crate) host: u32,
+    pub(crate) incarnation: u32,
+    /// Somebody holds it, or it waits to be accepted.
+    pub(crate) open: bool,
+    pub(crate) error: Option<io::ErrorKind>,
+    /// As the host itself sees it.
+    pub(crate) own: SocketAddr,
+    /// As everybody else sees it.
+    pub(crate) shown: SocketAddr,
+}
+
+impl Default for End {
+    fn default() -> Self {
+        Self {
+            host: 0,
+            incarnation: 0,
+            open: false,
+            error: None,
+            own: NOWHERE,
+            shown: NOWHERE,
+        }
+    }
+}
+
+/// One direction of a stream.
+#[derive(Default)]
+pub(crate) struct Half {
+    /// Bytes accepted from the writer.
+    pub(crate) sent: u64,
+    /// Bytes that the writer knows to have been read.
+    pub(crate) acked: u64,
+    /// When it learns of more: (time, bytes read by then).
+    pub(crate) credits: VecDeque<(u64, u64)>,
+    /// The writer has ended.
+    pub(crate) fin: bool,
+    pub(crate) flight: VecDeque<Segment>,
+    /// Leading segments of `flight` that are on the receiver's access link.
+    pub(crate) landing: u16,
+    /// Lost, or waiting behind what was lost, by offset.
+    pub(crate) lost: VecDeque<Segment>,
+    /// Retransmissions in a row without a delivery.
+    pub(crate) tries: u8,
+    /// A retransmission is scheduled.
+    pub(crate) armed: bool,
+    pub(crate) arrival_last: u64,
+    pub(crate) tail: Tail,
+    pub(crate) writer: Option<Waker>,
+    /// A wake of the writer is scheduled.
+    pub(crate) credit_due: bool,
+    /// The offset that the receiver waits for.
+    pub(crate) next: u64,
+    pub(crate) unread: VecDeque<Bytes>,
+    pub(crate) read: u64,
+    pub(crate) early: BTreeMap<u64, Segment>,
+    /// The receiver has everything, the end included.
+    pub(crate) ended: bool,
+    pub(crate) reader: Option<Waker>,
+}
+
+/// More credits than this are merged into the last.
+const CREDITS_MAX: usize = 32;
+
+impl Half {
+    /// Back to the state of a new stream, keeping allocations.
+    fn reset(&mut self) {
+        let mut old = std::mem::take(self);
+        old.credits.clear();
+        old.flight.clear();
+        old.unread.clear();
+        self.credits = old.credits;
+        self.flight = old.flight;
+        self.unread = old.unread;
+    }
+
+    /// Bytes accepted and not known to be read at `now`.
+    pub(crate) fn outstanding(&mut self, now: u64) -> u64 {
+        while let Some((at, read)) = self.credits.front().copied()
+            && at <= now
+        {
+            self.acked = read;
+            self.credits.pop_front();
+        }
+        self.sent - self.acked
+    }
+
+    /// The reader has taken everything up to `self.read`; the writer learns of it at `at`.
+    pub(crate) fn credit(&mut self, at: u64) {
+        let (read, full) = (self.read, self.credits.len() >= CREDITS_MAX);
+        match self.credits.back_mut() {
+            Some(last) if last.0 == at => last.1 = read,
+            Some(last) if full => *last = (at, read),
+            _ => self.credits.push_back((at, read)),
+        }
+    }
+
+    /// Takes a segment that arrived; `true` if the reader has something new.
+    pub(crate) fn receive(&mut self, segment: Segment) -> bool {
+        if segment.offset > self.next {
+            self.early.insert(segment.offset, segment);
+            return false;
+        }
+        // A segment is retransmitted whole: what is behind `next` is a duplicate.
+        if segment.offset < self.next || self.ended {
+            return false;
+        }
+        self.take(segment);
+        while let Some(segment) = self.early.remove(&self.next) {
+            self.take(segment);
+        }
+        true
+    }
+
+    fn take(&mut self, segment: Segment) {
+        self.next += segment.payload.len() as u64;
+        self.ended |= segment.fin;
+        if !segment.payload.is_empty() {
+            self.unread.push_back(segment.payload);
+        }
+    }
+
+    /// Puts a segment among the lost.
+    pub(crate) fn lose(&mut self, segment: Segment) {
+        let place = self.lost.partition_point(|other| other.offset < segment.offset);
+        self.lost.insert(place, segment);
+    }
+
+    pub(crate) fn wake(&mut self) {
+        for waker in [self.reader.take(), self.writer.take()].into_iter().flatten() {
+            waker.wake();
+        }
+    }
+}
+
+/// A stream. End 0 dialled; half 0 carries what it writes.
+#[derive(Default)]
+pub(crate) struct Conn {
+    pub(crate) ends: [End; 2],
+    pub(crate) halves: [Half; 2],
+    /// One way, without jitter.
+    pub(crate) delay: u64,
+    pub(crate) flow: u64,
+    pub(crate) listener: Option<Key>,
+    /// SYNs sent again.
+    pub(crate) tries: u8,
+    /// The dialled host knows of the stream.
+    pub(crate) answered: bool,
+    /// The dialler knows that it does.
+    pub(crate) established: bool,
+    /// It was given to the listener.
+    pub(crate) accepted: bool,
+}
+
+impl Conn {
+    /// Back to the state of a new stream, keeping allocations.
+    pub(crate) fn reset(&mut self) {
+        for half in &mut self.halves {
+            half.reset();
+        }
+        let halves = std::mem::take(&mut self.halves);
+        *self = Self {
+            halves,
+            ..Self::default()
+        };
+    }
+
+    /// Wakes whoever waits at `side`.
+    pub(crate) fn wake(&mut self, side: usize) {
+        let reader = self.halves[1 - side].reader.take();
+        let writer = self.halves[side].writer.take();
+        for waker in [reader, writer].into_iter().flatten() {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(offset: u64, text: &'static str) -> Segment {
+        Segment {
+            offset,
+            payload: Bytes::from_static(text.as_bytes()),
+            fin: text.is_empty(),
+        }
+    }
+
+    #[test]
+    fn segments_are_read_in_order_however_they_arrive() {
+        let mut half = Half::default();
+        assert!(!half.receive(segment(6, "")));
+        assert!(!half.receive(segment(3, "def")));
+        assert!(half.receive(segment(0, "abc")));
+        assert!(!half.receive(segment(3, "def")), "a duplicate");
+        assert_eq!(
+            half.unread.iter().flatten().copied().collect::<Vec<_>>(),
+            b"abcdef"
+        );
+        assert!(half.ended);
+    }
+
+    #[test]
+    fn credits_stay_few_and_never_promise_too_much() {
+        let mut half = Half {
+            sent: 1_000,
+            ..Half::default()
+        };
+        for n in 1..=200 {
+            half.read = n;
+            half.credit(n * 10);
+        }
+        assert!(half.credits.len() <= CREDITS_MAX);
+        for now in 0..2_100 {
+            assert!(half.outstanding(now) >= 1_000 - (now / 10).min(200));
+        }
+        assert_eq!(half.outstanding(2_000), 800);
+    }
+}
