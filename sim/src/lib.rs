@@ -3,5 +3,5 @@
 pub mod host;
 pub mod loopback;
 pub mod stage;
-pub mod witness;
 pub mod swarm;
+pub mod witness;

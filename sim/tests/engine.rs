@@ -31,7 +31,8 @@ fn config(seed: u64) -> WorldConfig {
 
 /// Every peer greets a random other one now and then, over jittery links.
 async fn gossip<R: Runtime>(rt: R, others: Vec<SocketAddr>) {
-    let mut listener = rt.listen("0.0.0.0:7000".parse().unwrap()).await.unwrap();
+    let any = SocketAddr::from(([0, 0, 0, 0], 7000));
+    let mut listener = rt.listen(any).await.expect("nobody else listens");
     let server = rt.clone();
     rt.spawn("server", async move {
         while let Ok(mut stream) = listener.accept().await {
@@ -81,7 +82,7 @@ fn gossip_world(config: WorldConfig, observer: &mut dyn Observer) -> World {
         world.start(peer, |rt| gossip(rt, others));
     }
     world.at(at(4_500), |world| world.crash(PeerId(3)));
-    world.run_until(at(10_000), observer).unwrap();
+    world.run_until(at(10_000), observer).expect("the limit is high");
     world
 }
 

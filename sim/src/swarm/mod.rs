@@ -20,12 +20,13 @@ mod slab;
 mod stream;
 mod timer;
 pub mod topology;
+mod transport;
 mod udp;
 mod world;
 
 use dns::Asked;
 use slab::Key;
-use stream::Step;
+use transport::Step;
 
 pub use listener::Listener;
 pub use network::NetCounters;

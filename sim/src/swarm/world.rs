@@ -279,7 +279,7 @@ impl World {
             window: config.window_bytes.max(1),
             duplicate: config.duplicate,
             events: Vec::new(),
-            dice: mix(config.seed, 0x776F_726C_64),
+            dice: mix(config.seed, 0x0077_6F72_6C64),
             caused: 0,
             happenings: 0,
             polls: 0,
