@@ -20,6 +20,7 @@ mod handshake;
 mod hello;
 mod incoming;
 mod outgoing;
+pub mod rpc;
 mod session;
 mod tickets;
 

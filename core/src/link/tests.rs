@@ -1,4 +1,5 @@
 //! Properties of whole links, over an in-memory stream that can be cut, tampered with and watched.
 
 mod normal;
+mod rpc;
 mod world;
