@@ -25,7 +25,7 @@ pub(super) fn write(block: &mut [u8], content: &[u8]) {
     block[PAYLOAD_OVERHEAD..PAYLOAD_OVERHEAD + content.len()].copy_from_slice(content);
 }
 
-/// Where the content of `block` is, `None` if anything else in it is not as [`write`] leaves it.
+/// Where the content of `block` is, `None` if anything else in it is not as [`write()`] leaves it.
 pub(super) fn find(block: &[u8]) -> Option<Range<usize>> {
     let (check, rest) = block.split_first_chunk::<CHECK_LEN>()?;
     let (len, rest) = rest.split_first_chunk::<2>()?;

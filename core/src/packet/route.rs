@@ -57,7 +57,7 @@ pub enum NextHop {
 pub struct Hop {
     /// How the hop before it reaches this one. Of the first hop of a request it is not used: the maker has a link to it.
     pub reach: NextHop,
-    /// The period of its hop key.
+    /// The period of its hop key. It is not in the packet; it says how long a SURB over this hop is good.
     pub key_id: HopKeyId,
     /// Its hop key.
     pub key: HopPublic,

@@ -9,6 +9,7 @@ use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::header::{self, HEADER_LEN};
+use super::keys::HopKeyId;
 use super::route::{Command, Hop, LinkHandle, NextHop};
 use super::wide::{WIDE_KEY_LEN, WideKey};
 use super::{BuildError, Class, HOPS, Packet, payload};
@@ -93,6 +94,7 @@ impl Surb {
         let keys = SurbKeys {
             id: reply,
             class,
+            oldest_key: hops.iter().map(|hop| hop.key_id).min().unwrap_or_default(),
             reply: reply_key(&key),
             layers: layers.map(|layer| layer.wide),
         };
@@ -158,6 +160,7 @@ impl fmt::Debug for Surb {
 pub struct SurbKeys {
     id: ReplyId,
     class: Class,
+    oldest_key: HopKeyId,
     reply: WideKey,
     layers: [WideKey; HOPS],
 }
@@ -166,6 +169,12 @@ impl SurbKeys {
     /// By what the reply is recognised.
     pub const fn id(&self) -> ReplyId {
         self.id
+    }
+
+    /// The first period whose key the way uses: from two periods later on
+    /// (`oldest_key().next().next().starts(period)`) no reply can come.
+    pub const fn oldest_key(&self) -> HopKeyId {
+        self.oldest_key
     }
 
     /// Removes all layers of the reply, in place.

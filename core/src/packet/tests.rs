@@ -136,7 +136,8 @@ proptest! {
         prop_assert_eq!((next, packet.as_bytes().len()), (path.hops[2].reach, class.packet_len()));
         let (next, packet) = forwarded(peel(&path.secrets[2], packet));
         prop_assert_eq!((next, packet.as_bytes().len()), (NextHop::Link(handle(7)), class.packet_len()));
-        prop_assert_eq!(ReplyId::of(&packet), keys.id());
+        prop_assert_eq!((ReplyId::of(&packet), HopKeyId(255)), (keys.id(), keys.oldest_key()));
+        let packet = Packet::from_bytes(packet.into_bytes()).expect("as it went over a link");
         prop_assert_eq!(keys.open(packet.clone()), Ok(content.into()));
 
         let damaged = flip(&packet, HEADER_LEN * 8 + seed as usize % 8_000);
