@@ -3,9 +3,12 @@
 //! Files, entropy, clocks, names and the record are ours on each of them; what differs is who schedules the tasks and
 //! who carries the bytes. Small worlds only. What each can do is in docs/ARCHITECTURE.md, "Runtime back ends".
 
+#[cfg(madsim)]
+pub mod madsim;
 pub mod paused;
 mod peer;
 mod pipe;
+pub mod turmoil;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -188,3 +191,5 @@ impl<P: Player> Stage for WitnessStage<P> {
 
 /// A host's resolver answers after this long: it is near by, and its cache is warm.
 const RESOLVE_TIME: Duration = Duration::from_millis(20);
+/// How long a host tries to connect where nobody is: as Linux does, 1 + 2 + … + 64 s.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(127);

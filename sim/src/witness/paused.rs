@@ -21,7 +21,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::peer::Host;
 use super::pipe::{Receiver, Sender, pipe};
-use super::{Player, Substrate, WitnessRuntime, WitnessStage};
+use super::{CONNECT_TIME_MAX, Player, Substrate, WitnessRuntime, WitnessStage};
 use crate::host::PeerId;
 use crate::stage::{Abilities, Delays, Program};
 
@@ -34,8 +34,6 @@ const BACKLOG: usize = 1024;
 const DATAGRAMS_MAX: usize = 1024;
 /// Larger datagrams are lost: 1500 bytes of Ethernet less the headers of IPv6 and UDP.
 const DATAGRAM_BYTES_MAX: usize = 1452;
-/// How long a host tries to connect where nobody is: as Linux does.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(127);
 /// Within one host.
 const LOCAL_DELAY: Duration = Duration::from_micros(50);
 const FIRST_FREE_PORT: u16 = 49_152;
