@@ -1,7 +1,9 @@
 //! The testbed.
 
+pub mod check;
 pub mod host;
 pub mod loopback;
+pub mod scenario;
 pub mod stage;
 pub mod swarm;
 pub mod witness;

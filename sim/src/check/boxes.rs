@@ -1,0 +1,98 @@
+//! Durability of boxes: what was acknowledged stays readable while one replica that stored it keeps its disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use phantom_core::event::{Event, Tag};
+use phantom_core::units::{Instant, WallTime};
+
+use super::observe::{Observation, Seen};
+use crate::scenario::plan::HostId;
+
+#[derive(Clone, Debug, Default)]
+struct Stored {
+    /// Replicas whose disk has held it ever since they stored it.
+    holders: BTreeSet<HostId>,
+    expires: WallTime,
+    acknowledged: bool,
+    readable: Option<bool>,
+}
+
+/// All boxes of a run, and the faults that befall their disks.
+#[derive(Clone, Debug, Default)]
+pub struct Boxes {
+    boxes: BTreeMap<Tag, Stored>,
+    /// What each disk holds, so that a lost disk is dealt with by what it held, not by all there is.
+    held: BTreeMap<HostId, BTreeSet<Tag>>,
+    repaired: u64,
+    crashes: u64,
+    restarts: u64,
+    disks_lost: u64,
+    epoch: WallTime,
+}
+
+impl Boxes {
+    /// No boxes yet; the world's clock starts at `epoch`.
+    pub fn new(epoch: WallTime) -> Self {
+        Self {
+            epoch,
+            ..Self::default()
+        }
+    }
+
+    /// Takes note of what concerns boxes and disks.
+    pub fn observe(&mut self, observation: &Observation) {
+        match (&observation.seen, observation.host) {
+            (Seen::Event(Event::BoxStored { address, expires }), Some(host)) => {
+                let stored = self.boxes.entry(*address).or_default();
+                stored.holders.insert(host);
+                stored.expires = *expires;
+                self.held.entry(host).or_default().insert(*address);
+            }
+            (Seen::Event(Event::BoxAcknowledged { address, .. }), _) => {
+                self.boxes.entry(*address).or_default().acknowledged = true;
+            }
+            (Seen::Event(Event::BoxRepaired { .. }), _) => self.repaired += 1,
+            (Seen::Crashed, _) => self.crashes += 1,
+            (Seen::Restarted, _) => self.restarts += 1,
+            (Seen::DiskLost, Some(host)) => {
+                self.disks_lost += 1;
+                for address in self.held.remove(&host).unwrap_or_default() {
+                    if let Some(stored) = self.boxes.get_mut(&address) {
+                        stored.holders.remove(&host);
+                    }
+                }
+            }
+            (Seen::BoxProbed { address, readable }, _) => {
+                self.boxes.entry(*address).or_default().readable = Some(*readable);
+            }
+            _ => {}
+        }
+    }
+
+    /// Of the boxes probed that were acknowledged, are unexpired and still have a holder: how many are unreadable, and
+    /// how many there are.
+    pub fn lost(&self, end: Instant) -> (u64, u64) {
+        let now = self.epoch + end.since_start();
+        let mut counted = (0, 0);
+        for stored in self.boxes.values() {
+            if let (true, Some(readable)) = (
+                stored.acknowledged && stored.expires > now && !stored.holders.is_empty(),
+                stored.readable,
+            ) {
+                counted.0 += u64::from(!readable);
+                counted.1 += 1;
+            }
+        }
+        counted
+    }
+
+    /// Boxes that a replica took over.
+    pub const fn repaired(&self) -> u64 {
+        self.repaired
+    }
+
+    /// Crashes, restarts and disks lost.
+    pub const fn faults(&self) -> (u64, u64, u64) {
+        (self.crashes, self.restarts, self.disks_lost)
+    }
+}

@@ -1,0 +1,129 @@
+//! Messages: none lost, none delivered twice, none after its time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use phantom_core::event::{Event, Tag};
+use phantom_core::units::{Instant, WallTime};
+
+use super::connect::Clients;
+use super::observe::{Observation, Seen};
+use crate::scenario::plan::HostId;
+
+#[derive(Clone, Debug, Default)]
+struct Message {
+    accepted: Option<(Instant, WallTime)>,
+    from: Option<HostId>,
+    to: Option<HostId>,
+    delivered: Option<Instant>,
+}
+
+/// All messages of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Messages {
+    messages: BTreeMap<Tag, Message>,
+    accepted: u64,
+    deliveries: u64,
+    duplicates: u64,
+    late: u64,
+    /// The true wall time at the start of the run.
+    epoch: WallTime,
+    slack: Duration,
+}
+
+impl Messages {
+    /// No messages yet; expiry is judged with `slack` on the world's clock, whose zero is `epoch`.
+    pub fn new(epoch: WallTime, slack: Duration) -> Self {
+        Self {
+            epoch,
+            slack,
+            ..Self::default()
+        }
+    }
+
+    /// Takes note of what concerns messages.
+    pub fn observe(&mut self, observation: &Observation) {
+        match &observation.seen {
+            Seen::Event(Event::MessageAccepted { message, expires }) => {
+                let entry = self.messages.entry(*message).or_default();
+                if entry.accepted.is_none() {
+                    entry.accepted = Some((observation.at, *expires));
+                    entry.from = observation.host;
+                    self.accepted += 1;
+                }
+            }
+            Seen::Event(Event::MessageDelivered { message, expires }) => {
+                let entry = self.messages.entry(*message).or_default();
+                self.deliveries += 1;
+                self.duplicates += u64::from(entry.delivered.is_some());
+                entry.delivered.get_or_insert(observation.at);
+                // The sender's own word on the expiry counts; the reader's copy only if the sender's was not seen.
+                let expires = entry.accepted.map_or(*expires, |(_, expires)| expires);
+                let truth = self.epoch + observation.at.since_start();
+                self.late += u64::from(truth > expires + self.slack);
+            }
+            Seen::Addressed { message, to } => self.messages.entry(*message).or_default().to = Some(*to),
+            _ => {}
+        }
+    }
+
+    /// Messages accepted.
+    pub fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// Messages delivered, each counted once, and messages accepted.
+    pub fn delivered(&self) -> (u64, u64) {
+        (self.deliveries - self.duplicates, self.accepted)
+    }
+
+    /// Deliveries beyond a message's first, and deliveries.
+    pub fn duplicated(&self) -> (u64, u64) {
+        (self.duplicates, self.deliveries)
+    }
+
+    /// Deliveries after a message's time, and deliveries.
+    pub fn late(&self) -> (u64, u64) {
+        (self.late, self.deliveries)
+    }
+
+    /// Of the messages accepted at least `settle` before `end`, still unexpired, whose ends had an open path all that
+    /// time: how many were not delivered, and how many there are. Without an oracle, every path counts as open.
+    pub fn lost(&self, end: Instant, settle: Duration, paths: Option<&Clients>) -> (u64, u64) {
+        let mut counted = (0, 0);
+        for message in self.messages.values() {
+            let Some((accepted, expires)) = message.accepted else {
+                continue;
+            };
+            let since = end - settle;
+            if accepted > since {
+                continue;
+            }
+            let delivered = message.delivered.is_some();
+            let expired = self.epoch + end.since_start() >= expires;
+            let reachable = paths.is_none_or(|clients| {
+                message
+                    .from
+                    .into_iter()
+                    .chain(message.to)
+                    .all(|host| clients.open_since(host, since))
+            });
+            if delivered || (!expired && reachable) {
+                counted.0 += u64::from(!delivered);
+                counted.1 += 1;
+            }
+        }
+        counted
+    }
+
+    /// Seconds from acceptance to delivery.
+    pub fn delivery_times(&self) -> Vec<f64> {
+        self.messages
+            .values()
+            .filter_map(|message| {
+                let ((accepted, _), delivered) = (message.accepted?, message.delivered?);
+                Some(delivered.saturating_since(accepted).as_secs_f64())
+            })
+            .collect()
+    }
+}

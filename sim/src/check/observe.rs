@@ -1,0 +1,99 @@
+//! What a run shows to those who judge it: events of the programs, and facts about the world around them.
+
+use phantom_core::event::{Event, Sensitive, Tag};
+use phantom_core::units::Instant;
+use serde::Serialize;
+
+use crate::scenario::plan::HostId;
+
+/// Something seen, at a time on the world's own clock, which never errs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Observation {
+    /// When.
+    pub at: Instant,
+    /// Whom it is about; `None`: the world.
+    pub host: Option<HostId>,
+    /// What.
+    pub seen: Seen,
+}
+
+/// What was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Seen {
+    /// What a host's program reported.
+    Event(Event),
+    /// A simulated second has passed: invariants over states are looked at now.
+    Tick {
+        /// Events that the engine has processed so far.
+        steps: u64,
+    },
+    /// A rule of the censor acted.
+    Censor {
+        /// Its index in [`crate::scenario::plan::Plan::rules`].
+        rule: u32,
+        /// What it did.
+        act: Acted,
+        /// How many times since the last such observation.
+        count: u64,
+    },
+    /// Bytes that the censor sees were searched for every secret marked so far. Without this, no leak is no proof.
+    Searched {
+        /// Bytes searched since the last such observation.
+        bytes: u64,
+        /// Secrets known to the search by now.
+        secrets: u64,
+    },
+    /// A secret was found in bytes that the censor sees.
+    Leak {
+        /// What kind of secret.
+        kind: Sensitive,
+    },
+    /// From now on the oracle judges that this client has, or has not, an open path.
+    OpenPath(bool),
+    /// The host crashed.
+    Crashed,
+    /// The host started again.
+    Restarted,
+    /// The host's disk is empty.
+    DiskLost,
+    /// The host's disk was searched for what it had purged.
+    DiskSearched {
+        /// How many purged boxes were looked for.
+        boxes: u32,
+        /// Of how many payload bytes were found.
+        found: u32,
+    },
+    /// At the end of the run, the world was asked whether a box can be read.
+    BoxProbed {
+        /// The box.
+        address: Tag,
+        /// Whether some replica that is up gives it out.
+        readable: bool,
+    },
+    /// The workload handed a message to `host`'s program, for this reader.
+    Addressed {
+        /// The message.
+        message: Tag,
+        /// The reader.
+        to: HostId,
+    },
+}
+
+/// What a rule of the censor did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Acted {
+    /// Dropped a packet.
+    Dropped,
+    /// Reset a connection.
+    Reset,
+    /// Forged a DNS answer.
+    Forged,
+    /// Put a bridge on its list.
+    Blocked,
+}
+
+/// Takes observations, in order of time.
+pub trait Sink {
+    /// Takes one.
+    fn observe(&mut self, observation: &Observation);
+}

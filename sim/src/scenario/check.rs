@@ -1,0 +1,730 @@
+//! Checks beyond types: references, bounds, expressions. Every problem is reported, each at its place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::de::Placed;
+use super::expr::{self, Condition, Names, Number};
+use super::file::{self, Addresses, Count, Deed, FORMAT, Model, Node, Scenario};
+use super::load::is_name;
+use super::params::allowed;
+use super::source::{At, Problem, nearest};
+use super::units::{Share, Time};
+
+/// The kinds of invariant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Holds whenever it is looked at.
+    Always,
+    /// Holds at no time.
+    Never,
+    /// Holds at some time in its window.
+    Eventually,
+    /// Holds at least once: the test tests something.
+    Sometimes,
+}
+
+impl Kind {
+    /// As files and reports write it.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::Never => "never",
+            Self::Eventually => "eventually",
+            Self::Sometimes => "sometimes",
+        }
+    }
+}
+
+/// An invariant, typed.
+#[derive(Clone, Debug)]
+pub struct Invariant {
+    /// What it promises.
+    pub name: String,
+    /// How it is judged.
+    pub kind: Kind,
+    /// The expression as written.
+    pub text: String,
+    /// The expression.
+    pub condition: Condition,
+    /// Looked at from here.
+    pub from: Duration,
+    /// Until here, the end of the run at the latest.
+    pub until: Duration,
+}
+
+/// A claim over seeds, typed.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// What it promises.
+    pub name: String,
+    /// The expression as written.
+    pub text: String,
+    /// What is claimed.
+    pub what: Claimed,
+}
+
+/// What a claim says.
+#[derive(Clone, Debug)]
+pub enum Claimed {
+    /// A condition holds in at least this share of runs.
+    Proportion {
+        /// The condition.
+        over: Condition,
+        /// The share.
+        at_least: f64,
+        /// With what confidence.
+        confidence: f64,
+    },
+    /// A quantile over runs of a number is on this side of a bound.
+    Quantile {
+        /// The number.
+        value: Number,
+        /// Which quantile.
+        quantile: f64,
+        /// The bound, in the number's unit.
+        bound: f64,
+        /// Whether the bound is the most (else the least).
+        at_most: bool,
+        /// The bound as written.
+        bound_text: String,
+        /// With what confidence.
+        confidence: f64,
+        /// Undecided below so many runs.
+        min_seeds: u64,
+    },
+}
+
+/// What checking adds to a scenario: its expressions, typed, and how many peers each population has.
+#[derive(Clone, Debug, Default)]
+pub struct Checked {
+    /// The invariants.
+    pub invariants: Vec<Invariant>,
+    /// The claims.
+    pub claims: Vec<Claim>,
+    /// Population to number of peers.
+    pub counts: BTreeMap<String, u64>,
+}
+
+struct Checker {
+    problems: Vec<Problem>,
+}
+
+impl Checker {
+    fn wrong(&mut self, at: At, message: impl Into<String>) {
+        self.problems.push(Problem::new(at, message));
+    }
+
+    fn known<'a>(
+        &mut self,
+        what: &str,
+        name: &Placed<String>,
+        choices: impl IntoIterator<Item = &'a str> + Clone,
+    ) -> bool {
+        let found = choices.clone().into_iter().any(|choice| choice == name.value);
+        if !found {
+            self.problems.push(Problem::unknown(name.at, what, name, choices));
+        }
+        found
+    }
+
+    fn names<'a>(&mut self, what: &str, names: impl IntoIterator<Item = &'a Placed<String>>, words: bool) {
+        let mut seen = BTreeSet::new();
+        for name in names {
+            if !words && !is_name(name) {
+                self.wrong(
+                    name.at,
+                    format!(
+                        "'{}' is no name of a {what}: a-z, 0-9 and -",
+                        super::source::shorten(name)
+                    ),
+                );
+            } else if words && name.trim().is_empty() {
+                self.wrong(name.at, format!("the {what} needs a name"));
+            }
+            if !seen.insert(name.value.as_str()) {
+                self.wrong(name.at, format!("there are two of the name '{}'", name.value));
+            }
+        }
+    }
+
+    fn window(&mut self, from: Option<&Placed<Time>>, until: Option<&Placed<Time>>, duration: Time) {
+        if let Some(from) = from
+            && from.value > duration
+        {
+            self.wrong(
+                from.at,
+                format!("{} is after the end of the run, {duration}", from.value),
+            );
+        }
+        if let (Some(until), from) = (until, from.map_or(Time::default(), |from| from.value))
+            && until.value <= from
+        {
+            self.wrong(
+                until.at,
+                format!("ends at {} before it begins at {from}", until.value),
+            );
+        }
+    }
+}
+
+/// Checks `scenario`, whose file is called `stem`.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn check(scenario: &Scenario, stem: Option<&str>) -> Result<Checked, Vec<Problem>> {
+    let mut checker = Checker { problems: Vec::new() };
+    head(&mut checker, scenario, stem);
+    places(&mut checker, scenario);
+    let counts = populations(&mut checker, scenario);
+    graphs(&mut checker, scenario);
+    censor(&mut checker, scenario);
+    deeds(&mut checker, scenario);
+    let (invariants, claims) = promises(&mut checker, scenario);
+    sweep(&mut checker, scenario);
+    if checker.problems.is_empty() {
+        Ok(Checked {
+            invariants,
+            claims,
+            counts,
+        })
+    } else {
+        Err(checker.problems)
+    }
+}
+
+fn head(checker: &mut Checker, scenario: &Scenario, stem: Option<&str>) {
+    if scenario.format.value != FORMAT {
+        checker.wrong(
+            scenario.format.at,
+            format!(
+                "this program reads format {FORMAT}, not {}",
+                scenario.format.value
+            ),
+        );
+    }
+    checker.names("scenario", [&scenario.name], false);
+    if let Some(stem) = stem
+        && stem != scenario.name.value
+        && is_name(stem)
+    {
+        checker.wrong(
+            scenario.name.at,
+            format!("the name is that of the file: \"{stem}\""),
+        );
+    }
+    let duration = &scenario.run.duration;
+    if duration.0.is_zero() {
+        checker.wrong(duration.at, "a run lasts longer than nothing");
+    }
+    if duration.0 > Duration::from_secs(400 * 86_400) {
+        checker.wrong(duration.at, "a run lasts at most 400 days");
+    }
+}
+
+fn places(checker: &mut Checker, scenario: &Scenario) {
+    let topology = &scenario.topology;
+    checker.names("region", topology.region.iter().map(|region| &region.name), false);
+    let regions: Vec<&str> = topology
+        .region
+        .iter()
+        .map(|region| region.name.as_str())
+        .collect();
+    for region in &topology.region {
+        if !(1..=1_000).contains(&region.ases.value) {
+            checker.wrong(
+                region.ases.at,
+                format!("wanted 1 to 1000 networks, got {}", region.ases.value),
+            );
+        }
+    }
+    for link in &topology.link {
+        for end in &link.between {
+            checker.known("region", end, regions.iter().copied());
+        }
+    }
+}
+
+fn populations(checker: &mut Checker, scenario: &Scenario) -> BTreeMap<String, u64> {
+    let regions: Vec<&str> = scenario
+        .topology
+        .region
+        .iter()
+        .map(|region| region.name.as_str())
+        .collect();
+    let peers = match scenario.params.get("peers").map(|param| &param.default) {
+        Some(file::ParamValue::Int(peers)) => u64::try_from(*peers).unwrap_or(0),
+        _ => 0,
+    };
+    if scenario.population.is_empty() {
+        checker.wrong(
+            scenario.name.at,
+            "nobody takes part: a scenario needs a [population.NAME]",
+        );
+    }
+    let needs_peers = |count: &Count| matches!(count, Count::Share { .. } | Count::Rest | Count::Fixed(_));
+    let mut counts = BTreeMap::new();
+    let mut used = 0_u64;
+    let mut rest: Option<(&String, At)> = None;
+    for (name, population) in &scenario.population {
+        checker.known("region", &population.region, regions.iter().copied());
+        let at = population.count.at;
+        if !is_name(name) {
+            checker.wrong(at, format!("'{name}' is no name of a population: a-z, 0-9 and -"));
+        }
+        if needs_peers(&population.count) && !scenario.params.contains_key("peers") {
+            checker.wrong(
+                at,
+                "this counts in peers: give the scenario a whole-number parameter 'peers' in [params]",
+            );
+            continue;
+        }
+        let count = match population.count.value {
+            Count::Share { of_peers, at_least } => of_peers.of(peers).max(at_least),
+            Count::Fixed(count) | Count::Extra(count) => count,
+            Count::Rest => {
+                if let Some((other, _)) = rest {
+                    checker.wrong(at, format!("'{other}' takes the rest already"));
+                }
+                rest = Some((name, at));
+                continue;
+            }
+        };
+        if count == 0 {
+            checker.wrong(
+                at,
+                format!(
+                    "'{name}' has zero peers; wanted at least one (leave the population out, or set at-least)"
+                ),
+            );
+        }
+        if count > 1_000_000 {
+            checker.wrong(at, format!("'{name}' has {count} peers; at most a million"));
+        }
+        if !matches!(population.count.value, Count::Extra(_)) {
+            used = used.saturating_add(count);
+        }
+        counts.insert(name.clone(), count);
+    }
+    match rest {
+        Some((name, at)) if used >= peers => checker.wrong(
+            at,
+            format!("'{name}' has zero peers: the other populations take {used} of {peers}; wanted at least one left"),
+        ),
+        Some((name, _)) => {
+            counts.insert(name.clone(), peers - used);
+        }
+        None => {}
+    }
+    counts
+}
+
+fn graphs(checker: &mut Checker, scenario: &Scenario) {
+    let populations = || scenario.population.keys().map(String::as_str).collect::<Vec<_>>();
+    for graph in scenario.graph.values() {
+        for name in &graph.among {
+            checker.known("population", name, populations());
+        }
+        let at = graph.among.first().map_or(At::NONE, |name| name.at);
+        let (fits, what, ring, degree) = match &graph.model {
+            Model::SmallWorld { degree, .. } => {
+                (!graph.among.is_empty(), "one population or more", true, degree)
+            }
+            Model::Each { degree, .. } => (
+                graph.among.len() == 2,
+                "two populations: those of the second are tied to some of the first",
+                false,
+                degree,
+            ),
+        };
+        if !fits {
+            checker.wrong(
+                at.or(scenario.name.at),
+                format!("this model is among {what}; got {}", graph.among.len()),
+            );
+        }
+        if degree.value == 0 || degree.value > 1_000 || (ring && degree.value % 2 == 1) {
+            let even = if ring { ", even" } else { "" };
+            checker.wrong(
+                degree.at,
+                format!("wanted a degree from 1 to 1000{even}, got {}", degree.value),
+            );
+        }
+    }
+}
+
+fn censor(checker: &mut Checker, scenario: &Scenario) {
+    let Some(censor) = &scenario.censor else { return };
+    let duration = scenario.run.duration.value;
+    let regions: Vec<&str> = scenario
+        .topology
+        .region
+        .iter()
+        .map(|region| region.name.as_str())
+        .collect();
+    for end in &censor.at {
+        checker.known("region", end, regions.iter().copied());
+    }
+    if censor.at[0] == censor.at[1] {
+        checker.wrong(censor.at[1].at, "a censor sits between two different regions");
+    }
+    checker.names("rule", censor.rule.iter().map(|rule| &rule.name), false);
+    for rule in &censor.rule {
+        checker.window(Some(&rule.from), rule.until.as_ref(), duration);
+        match &rule.matching.to {
+            Some(Addresses::Population(name)) => {
+                checker.known(
+                    "population",
+                    name,
+                    scenario.population.keys().map(String::as_str).collect::<Vec<_>>(),
+                );
+            }
+            Some(Addresses::Published)
+                if scenario
+                    .population
+                    .values()
+                    .all(|population| population.published.is_none()) =>
+            {
+                checker.wrong(
+                    rule.name.at,
+                    "this rule matches what is published, and no population has 'published'",
+                );
+            }
+            Some(Addresses::LearnedByInsiders { .. })
+                if !scenario
+                    .population
+                    .values()
+                    .any(|population| matches!(population.node, Node::Insider(_))) =>
+            {
+                checker.wrong(
+                    rule.name.at,
+                    "this rule needs insiders, and no population has node = \"insider\"",
+                );
+            }
+            _ => {}
+        }
+        if let file::Action::ForgeDns { addresses, .. } = &rule.action {
+            if !(1..=10_000).contains(&addresses.value) {
+                checker.wrong(
+                    addresses.at,
+                    format!("wanted 1 to 10000 forged addresses, got {}", addresses.value),
+                );
+            }
+            if rule.matching.to.is_some() || rule.matching.protocol == Some(file::Protocol::Tcp) {
+                checker.wrong(
+                    rule.name.at,
+                    "forge-dns acts on DNS questions: match by dns-name, or everything",
+                );
+            }
+        }
+        if !rule.matching.ports.is_empty() && !rule.matching.except_ports.is_empty() {
+            checker.wrong(
+                rule.name.at,
+                "'ports' and 'except-ports' together say nothing clear; use one",
+            );
+        }
+    }
+}
+
+fn deeds(checker: &mut Checker, scenario: &Scenario) {
+    let duration = scenario.run.duration.value;
+    let populations: Vec<&str> = scenario.population.keys().map(String::as_str).collect();
+    checker.names("fault", scenario.fault.iter().map(|fault| &fault.name), false);
+    for fault in &scenario.fault {
+        checker.known("population", &fault.on, populations.iter().copied());
+        checker.window(Some(&fault.from), fault.until.as_ref(), duration);
+        match (&fault.every, &fault.until) {
+            (None, Some(until)) => checker.wrong(
+                until.at,
+                "with 'until' goes 'every': how long from one to the next",
+            ),
+            (Some(every), None) => checker.wrong(every.at, "with 'every' goes 'until': when it ends"),
+            (Some(every), _) => {
+                let least = match every.value {
+                    super::units::Spread::Fixed(time) | super::units::Spread::Exponential(time) => time,
+                    super::units::Spread::Uniform(_, high) => high,
+                };
+                if least.0 < Duration::from_millis(10) {
+                    checker.wrong(every.at, "wanted at least 10 ms from one to the next");
+                }
+            }
+            (None, None) => {}
+        }
+    }
+    checker.names(
+        "workload",
+        scenario.workload.iter().map(|workload| &workload.name),
+        false,
+    );
+    for workload in &scenario.workload {
+        checker.known("population", &workload.by, populations.iter().copied());
+        checker.window(None, workload.until.as_ref(), duration);
+        if let Deed::Write { to, size, ttl, .. } = &workload.what {
+            let graphs: Vec<&str> = scenario
+                .graph
+                .iter()
+                .filter(|(_, graph)| graph.carries == file::Carries::Messages)
+                .map(|(name, _)| name.as_str())
+                .collect();
+            checker.known("graph that carries messages", to, graphs);
+            if size.value.1.0.0 > 65_536 || size.value.0.0.0 == 0 {
+                checker.wrong(
+                    size.at,
+                    format!("a message has 1 B to 64 KiB, not {}", size.value),
+                );
+            }
+            if !(Duration::from_secs(1)..=Duration::from_secs(14 * 86_400)).contains(&ttl.0) {
+                checker.wrong(ttl.at, format!("a message lives 1 s to 14 d, not {}", ttl.value));
+            }
+        }
+    }
+}
+
+fn promises(checker: &mut Checker, scenario: &Scenario) -> (Vec<Invariant>, Vec<Claim>) {
+    let rules: Vec<&str> = scenario
+        .censor
+        .iter()
+        .flat_map(|censor| &censor.rule)
+        .map(|rule| rule.name.as_str())
+        .collect();
+    let names = Names { rules: &rules };
+    let duration = scenario.run.duration.value;
+    checker.names(
+        "invariant",
+        scenario.invariant.iter().map(|invariant| &invariant.name),
+        true,
+    );
+    checker.names("claim", scenario.claim.iter().map(|claim| &claim.name), true);
+    let mut invariants = Vec::new();
+    for invariant in &scenario.invariant {
+        match one_invariant(invariant, names, duration) {
+            Ok(invariant) => invariants.push(invariant),
+            Err(problem) => checker.problems.push(problem),
+        }
+        checker.window(invariant.after.as_ref(), invariant.until.as_ref(), duration);
+    }
+    let mut claims = Vec::new();
+    for claim in &scenario.claim {
+        match one_claim(claim, names) {
+            Ok(claim) => claims.push(claim),
+            Err(problem) => checker.problems.push(problem),
+        }
+    }
+    let censored = scenario
+        .censor
+        .as_ref()
+        .is_some_and(|censor| censor.rule.iter().any(|rule| rule.enabled));
+    let acts = censored || scenario.fault.iter().any(|fault| fault.enabled);
+    if acts
+        && !scenario
+            .invariant
+            .iter()
+            .any(|invariant| invariant.sometimes.is_some())
+    {
+        checker.problems.push(
+            Problem::new(scenario.name.at, "nothing shows that the censor or the faults really act")
+                .help("add an [[invariant]] such as: name = \"the censor drops\", sometimes = \"censor.dropped > 0\""),
+        );
+    }
+    (invariants, claims)
+}
+
+fn one_invariant(
+    invariant: &file::Invariant,
+    names: Names<'_>,
+    duration: Time,
+) -> Result<Invariant, Problem> {
+    let kinds = [
+        (Kind::Always, &invariant.always),
+        (Kind::Never, &invariant.never),
+        (Kind::Eventually, &invariant.eventually),
+        (Kind::Sometimes, &invariant.sometimes),
+    ];
+    let mut given = kinds
+        .iter()
+        .filter_map(|(kind, text)| text.as_ref().map(|text| (*kind, text)));
+    let choices = "choices: always, never, eventually (with within), sometimes";
+    let Some((kind, text)) = given.next() else {
+        return Err(Problem::new(
+            invariant.name.at,
+            "this invariant promises nothing; wanted exactly one kind",
+        )
+        .help(choices));
+    };
+    if let Some((_, other)) = given.next() {
+        return Err(
+            Problem::new(other.at, "a second kind in one invariant; wanted exactly one").help(choices),
+        );
+    }
+    let condition = expr::condition(text, names)?;
+    let from = invariant.after.as_ref().map_or(Duration::ZERO, |after| after.0);
+    let until = match (kind, &invariant.within, &invariant.until) {
+        (Kind::Eventually, Some(within), None) => {
+            let end = from + within.0;
+            if end > duration.0 {
+                return Err(Problem::new(
+                    within.at,
+                    format!(
+                        "{} after {} is after the end of the run, {duration}",
+                        within.value,
+                        Time(from)
+                    ),
+                ));
+            }
+            end
+        }
+        (Kind::Eventually, None, _) => {
+            return Err(Problem::new(
+                text.at,
+                "'eventually' needs 'within': how long it may take",
+            ));
+        }
+        (Kind::Eventually, Some(_), Some(until)) => {
+            return Err(Problem::new(
+                until.at,
+                "'eventually' ends by 'within'; 'until' is for the other kinds",
+            ));
+        }
+        (_, Some(within), _) => {
+            return Err(Problem::new(
+                within.at,
+                "'within' goes with 'eventually'; for the other kinds write 'until'",
+            ));
+        }
+        (_, None, until) => until.as_ref().map_or(duration.0, |until| until.0).min(duration.0),
+    };
+    if condition.at_end()
+        && (kind == Kind::Eventually || invariant.until.is_some() || invariant.after.is_some())
+    {
+        let late = condition
+            .calls()
+            .into_iter()
+            .find(|call| call.metric.entry().at_end)
+            .map_or("it", |call| call.metric.entry().name);
+        return Err(Problem::new(
+            text.at,
+            format!(
+                "{late} is known only at the end of the run: write always, never or sometimes, without a time"
+            ),
+        ));
+    }
+    Ok(Invariant {
+        name: invariant.name.value.clone(),
+        kind,
+        text: text.value.clone(),
+        condition,
+        from,
+        until,
+    })
+}
+
+fn one_claim(claim: &file::Claim, names: Names<'_>) -> Result<Claim, Problem> {
+    let (text, what) = match (&claim.over, &claim.proportion, &claim.value, &claim.interval) {
+        (Some(text), Some(proportion), None, None) => {
+            confidence(claim.name.at, proportion.confidence)?;
+            let over = expr::condition(text, names)?;
+            (
+                text,
+                Claimed::Proportion {
+                    over,
+                    at_least: proportion.at_least.get(),
+                    confidence: proportion.confidence.get(),
+                },
+            )
+        }
+        (None, None, Some(text), Some(interval)) => {
+            confidence(claim.name.at, interval.confidence)?;
+            let value = expr::number(text, names)?;
+            if value.call().is_none() {
+                return Err(Problem::new(
+                    text.at,
+                    "a claim without samples: a fixed number is the same in every run",
+                ));
+            }
+            let (bound, at_most) = match (&interval.at_most, &interval.at_least) {
+                (Some(bound), None) => (bound, true),
+                (None, Some(bound)) => (bound, false),
+                _ => {
+                    return Err(Problem::new(
+                        claim.name.at,
+                        "the interval needs exactly one of at-most, at-least",
+                    ));
+                }
+            };
+            let kind = match value.unit() {
+                super::metric::Unit::One => "number",
+                super::metric::Unit::Seconds => "time",
+                super::metric::Unit::Bytes => "size",
+            };
+            let magnitude = match bound.magnitude() {
+                Some((found, magnitude)) if found == kind => magnitude,
+                _ => {
+                    return Err(Problem::new(
+                        bound.at,
+                        format!("wanted {}, got \"{}\"", value.unit(), bound.value),
+                    ));
+                }
+            };
+            let quantile = interval.quantile.get();
+            (
+                text,
+                Claimed::Quantile {
+                    value,
+                    quantile,
+                    bound: magnitude,
+                    at_most,
+                    bound_text: bound.value.to_string(),
+                    confidence: interval.confidence.get(),
+                    min_seeds: interval.min_seeds,
+                },
+            )
+        }
+        _ => {
+            return Err(Problem::new(
+                claim.name.at,
+                "a claim is 'over' with 'proportion', or 'value' with 'interval'",
+            ));
+        }
+    };
+    Ok(Claim {
+        name: claim.name.value.clone(),
+        text: text.value.clone(),
+        what,
+    })
+}
+
+fn confidence(at: At, confidence: Share) -> Result<(), Problem> {
+    if (0.5..1.0).contains(&confidence.get()) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        at,
+        format!(
+            "wanted a confidence from 0.5 to below 1, got {}",
+            confidence.get()
+        ),
+    ))
+}
+
+fn sweep(checker: &mut Checker, scenario: &Scenario) {
+    let Some(sweep) = &scenario.sweep else { return };
+    for (name, values) in &sweep.grid {
+        let Some(param) = scenario.params.get(name) else {
+            let near = nearest(name, scenario.params.keys().map(String::as_str));
+            let mut message = format!("the grid goes over parameters, and '{name}' is none");
+            if let Some(near) = near {
+                message.push_str(&format!("; did you mean '{near}'?"));
+            }
+            checker.wrong(values.at, message);
+            continue;
+        };
+        if values.is_empty() {
+            checker.wrong(values.at, "a grid needs at least one value");
+        }
+        for value in &values.value {
+            if let Err(message) = allowed(name, param, value) {
+                checker.wrong(values.at, message);
+            }
+        }
+    }
+}

@@ -1,0 +1,519 @@
+//! Tests of loading: the shipped scenarios, `extends`, parameters, and the exact place and words of mistakes.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Default)]
+struct Memory(BTreeMap<String, String>);
+
+impl Library for Memory {
+    fn read(&self, name: &str) -> std::io::Result<Option<(String, String)>> {
+        Ok(self
+            .0
+            .get(name)
+            .map(|text| (format!("{name}.toml"), text.clone())))
+    }
+    fn names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+}
+
+fn shipped() -> Directory {
+    Directory::find(Path::new(env!("CARGO_MANIFEST_DIR"))).expect("scenarios/")
+}
+
+fn typed(words: &[&str]) -> Vec<(String, String)> {
+    words
+        .iter()
+        .filter_map(|word| word.split_once('='))
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect()
+}
+
+/// A small good scenario, line by line, so that tests can change one.
+const GOOD: &str = r#"format = 1
+name = "t"
+summary = "a test"
+[run]
+duration = "10 min"
+[params]
+peers = { default = 100, min = 10, max = 1000 }
+dht = { default = "on", choices = ["on", "off"] }
+[topology]
+[[topology.region]]
+name = "inside"
+area = "asia-pacific"
+[[topology.region]]
+name = "outside"
+area = "europe"
+[population.service]
+region = "outside"
+count = { share = { of-peers = 0.1, at-least = 6 } }
+node = "service"
+published = {}
+[population.client]
+region = "inside"
+count = "rest"
+node = { client = { dht = "$dht" } }
+[graph.contacts]
+among = ["client"]
+model = { small-world = { degree = 4 } }
+carries = "messages"
+[censor]
+at = ["inside", "outside"]
+[[censor.rule]]
+name = "published-entries"
+from = "10 s"
+match = { to = "published" }
+action = "drop"
+[[fault]]
+name = "crash"
+on = "service"
+from = "1 min"
+do = { crash = { down = "30 s" } }
+[[workload]]
+name = "write"
+by = "client"
+do = { write = { to = "contacts", every = "exp(1 min)", size = "1 kB", ttl = "1 h" } }
+[[invariant]]
+name = "it drops"
+sometimes = "censor.dropped > 0"
+[[claim]]
+name = "fast"
+value = "quantile(client.time_to_connect, 0.5)"
+interval = { at-most = "5 s" }
+"#;
+
+fn read(text: &str) -> Result<Loaded, ScenarioError> {
+    from_text(&Memory::default(), "t.toml", text.to_owned(), Some("t"), &[])
+}
+
+#[test]
+fn every_shipped_scenario_is_accepted() {
+    let library = shipped();
+    let names = library.names();
+    assert_eq!(
+        names,
+        [
+            "blocked-bootstrap",
+            "first-look",
+            "node-churn",
+            "poisoned-dns",
+            "udp-off"
+        ]
+    );
+    for name in names {
+        let loaded = by_name(&library, &name, &[]).unwrap_or_else(|error| panic!("{error}"));
+        assert!(
+            loaded
+                .checked
+                .invariants
+                .iter()
+                .any(|i| i.kind == crate::scenario::check::Kind::Sometimes),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn populations_are_shares_of_peers_with_their_minimums() {
+    let counts = |words: &[&str]| {
+        let loaded =
+            by_name(&shipped(), "blocked-bootstrap", &typed(words)).unwrap_or_else(|error| panic!("{error}"));
+        ["service", "bridge", "client", "insider"].map(|name| loaded.checked.counts[name])
+    };
+    assert_eq!(counts(&[]), [40, 160, 780, 20]);
+    assert_eq!(counts(&["peers=24"]), [6, 6, 11, 1]);
+    assert_eq!(counts(&["peers=10000"]), [400, 1_600, 7_800, 200]);
+}
+
+#[test]
+fn what_is_extended_is_merged_and_errors_point_into_the_right_file() {
+    let base = GOOD.replace("name = \"t\"", "name = \"base\"");
+    let library = |base: String| Memory(BTreeMap::from([("base".to_owned(), base)]));
+    let child = "format = 1\nname = \"t\"\nsummary = \"child\"\nextends = \"base\"\nparams.peers = { default = 50 }\n\
+                 [[censor.rule]]\nname = \"published-entries\"\nfrom = \"20 s\"\n[[censor.rule]]\nname = \"cut\"\naction = \"reset\"\n";
+    let load = |base, child: &str| from_text(&library(base), "t.toml", child.to_owned(), Some("t"), &[]);
+    let loaded = load(base.clone(), child).unwrap_or_else(|error| panic!("{error}"));
+    let rules = &loaded.scenario.censor.as_ref().expect("censor").rule;
+    assert_eq!(
+        rules
+            .iter()
+            .map(|rule| (rule.name.as_str(), rule.from.to_string()))
+            .collect::<Vec<_>>(),
+        [
+            ("published-entries", "20 s".to_owned()),
+            ("cut", "0 s".to_owned())
+        ]
+    );
+    assert_eq!(
+        (loaded.checked.counts["client"], loaded.scenario.summary.as_str()),
+        (44, "child")
+    );
+
+    let error = load(base.replace("\"10 min\"", "\"10 mim\""), child)
+        .expect_err("bad unit in the base")
+        .to_string();
+    assert!(
+        error.starts_with("base.toml:5:12: wanted a time such as \"30 s\", got the unit 'mim'"),
+        "{error}"
+    );
+    let error = load(base.clone(), &child.replace("\"20 s\"", "\"20\""))
+        .expect_err("bad unit in the child")
+        .to_string();
+    assert!(
+        error.starts_with("t.toml:8:8: wanted a time such as \"30 s\", got no unit"),
+        "{error}"
+    );
+    let error = load(base, &child.replace("\"base\"", "\"bsae\""))
+        .expect_err("unknown base")
+        .to_string();
+    assert!(
+        error.starts_with("t.toml:4:11: unknown scenario 'bsae'; did you mean 'base'?"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_circle_of_extends_ends() {
+    let text = |name: &str, base: &str| format!("format = 1\nname = \"{name}\"\nextends = \"{base}\"\n");
+    let library = Memory(BTreeMap::from([
+        ("a".to_owned(), text("a", "b")),
+        ("b".to_owned(), text("b", "a")),
+    ]));
+    let error = by_name(&library, "a", &[]).expect_err("a circle").to_string();
+    assert!(
+        error.starts_with("b.toml:3:11: 'a' extends itself, by way of this"),
+        "{error}"
+    );
+    let chain = (0..20)
+        .map(|i| (format!("s{i}"), text(&format!("s{i}"), &format!("s{}", i + 1))))
+        .collect();
+    let error = by_name(&Memory(chain), "s0", &[])
+        .expect_err("too deep")
+        .to_string();
+    assert!(error.contains("extended more than 8 times"), "{error}");
+}
+
+/// Each row: what is replaced in the good file by what, and the message with its place.
+#[test]
+fn mistakes_are_shown_at_their_exact_place_with_the_choices() {
+    read(GOOD).unwrap_or_else(|error| panic!("{error}"));
+    let mut wrong = String::new();
+    for (old, new, wanted) in [
+        (
+            "format = 1",
+            "format = 2",
+            "t.toml:1:10: this program reads format 1, not 2",
+        ),
+        (
+            "name = \"t\"",
+            "name = \"u\"",
+            "t.toml:2:8: the name is that of the file: \"t\"",
+        ),
+        (
+            "summary = \"a test\"",
+            "sumary = \"a test\"",
+            "t.toml:3:1: unknown key 'sumary'; did you mean 'summary'?",
+        ),
+        (
+            "summary = \"a test\"\n",
+            "",
+            "t.toml:1:1: 'summary' is missing here",
+        ),
+        (
+            "\"10 min\"",
+            "600",
+            "t.toml:5:12: wanted a time in quotes such as \"30 s\" (ns, us, ms, s, min, h, d), got the number 600",
+        ),
+        (
+            "\"10 min\"",
+            "\"10 mins\"",
+            "t.toml:5:12: wanted a time such as \"30 s\", got the unit 'mins'; units: ns, us, ms, s, min, h, d",
+        ),
+        (
+            "\"10 min\"",
+            "\"0 s\"",
+            "t.toml:5:12: a run lasts longer than nothing",
+        ),
+        (
+            "default = 100",
+            "default = 5",
+            "t.toml:7:1: the default does not fit: peers is at least 10, not 5",
+        ),
+        (
+            "area = \"europe\"",
+            "area = \"europ\"",
+            "t.toml:15:8: unknown choice 'europ'; did you mean 'europe'?",
+        ),
+        (
+            "region = \"outside\"",
+            "region = \"outsid\"",
+            "t.toml:17:10: unknown region 'outsid'; did you mean 'outside'?",
+        ),
+        (
+            "of-peers = 0.1",
+            "of-peers = 1.5",
+            "t.toml:18:32: wanted a share between 0 and 1 such as 0.04, got 1.5",
+        ),
+        (
+            "of-peers = 0.1, at-least = 6",
+            "of-peers = 0.001",
+            "t.toml:18:9: 'service' has zero peers; wanted at least one (leave the population out, or set at-least)",
+        ),
+        (
+            "of-peers = 0.1",
+            "of_peers = 0.1",
+            "t.toml:18:21: unknown key 'of_peers'; did you mean 'of-peers'?",
+        ),
+        (
+            "at-least = 6",
+            "at-least = 100",
+            "t.toml:23:9: 'client' has zero peers: the other populations take 100 of 100; wanted at least one left",
+        ),
+        (
+            "node = \"service\"",
+            "node = \"servcie\"",
+            "t.toml:19:8: unknown choice 'servcie'; did you mean 'service'?",
+        ),
+        (
+            "\"$dht\"",
+            "\"$dth\"",
+            "t.toml:24:27: unknown parameter 'dth'; did you mean 'dht'?",
+        ),
+        (
+            "among = [\"client\"]",
+            "among = [\"cleint\"]",
+            "t.toml:26:10: unknown population 'cleint'; did you mean 'client'?",
+        ),
+        (
+            "degree = 4",
+            "degree = 3",
+            "t.toml:27:36: wanted a degree from 1 to 1000, even, got 3",
+        ),
+        (
+            "at = [\"inside\", \"outside\"]",
+            "at = [\"inside\", \"inside\"]",
+            "t.toml:30:17: a censor sits between two different regions",
+        ),
+        (
+            "from = \"10 s\"",
+            "from = \"11 min\"",
+            "t.toml:33:8: 11 min is after the end of the run, 10 min",
+        ),
+        (
+            "from = \"10 s\"",
+            "from = \"10 s\"\nuntil = \"5 s\"",
+            "t.toml:34:9: ends at 5 s before it begins at 10 s",
+        ),
+        (
+            "to = \"published\"",
+            "to = \"publshed\"",
+            "t.toml:34:16: unknown choice 'publshed'; did you mean 'published'?",
+        ),
+        (
+            "published = {}\n",
+            "",
+            "t.toml:31:8: this rule matches what is published, and no population has 'published'",
+        ),
+        (
+            "action = \"drop\"",
+            "action = { drop = { los = 1 } }",
+            "t.toml:35:21: unknown key 'los'",
+        ),
+        (
+            "action = \"drop\"",
+            "action = { drop = {}, reset = {} }",
+            "t.toml:35:10: wanted exactly one of the choices, got 2 keys: drop, reset",
+        ),
+        (
+            "action = \"drop\"",
+            "action = \"trottle\"",
+            "t.toml:35:10: unknown choice 'trottle'",
+        ),
+        (
+            "on = \"service\"",
+            "on = \"servis\"",
+            "t.toml:38:6: unknown population 'servis'; did you mean 'service'?",
+        ),
+        (
+            "to = \"contacts\"",
+            "to = \"contact\"",
+            "t.toml:44:23: unknown graph that carries messages 'contact'; did you mean 'contacts'?",
+        ),
+        (
+            "size = \"1 kB\"",
+            "size = \"1 MB\"",
+            "t.toml:44:64: a message has 1 B to 64 KiB, not 1 MB",
+        ),
+        (
+            "ttl = \"1 h\"",
+            "ttl = \"15 d\"",
+            "t.toml:44:78: a message lives 1 s to 14 d, not 15 d",
+        ),
+        (
+            "censor.dropped > 0",
+            "censor.droped > 0",
+            "t.toml:47:14: unknown metric 'censor.droped'; did you mean 'censor.dropped'?",
+        ),
+        (
+            "censor.dropped > 0",
+            "censor.dropped > 0 and",
+            "t.toml:47:36: wanted a number, a metric or a function, got the end",
+        ),
+        (
+            "sometimes = ",
+            "always = \"censor.dropped > 0\"\nsometimes = ",
+            "t.toml:48:13: a second kind in one invariant; wanted exactly one",
+        ),
+        (
+            "sometimes = ",
+            "eventually = ",
+            "t.toml:47:14: 'eventually' needs 'within': how long it may take",
+        ),
+        (
+            "sometimes = ",
+            "always = ",
+            "t.toml:2:8: nothing shows that the censor or the faults really act",
+        ),
+        (
+            "sometimes = \"censor.dropped > 0\"",
+            "sometimes = \"censor.dropped > 0\"\nwithin = \"5 s\"",
+            "t.toml:48:10: 'within' goes with 'eventually'; for the other kinds write 'until'",
+        ),
+        (
+            "at-most = \"5 s\"",
+            "at-most = 5",
+            "t.toml:51:24: wanted a time, got \"5\"",
+        ),
+        (
+            "\"quantile(client.time_to_connect, 0.5)\"",
+            "\"5 s\"",
+            "t.toml:50:9: a claim without samples: a fixed number is the same in every run",
+        ),
+        (
+            "interval = { at-most = \"5 s\" }",
+            "proportion = { at-least = 0.9 }",
+            "t.toml:49:8: a claim is 'over' with 'proportion', or 'value' with 'interval'",
+        ),
+        (
+            "[[claim]]",
+            "[sweep]\nseeds = \"1..=9\"\ngrid.peer = [1]\n[[claim]]",
+            "t.toml:50:13: the grid goes over parameters, and 'peer' is none; did you mean 'peers'?",
+        ),
+        (
+            "format = 1",
+            "format = ",
+            "t.toml:1:10: not TOML: string values must be quoted",
+        ),
+        (
+            "format = 1",
+            "format = 2026-11-23",
+            "t.toml:1:10: dates are not used here; times are text such as \"30 s\"",
+        ),
+    ] {
+        assert!(GOOD.contains(old), "the row's text is in the good file: {old}");
+        let error = read(&GOOD.replacen(old, new, 1))
+            .map(|_| ())
+            .expect_err(new)
+            .to_string();
+        let first = error.lines().next().unwrap_or_default();
+        if !first.starts_with(wanted) {
+            wrong.push_str(&format!("\n got: {first}\nwant: {wanted}\n"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn an_error_shows_the_line_and_the_choices() {
+    let error = read(&GOOD.replacen("\"europe\"", "\"europ\"", 1))
+        .expect_err("bad")
+        .to_string();
+    assert_eq!(
+        error,
+        "t.toml:15:8: unknown choice 'europ'; did you mean 'europe'?\n   15 | area = \"europ\"\n      |        ^\n        \
+         choices: north-america, europe, south-america, asia-pacific, japan, australia"
+    );
+}
+
+#[test]
+fn all_mistakes_of_the_second_kind_are_reported_together() {
+    let text = GOOD
+        .replacen("region = \"outside\"", "region = \"x\"", 1)
+        .replacen("on = \"service\"", "on = \"y\"", 1);
+    assert_eq!(read(&text).expect_err("two").problems.len(), 2);
+}
+
+#[test]
+fn the_hash_is_of_what_is_resolved_and_not_of_how_it_is_written() {
+    let hash = |text: &str, words: &[&str]| {
+        from_text(
+            &Memory::default(),
+            "t.toml",
+            text.to_owned(),
+            Some("t"),
+            &typed(words),
+        )
+        .expect("good")
+        .hash
+    };
+    let plain = hash(GOOD, &[]);
+    assert_eq!(
+        plain,
+        hash(
+            &format!("# a comment\n{}", GOOD.replace("\"10 min\"", "\"600 s\"")),
+            &["peers=100"]
+        )
+    );
+    assert_eq!(plain, hash(&GOOD.replace("[run]", "[run]\nseed = 7"), &[]));
+    assert_ne!(plain, hash(GOOD, &["peers=101"]));
+    assert_ne!(plain, hash(GOOD, &["dht=off"]));
+}
+
+#[test]
+fn a_resolved_scenario_loads_again_as_itself() {
+    for name in shipped().names() {
+        let loaded = by_name(&shipped(), &name, &[]).unwrap_or_else(|error| panic!("{error}"));
+        let text = toml::to_string(&loaded.scenario).expect("serialises");
+        let again = from_text(&Memory::default(), "scenario.toml", text, None, &[])
+            .unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(again.hash, loaded.hash, "{name}");
+    }
+}
+
+#[test]
+fn the_schema_names_the_parts_of_the_format() {
+    let schema = serde_json::to_string(&schemars::schema_for!(Scenario)).expect("json");
+    for part in [
+        "population",
+        "learned-by-insiders",
+        "forge-dns",
+        "small-world",
+        "eventually",
+        "step-limit",
+    ] {
+        assert!(schema.contains(part), "{part}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn arbitrary_text_never_panics(text in ".{0,200}") {
+        let _ = read(&text);
+    }
+
+    #[test]
+    fn a_damaged_scenario_never_panics(at in 0..GOOD.len(), len in 0_usize..20, with in "[ -~\n]{0,6}") {
+        let mut text = GOOD.to_owned();
+        text.replace_range(at..(at + len).min(GOOD.len()), &with);
+        if let Ok(loaded) = read(&text) {
+            crate::scenario::plan::Plan::draw(&loaded, 1);
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Scenarios: what a file says ([`file`]), how it is read ([`load`]), and the typed, checked [`plan::Plan`] it becomes.
+
+pub mod check;
+pub mod de;
+pub mod expr;
+pub mod file;
+pub mod load;
+pub mod metric;
+pub mod params;
+pub mod plan;
+pub mod source;
+pub mod tree;
+pub mod units;

@@ -1,0 +1,691 @@
+//! A plan: one world, resolved. Pure data, drawn from a checked scenario and a seed; an engine plays it.
+//!
+//! Every host, edge and fault is drawn from a stream of its own, keyed by its name, so that one more peer shifts no
+//! other's draws (common random numbers: two scenarios that differ in one thing differ in nothing else).
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use phantom_core::units::Probability;
+use rand_chacha::ChaCha12Rng;
+use rand_core::{Rng, SeedableRng};
+
+use super::check::{Claim, Invariant};
+use super::file::{
+    Access, Area, Breakage, Carries, ClientNode, Count, Deed, Direction, Model, Node, Population, Protocol,
+    Start,
+};
+use super::file::{Action, Addresses, Names};
+use super::load::Loaded;
+use super::units::Spread;
+
+/// A host's number: its place in [`Plan::hosts`].
+pub type HostId = u32;
+
+/// One world, resolved.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The scenario's name.
+    pub name: String,
+    /// BLAKE3 of the resolved scenario, in hex.
+    pub scenario_hash: String,
+    /// The seed that this was drawn from, and that the engine draws from.
+    pub seed: u64,
+    /// How long.
+    pub duration: Duration,
+    /// Events after which the run is an error.
+    pub step_limit: u64,
+    /// How far a wall clock may be wrong.
+    pub clock_bound: Duration,
+    /// What the network is like.
+    pub network: Network,
+    /// The hosts.
+    pub hosts: Vec<Host>,
+    /// Who knows whom.
+    pub edges: Vec<Edge>,
+    /// The censor's rules in order, the enabled ones.
+    pub rules: Vec<Rule>,
+    /// What breaks, in order of time.
+    pub faults: Vec<Fault>,
+    /// Who does what.
+    pub workloads: Vec<Workload>,
+    /// What must hold.
+    pub invariants: Vec<Invariant>,
+    /// What is claimed over seeds.
+    pub claims: Vec<Claim>,
+}
+
+/// What the network is like beyond its hosts.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// The regions: name and place on earth.
+    pub regions: Vec<(String, Area)>,
+    /// Share of packets lost on any path.
+    pub loss: f64,
+    /// Extra delay of a packet, each time anew.
+    pub jitter: Spread,
+    /// Between two regions (indices): share of packets lost and time added, on top.
+    pub links: Vec<(usize, usize, f64, Duration)>,
+}
+
+/// One host.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// `<population>-<n>`, n from 0.
+    pub name: String,
+    /// Its population.
+    pub population: String,
+    /// What it is.
+    pub role: Role,
+    /// Index of its region.
+    pub region: usize,
+    /// Which of the region's networks it is in.
+    pub network: u32,
+    /// Whether it is behind the censor.
+    pub inside: bool,
+    /// Its IPv4 address as others see it.
+    pub address: Ipv4Addr,
+    /// Its IPv6 address, if its region has any.
+    pub address6: Option<Ipv6Addr>,
+    /// Whether it is behind a NAT: it can dial and not be dialled.
+    pub nat: bool,
+    /// Its own link.
+    pub access: Access,
+    /// When it starts.
+    pub arrives: Duration,
+    /// How far its wall clock is ahead of the truth, in nanoseconds.
+    pub clock_skew_ns: i64,
+    /// Whether every copy of the client ships with its address.
+    pub published: bool,
+    /// The DNS name it is published under.
+    pub dns_name: Option<String>,
+}
+
+/// What a host is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A directory authority.
+    Authority,
+    /// A listed service node.
+    Service,
+    /// A bridge.
+    Bridge,
+    /// A client.
+    Client(ClientNode),
+    /// The censor's own client.
+    Insider(ClientNode),
+    /// A node of the Mainline DHT.
+    Dht,
+    /// A published router of it.
+    DhtRouter,
+}
+
+impl Role {
+    /// Whether it runs the client program.
+    pub const fn is_client(self) -> bool {
+        matches!(self, Self::Client(_) | Self::Insider(_))
+    }
+
+    /// The steps of the ladder that it has, if it is a client.
+    pub const fn client(self) -> Option<ClientNode> {
+        match self {
+            Self::Client(node) | Self::Insider(node) => Some(node),
+            _ => None,
+        }
+    }
+}
+
+/// Two hosts that know each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// The graph.
+    pub graph: String,
+    /// What goes along.
+    pub carries: Carries,
+    /// One; for invitations, the one that invites.
+    pub from: HostId,
+    /// The other.
+    pub to: HostId,
+    /// How long what goes along takes.
+    pub delay: Duration,
+}
+
+/// A rule of the censor, resolved as far as it can be before the run.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Its name.
+    pub name: String,
+    /// Acts from here.
+    pub from: Duration,
+    /// Until here.
+    pub until: Duration,
+    /// The address outside is one of these; `None`: any.
+    pub to: Option<Targets>,
+    /// The DNS question is for one of these or for what is below them; `None`: any packet.
+    pub dns_names: Option<Vec<String>>,
+    /// The protocol.
+    pub protocol: Option<Protocol>,
+    /// The port outside is one of these; empty: any.
+    pub ports: Vec<u16>,
+    /// The port outside is none of these.
+    pub except_ports: Vec<u16>,
+    /// What it does.
+    pub action: Act,
+}
+
+impl Rule {
+    /// Whether it matches everything, in which case no path is open while it acts.
+    pub fn is_total(&self) -> bool {
+        self.to.is_none()
+            && self.dns_names.is_none()
+            && self.protocol.is_none()
+            && self.ports.is_empty()
+            && self.except_ports.is_empty()
+            && self.action == Act::Drop
+    }
+}
+
+/// A set of addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Targets {
+    /// These, known beforehand.
+    Fixed(Vec<IpAddr>),
+    /// Bridges that an insider has learned of, so long after it did.
+    Learned {
+        /// From learning to blocking.
+        lag: Duration,
+    },
+}
+
+/// What a rule does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Discards, both ways.
+    Drop,
+    /// Resets both ends.
+    Reset,
+    /// Answers DNS questions itself.
+    Forge {
+        /// From which addresses it picks. Nobody of the scenario lives there.
+        answers: Vec<Ipv4Addr>,
+        /// Whether the true answer still arrives.
+        true_answer: bool,
+    },
+}
+
+/// Something that breaks at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// When.
+    pub at: Duration,
+    /// The fault's name.
+    pub name: String,
+    /// Whom it befalls.
+    pub host: HostId,
+    /// What happens.
+    pub what: Happening,
+}
+
+/// What happens to a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// It stops at once; what it had not synced is lost.
+    Crash {
+        /// Whether its disk is empty when it starts again.
+        lose_disk: bool,
+        /// When it starts again; `None`: never.
+        restart: Option<Duration>,
+    },
+    /// Its wall clock jumps by so many nanoseconds.
+    StepClock(i64),
+}
+
+/// What the hosts of a population do.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Its name.
+    pub name: String,
+    /// Who.
+    pub hosts: Vec<HostId>,
+    /// From when on.
+    pub start: Start,
+    /// Until when.
+    pub until: Duration,
+    /// What. Contacts are the edges of the graph that `write` names.
+    pub what: Deed,
+}
+
+/// A stream of randomness for one purpose.
+pub fn stream(seed: u64, label: &str) -> ChaCha12Rng {
+    let mut key = Vec::with_capacity(8 + label.len());
+    key.extend_from_slice(&seed.to_le_bytes());
+    key.extend_from_slice(label.as_bytes());
+    ChaCha12Rng::from_seed(blake3::derive_key("phantom-net 2026 scenario stream v1", &key))
+}
+
+/// A number below `bound` (not zero), without bias worth mentioning: 64 bits against at most 32.
+fn below(rng: &mut ChaCha12Rng, bound: u64) -> u64 {
+    ((u128::from(rng.next_u64()) * u128::from(bound)) >> 64) as u64
+}
+
+impl Plan {
+    /// Draws the world of `loaded` for `seed`.
+    pub fn draw(loaded: &Loaded, seed: u64) -> Self {
+        let scenario = &loaded.scenario;
+        let duration = scenario.run.duration.0;
+        let region_of = |name: &str| {
+            scenario
+                .topology
+                .region
+                .iter()
+                .position(|r| r.name.value == name)
+                .unwrap_or(0)
+        };
+        let hosts = hosts(loaded, seed);
+        let edges = edges(loaded, seed, &hosts);
+        Self {
+            name: scenario.name.value.clone(),
+            scenario_hash: loaded.hash.clone(),
+            seed,
+            duration,
+            step_limit: scenario.run.step_limit,
+            clock_bound: scenario.run.clock_bound.0,
+            network: Network {
+                regions: scenario
+                    .topology
+                    .region
+                    .iter()
+                    .map(|r| (r.name.value.clone(), r.area))
+                    .collect(),
+                loss: scenario.topology.loss.get(),
+                jitter: scenario.topology.jitter,
+                links: scenario
+                    .topology
+                    .link
+                    .iter()
+                    .map(|link| {
+                        (
+                            region_of(&link.between[0]),
+                            region_of(&link.between[1]),
+                            link.loss.get(),
+                            link.extra.0,
+                        )
+                    })
+                    .collect(),
+            },
+            rules: rules(loaded, seed, &hosts),
+            faults: faults(loaded, seed, &hosts),
+            workloads: scenario
+                .workload
+                .iter()
+                .map(|workload| Workload {
+                    name: workload.name.value.clone(),
+                    hosts: members(&hosts, &workload.by).collect(),
+                    start: workload.start,
+                    until: workload
+                        .until
+                        .as_ref()
+                        .map_or(duration, |until| until.0)
+                        .min(duration),
+                    what: workload.what.clone(),
+                })
+                .collect(),
+            invariants: loaded.checked.invariants.clone(),
+            claims: loaded.checked.claims.clone(),
+            edges,
+            hosts,
+        }
+    }
+
+    /// Peers without those that count as extra (the world's DHT, the authorities).
+    pub fn peers(&self, loaded: &Loaded) -> u64 {
+        loaded
+            .scenario
+            .population
+            .iter()
+            .filter(|(_, population)| !matches!(population.count.value, Count::Extra(_)))
+            .filter_map(|(name, _)| loaded.checked.counts.get(name))
+            .sum()
+    }
+
+    /// The rule called `name`.
+    pub fn rule(&self, name: &str) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.name == name)
+    }
+}
+
+fn members<'a>(hosts: &'a [Host], population: &'a str) -> impl Iterator<Item = HostId> + 'a {
+    hosts
+        .iter()
+        .enumerate()
+        .filter(move |(_, host)| host.population == population)
+        .map(|(i, _)| i as HostId)
+}
+
+fn hosts(loaded: &Loaded, seed: u64) -> Vec<Host> {
+    let scenario = &loaded.scenario;
+    let inside = scenario.censor.as_ref().map(|censor| censor.at[0].value.as_str());
+    let mut hosts: Vec<Host> = Vec::new();
+    for (name, population) in &scenario.population {
+        let count = loaded.checked.counts.get(name).copied().unwrap_or(0);
+        let published = published_count(population, count);
+        for n in 0..count {
+            let Some(region) = scenario
+                .topology
+                .region
+                .iter()
+                .position(|r| r.name.value == population.region.value)
+            else {
+                continue;
+            };
+            let place = &scenario.topology.region[region];
+            let host_name = format!("{name}-{n}");
+            let mut rng = stream(seed, &format!("host {host_name}"));
+            let number = hosts.len() as u32;
+            let role = role(population.node);
+            let arrives = population.arrive.map_or(Duration::ZERO, |arrive| {
+                let over = u64::try_from(arrive.over.0.as_nanos()).unwrap_or(u64::MAX);
+                arrive.from.0 + Duration::from_nanos(below(&mut rng, over.max(1)))
+            });
+            let skew = population.clock_skew.map_or(0, |spread| {
+                let size = i64::try_from(spread.draw(rng.next_u64()).as_nanos()).unwrap_or(i64::MAX);
+                if rng.next_u64() & 1 == 0 { size } else { -size }
+            });
+            hosts.push(Host {
+                name: host_name,
+                population: name.clone(),
+                role,
+                region,
+                network: below(&mut rng, u64::from(place.ases.value)) as u32,
+                inside: inside == Some(place.name.value.as_str()),
+                // 10.0.0.0/8 by number: unique, never in the forged 203.0.113.0/24 or 198.18.0.0/15.
+                address: Ipv4Addr::from(0x0a00_0001_u32 + number),
+                address6: place.ipv6.is_on().then(|| {
+                    Ipv6Addr::from(0xfd00_0000_0000_0000_0000_0000_0000_0001_u128 + u128::from(number))
+                }),
+                nat: place.nat.is_on() && role.is_client(),
+                access: population.access.unwrap_or(scenario.topology.access),
+                arrives,
+                clock_skew_ns: skew,
+                published: n < published,
+                dns_name: population
+                    .published
+                    .as_ref()
+                    .and_then(|published| published.domain.as_ref())
+                    .filter(|_| n < published)
+                    .map(|domain| format!("{name}-{n}.{}", domain.value)),
+            });
+        }
+    }
+    hosts
+}
+
+fn published_count(population: &Population, count: u64) -> u64 {
+    population.published.as_ref().map_or(0, |published| {
+        published.share.of(count).max(published.at_least).min(count)
+    })
+}
+
+const fn role(node: Node) -> Role {
+    match node {
+        Node::Authority => Role::Authority,
+        Node::Service => Role::Service,
+        Node::Bridge => Role::Bridge,
+        Node::Client(node) => Role::Client(node),
+        Node::Insider(node) => Role::Insider(node),
+        Node::Dht => Role::Dht,
+        Node::DhtRouter => Role::DhtRouter,
+    }
+}
+
+fn edges(loaded: &Loaded, seed: u64, hosts: &[Host]) -> Vec<Edge> {
+    let mut edges = Vec::new();
+    for (name, graph) in &loaded.scenario.graph {
+        let sides: Vec<Vec<HostId>> = graph
+            .among
+            .iter()
+            .map(|among| members(hosts, among).collect())
+            .collect();
+        let mut pairs: Vec<(HostId, HostId)> = match (&graph.model, sides.as_slice()) {
+            (Model::SmallWorld { degree, rewire }, sides) => small_world(
+                seed,
+                name,
+                &ring(seed, name, sides, hosts),
+                hosts,
+                degree.value,
+                rewire.get(),
+            ),
+            (Model::Each { degree, share }, [givers, takers]) if !givers.is_empty() => {
+                each(seed, name, givers, takers, hosts, degree.value, share.get())
+            }
+            _ => Vec::new(),
+        };
+        pairs.retain(|(from, to)| from != to);
+        pairs.sort_unstable();
+        pairs.dedup();
+        for (from, to) in pairs {
+            let mut rng = stream(
+                seed,
+                &format!(
+                    "edge {name} {} {}",
+                    hosts[from as usize].name, hosts[to as usize].name
+                ),
+            );
+            let delay = graph.delay.draw(rng.next_u64());
+            edges.push(Edge {
+                graph: name.clone(),
+                carries: graph.carries,
+                from,
+                to,
+                delay,
+            });
+        }
+    }
+    edges
+}
+
+/// Hosts of several populations around one ring, in an order drawn by their names, so that populations mix.
+fn ring(seed: u64, name: &str, sides: &[Vec<HostId>], hosts: &[Host]) -> Vec<HostId> {
+    let mut placed: Vec<(u64, HostId)> = sides
+        .iter()
+        .flatten()
+        .map(|id| {
+            (
+                stream(seed, &format!("ring {name} {}", hosts[*id as usize].name)).next_u64(),
+                *id,
+            )
+        })
+        .collect();
+    placed.sort_unstable();
+    placed.into_iter().map(|(_, id)| id).collect()
+}
+
+/// A share of the takers, each tied to `degree` givers.
+fn each(
+    seed: u64,
+    name: &str,
+    givers: &[HostId],
+    takers: &[HostId],
+    hosts: &[Host],
+    degree: u32,
+    share: f64,
+) -> Vec<(HostId, HostId)> {
+    let mut pairs = Vec::new();
+    for taker in takers {
+        let mut rng = stream(seed, &format!("graph {name} {}", hosts[*taker as usize].name));
+        if happens(&mut rng, share) {
+            pairs
+                .extend((0..degree).map(|_| (givers[below(&mut rng, givers.len() as u64) as usize], *taker)));
+        }
+    }
+    pairs
+}
+
+/// Whether an event of this probability happens; 53 bits, exact in `f64`, the same on every platform.
+fn happens(rng: &mut ChaCha12Rng, probability: f64) -> bool {
+    Probability::new(probability).is_some_and(|probability| probability.happens(rng.next_u64()))
+}
+
+/// Watts and Strogatz 1998: neighbours on a ring, a share of the edges' far ends moved to a peer drawn at random.
+fn small_world(
+    seed: u64,
+    name: &str,
+    all: &[HostId],
+    hosts: &[Host],
+    degree: u32,
+    rewire: f64,
+) -> Vec<(HostId, HostId)> {
+    let n = all.len();
+    let mut pairs = Vec::new();
+    for (i, from) in all.iter().enumerate() {
+        let mut rng = stream(seed, &format!("graph {name} {}", hosts[*from as usize].name));
+        for step in 1..=(degree as usize / 2).min(n.saturating_sub(1)) {
+            let moved = happens(&mut rng, rewire);
+            let far = below(&mut rng, n as u64) as usize;
+            let to = all[if moved { far } else { (i + step) % n }];
+            pairs.push(if *from < to { (*from, to) } else { (to, *from) });
+        }
+    }
+    pairs
+}
+
+fn rules(loaded: &Loaded, seed: u64, hosts: &[Host]) -> Vec<Rule> {
+    let scenario = &loaded.scenario;
+    let addresses = |keep: &dyn Fn(&Host) -> bool| -> Vec<IpAddr> {
+        hosts
+            .iter()
+            .filter(|host| keep(host))
+            .flat_map(|host| std::iter::once(IpAddr::V4(host.address)).chain(host.address6.map(IpAddr::V6)))
+            .collect()
+    };
+    scenario
+        .censor
+        .iter()
+        .flat_map(|censor| &censor.rule)
+        .filter(|rule| rule.enabled)
+        .map(|rule| Rule {
+            name: rule.name.value.clone(),
+            from: rule.from.value.0,
+            until: rule
+                .until
+                .as_ref()
+                .map_or(scenario.run.duration.0, |until| until.0)
+                .min(scenario.run.duration.0),
+            to: rule.matching.to.as_ref().map(|to| match to {
+                Addresses::Published => Targets::Fixed(addresses(&|host| host.published)),
+                Addresses::Directory => Targets::Fixed(addresses(&|host| {
+                    matches!(host.role, Role::Service | Role::Authority)
+                })),
+                Addresses::Population(name) => {
+                    Targets::Fixed(addresses(&|host| host.population == name.value))
+                }
+                Addresses::These(these) => Targets::Fixed(these.clone()),
+                Addresses::LearnedByInsiders { lag } => Targets::Learned { lag: lag.0 },
+            }),
+            dns_names: rule.matching.dns_name.as_ref().map(|names| match names {
+                Names::Published => hosts.iter().filter_map(|host| host.dns_name.clone()).collect(),
+                Names::These(names) => names.clone(),
+            }),
+            protocol: rule.matching.protocol,
+            ports: rule.matching.ports.clone(),
+            except_ports: rule.matching.except_ports.clone(),
+            action: match rule.action {
+                Action::Drop {} => Act::Drop,
+                Action::Reset {} => Act::Reset,
+                Action::ForgeDns {
+                    addresses,
+                    true_answer,
+                } => {
+                    let mut rng = stream(seed, &format!("forged {}", rule.name.value));
+                    // 198.18.0.0/15 is set aside for benchmarks (RFC 2544): no host of a scenario lives there.
+                    let pick =
+                        |rng: &mut ChaCha12Rng| Ipv4Addr::from(0xc612_0000_u32 + below(rng, 1 << 17) as u32);
+                    let mut answers: Vec<Ipv4Addr> = (0..addresses.value).map(|_| pick(&mut rng)).collect();
+                    answers.sort_unstable();
+                    answers.dedup();
+                    Act::Forge {
+                        answers,
+                        true_answer: true_answer.is_on(),
+                    }
+                }
+            },
+        })
+        .collect()
+}
+
+fn faults(loaded: &Loaded, seed: u64, hosts: &[Host]) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for fault in loaded.scenario.fault.iter().filter(|fault| fault.enabled) {
+        let name = &fault.name.value;
+        let all: Vec<HostId> = members(hosts, &fault.on).collect();
+        let mut rng = stream(seed, &format!("fault {name}"));
+        let until = fault.until.as_ref().map(|until| until.0);
+        let mut at = fault.from.0;
+        // A host is not hit again before it is up again.
+        let mut busy: BTreeMap<HostId, Duration> = BTreeMap::new();
+        while !all.is_empty() {
+            for _ in 0..fault.peers.min(all.len() as u64) {
+                let host = all[below(&mut rng, all.len() as u64) as usize];
+                let random = rng.next_u64();
+                if busy.get(&host).is_some_and(|until| *until > at) {
+                    continue;
+                }
+                let (what, free) = happening(fault.what, at, random);
+                busy.insert(host, free);
+                faults.push(Fault {
+                    at,
+                    name: name.clone(),
+                    host,
+                    what,
+                });
+            }
+            let (Some(every), Some(until)) = (&fault.every, until) else {
+                break;
+            };
+            // The check refuses a spread shorter than 10 ms; the floor bounds an exponential's short draws.
+            at += every.value.draw(rng.next_u64()).max(Duration::from_millis(1));
+            if at >= until {
+                break;
+            }
+        }
+    }
+    faults.sort_by(|a, b| (a.at, a.host, &a.name).cmp(&(b.at, b.host, &b.name)));
+    faults
+}
+
+/// What happens, and when the host is free for the next thing.
+fn happening(what: Breakage, at: Duration, random: u64) -> (Happening, Duration) {
+    let crash = |lose_disk, down: Spread| {
+        let restart = at + down.draw(random);
+        (
+            Happening::Crash {
+                lose_disk,
+                restart: Some(restart),
+            },
+            restart,
+        )
+    };
+    match what {
+        Breakage::Crash { down } => crash(false, down),
+        Breakage::LoseDisk { down } => crash(true, down),
+        Breakage::Vanish {} => (
+            Happening::Crash {
+                lose_disk: false,
+                restart: None,
+            },
+            Duration::MAX,
+        ),
+        Breakage::StepClock { by, direction } => {
+            let by = i64::try_from(by.0.as_nanos()).unwrap_or(i64::MAX);
+            (
+                Happening::StepClock(if direction == Direction::Back { -by } else { by }),
+                at,
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

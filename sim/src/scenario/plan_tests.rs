@@ -1,0 +1,180 @@
+//! Tests of drawing a plan.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::*;
+use crate::scenario::load::{Directory, by_name};
+
+fn loaded(name: &str, words: &[(&str, &str)]) -> Loaded {
+    let library = Directory::find(Path::new(env!("CARGO_MANIFEST_DIR"))).expect("scenarios/");
+    let words: Vec<_> = words
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
+    by_name(&library, name, &words).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn show(plan: &Plan) -> String {
+    format!(
+        "{:?}{:?}{:?}{:?}",
+        plan.hosts, plan.edges, plan.rules, plan.faults
+    )
+}
+
+#[test]
+fn the_same_seed_draws_the_same_plan_and_another_a_different_one() {
+    for name in ["blocked-bootstrap", "node-churn"] {
+        let loaded = loaded(name, &[]);
+        assert_eq!(show(&Plan::draw(&loaded, 7)), show(&Plan::draw(&loaded, 7)));
+        assert_ne!(show(&Plan::draw(&loaded, 7)), show(&Plan::draw(&loaded, 8)));
+    }
+}
+
+#[test]
+fn one_more_peer_shifts_no_others_draws() {
+    let (small, large) = (
+        loaded("first-look", &[("peers", "24")]),
+        loaded("first-look", &[("peers", "25")]),
+    );
+    let (small, large) = (Plan::draw(&small, 3), Plan::draw(&large, 3));
+    assert_eq!(small.hosts.len() + 1, large.hosts.len());
+    for host in &small.hosts {
+        let same = large
+            .hosts
+            .iter()
+            .find(|other| other.name == host.name)
+            .expect("still there");
+        assert_eq!(
+            (host.arrives, host.network),
+            (same.arrives, same.network),
+            "{}",
+            host.name
+        );
+    }
+}
+
+#[test]
+fn addresses_are_unique_and_never_forged_ones() {
+    let plan = Plan::draw(&loaded("blocked-bootstrap", &[]), 1);
+    let addresses: BTreeSet<_> = plan.hosts.iter().map(|host| host.address).collect();
+    assert_eq!(addresses.len(), plan.hosts.len());
+    let forged = plan.rules.iter().find_map(|rule| match &rule.action {
+        Act::Forge { answers, .. } => Some(answers),
+        _ => None,
+    });
+    let forged = forged.expect("a forging rule");
+    assert!(forged.len() > 590 && forged.iter().all(|answer| !addresses.contains(answer)));
+}
+
+#[test]
+fn the_blocked_bootstrap_is_the_one_the_issue_describes() {
+    let plan = Plan::draw(&loaded("blocked-bootstrap", &[]), 1);
+    let minute = |minutes: u64| Duration::from_secs(minutes * 60);
+    let window = |name: &str| plan.rule(name).map(|rule| (rule.from, rule.until));
+    assert_eq!(window("published-entries"), Some((minute(0), minute(40))));
+    assert_eq!(window("directory-listed"), Some((minute(2), minute(40))));
+    assert_eq!(window("cut"), Some((minute(20), minute(22))));
+    assert!(plan.rule("cut").is_some_and(Rule::is_total));
+    assert_eq!(
+        plan.rule("learned-bridges").and_then(|rule| rule.to.clone()),
+        Some(Targets::Learned { lag: minute(5) })
+    );
+    let clients: Vec<_> = plan
+        .hosts
+        .iter()
+        .filter(|host| host.population == "client")
+        .collect();
+    assert!(
+        clients
+            .iter()
+            .all(|host| host.inside && host.nat && host.arrives < minute(10))
+    );
+    assert!(
+        clients.iter().any(|host| host.arrives > minute(9))
+            && clients.iter().any(|host| host.arrives < minute(1))
+    );
+    let Some(Rule {
+        to: Some(Targets::Fixed(dropped)),
+        ..
+    }) = plan.rule("published-entries")
+    else {
+        panic!("fixed targets")
+    };
+    let published: Vec<_> = plan.hosts.iter().filter(|host| host.published).collect();
+    assert_eq!(dropped.len(), published.len());
+    assert!(
+        published.iter().any(|host| host.role == Role::DhtRouter),
+        "DHT routers included"
+    );
+    let names = plan
+        .rule("published-names")
+        .and_then(|rule| rule.dns_names.clone())
+        .expect("names");
+    assert_eq!(names.len(), published.len());
+}
+
+#[test]
+fn a_switch_reaches_the_clients() {
+    let plan = Plan::draw(&loaded("blocked-bootstrap", &[("dht", "off")]), 1);
+    let ladders: Vec<ClientNode> = plan.hosts.iter().filter_map(|host| host.role.client()).collect();
+    assert!(
+        ladders
+            .iter()
+            .all(|node| !node.dht.is_on() && node.friends.is_on())
+            && ladders.len() == 800
+    );
+}
+
+#[test]
+fn contacts_are_a_graph_in_which_everybody_has_somebody() {
+    let plan = Plan::draw(&loaded("blocked-bootstrap", &[]), 1);
+    let mut degree = vec![0_u32; plan.hosts.len()];
+    for edge in plan.edges.iter().filter(|edge| edge.graph == "contacts") {
+        assert_ne!(edge.from, edge.to);
+        degree[edge.from as usize] += 1;
+        degree[edge.to as usize] += 1;
+    }
+    let clients: Vec<u32> = plan
+        .hosts
+        .iter()
+        .zip(&degree)
+        .filter(|(host, _)| host.population == "client")
+        .map(|(_, n)| *n)
+        .collect();
+    let mean = f64::from(clients.iter().sum::<u32>()) / clients.len() as f64;
+    assert!(
+        clients.iter().all(|n| *n > 0) && (5.5..=6.0).contains(&mean),
+        "mean degree {mean}"
+    );
+    let invited = plan.edges.iter().filter(|edge| edge.graph == "operators").count();
+    assert!(
+        (330..=450).contains(&invited),
+        "about half of 780 have an operator for a friend: {invited}"
+    );
+}
+
+#[test]
+fn faults_come_at_their_rate_and_leave_a_host_alone_while_it_is_down() {
+    let plan = Plan::draw(&loaded("node-churn", &[]), 1);
+    let crashes: Vec<_> = plan.faults.iter().filter(|fault| fault.name == "crash").collect();
+    // 20 minutes, one each 30 s.
+    assert!((30..=40).contains(&crashes.len()), "{}", crashes.len());
+    let mut up: BTreeMap<HostId, Duration> = BTreeMap::new();
+    for fault in crashes {
+        assert_eq!(plan.hosts[fault.host as usize].population, "service");
+        assert!(up.get(&fault.host).is_none_or(|up| *up <= fault.at));
+        if let Happening::Crash {
+            restart: Some(restart),
+            ..
+        } = fault.what
+        {
+            up.insert(fault.host, restart);
+        }
+    }
+    assert!(
+        plan.faults
+            .iter()
+            .any(|fault| matches!(fault.what, Happening::Crash { lose_disk: true, .. }))
+    );
+}
