@@ -1,5 +1,6 @@
 //! The testbed.
 
+pub mod bench;
 pub mod censor;
 pub mod check;
 pub mod host;

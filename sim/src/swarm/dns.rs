@@ -103,7 +103,7 @@ impl State {
             ));
         }
         let random = self.dice();
-        let host = &mut self.net.hosts[peer as usize];
+        let host = &self.net.hosts[peer as usize];
         let mut question = Question {
             peer,
             name: Some(name.into()),
@@ -140,13 +140,40 @@ impl State {
             }
             return Ok(key);
         }
+        self.ask_next_door(peer, question)
+    }
+
+    /// The resolver of the host's own system. If that is inside the border it asks servers outside, so its answers are
+    /// what the censor lets through or makes of them.
+    fn ask_next_door(&mut self, peer: u32, mut question: Question) -> io::Result<Key> {
+        let host = &self.net.hosts[peer as usize];
+        let own = host.addresses.first().copied().unwrap_or(IpAddr::from([0; 4]));
         let there = self
             .net
             .fixed
             .or_else(|| self.net.delays.between(host.system, host.system))
             .unwrap_or(0);
+        let mut verdict = None;
+        if host.inside
+            && let Some(name) = &question.name
+        {
+            let payload = encode(question.id, name, None, Duration::ZERO);
+            let src = SocketAddr::new(own, EPHEMERAL_FIRST);
+            verdict = self.net.recursion(self.now, peer, src, &payload, name);
+        }
+        let (asked, after) = match verdict {
+            None => (Asked::Answer, 2 * there),
+            Some(Fate::Forged(_, addresses)) => {
+                question.forged = addresses;
+                (Asked::Forgery, 2 * there)
+            }
+            Some(_) => {
+                question.attempts = ATTEMPTS;
+                (Asked::Silence, RETRY_NS * u64::from(ATTEMPTS))
+            }
+        };
         let key = self.questions.insert(question);
-        self.schedule(peer, self.now + 2 * there, Happening::Dns(key, Asked::Answer));
+        self.schedule(peer, self.now + after, Happening::Dns(key, asked));
         Ok(key)
     }
 

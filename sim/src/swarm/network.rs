@@ -20,6 +20,8 @@ use crate::host::{Disk, PeerId, Streams, Wall};
 
 /// Delay of the loopback, so that nothing happens in no time.
 pub(crate) const LOOPBACK_NS: u64 = 20_000;
+/// Where recursion begins: a.root-servers.net.
+const ROOT_SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 41, 0, 4)), 53);
 /// Bytes of IP and TCP or UDP headers in front of each MTU-sized packet, Ethernet included.
 const HEADERS: u64 = 66;
 /// Payload of one packet on the wire.
@@ -372,6 +374,36 @@ impl Net {
                 self.border.delayed += 1;
                 Fate::Arrives(arrives.saturating_add(nanos(by)))
             }
+        }
+    }
+
+    /// A resolver inside asks a root server outside about `name` on behalf of `peer`. `None`: nobody minds.
+    pub(crate) fn recursion(
+        &mut self,
+        now: u64,
+        peer: u32,
+        src: SocketAddr,
+        payload: &Bytes,
+        name: &Arc<str>,
+    ) -> Option<Fate> {
+        let dst = ROOT_SERVER;
+        let (protocol, kind, flow) = (Protocol::Dns, Kind::Query, flow_of(src, dst));
+        let name = Some(name);
+        let sending = Sending {
+            from: peer,
+            to: peer,
+            src,
+            dst,
+            protocol,
+            kind,
+            payload,
+            name,
+            flow,
+            tail: None,
+        };
+        match self.cross(now, sending, now) {
+            Fate::Arrives(_) => None,
+            fate => Some(fate),
         }
     }
 

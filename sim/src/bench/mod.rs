@@ -1,0 +1,3 @@
+//! Workloads that measure the engine itself, written once for every back end.
+
+pub mod ping;
