@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use phantom_core::runtime::{Clock, Listener, Net, Runtime, Spawn};
+use phantom_core::runtime::{Listener, Runtime};
 use phantom_core::units::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -58,9 +58,13 @@ impl Player for Madsim {
         let one_ways: Vec<Duration> = all.map(|(a, b)| delays.one_way(a, b)).collect();
         let (least, most) = (one_ways.iter().min(), one_ways.iter().max());
         let mut config = madsim::Config::default();
-        config.net.send_latency = *least.unwrap_or(&Duration::ZERO)
-            ..*most.unwrap_or(&Duration::ZERO) + Duration::from_nanos(1);
-        Self { rt: Runtime::with_seed_and_config(seed, config), hosts: Vec::new(), addresses: Addresses::default() }
+        config.net.send_latency =
+            *least.unwrap_or(&Duration::ZERO)..*most.unwrap_or(&Duration::ZERO) + Duration::from_nanos(1);
+        Self {
+            rt: Runtime::with_seed_and_config(seed, config),
+            hosts: Vec::new(),
+            addresses: Addresses::default(),
+        }
     }
 
     fn add(&mut self, host: &Arc<Host>) {
@@ -75,7 +79,13 @@ impl Player for Madsim {
                 }
             }
         };
-        let node = self.rt.create_node().name(host.spec.name.clone()).ip(address).init(init).build();
+        let node = self
+            .rt
+            .create_node()
+            .name(host.spec.name.clone())
+            .ip(address)
+            .init(init)
+            .build();
         lock(&self.addresses).insert(address);
         self.hosts.push((node, next));
     }
@@ -166,7 +176,11 @@ impl Substrate for Local {
     async fn bind_udp(&self, at: SocketAddr) -> io::Result<MadsimUdp> {
         let udp = madsim::net::UdpSocket::bind(self.own(at)?).await?;
         let local = SocketAddr::new(at.ip(), udp.local_addr()?.port());
-        Ok(MadsimUdp { udp, local, host: self.clone() })
+        Ok(MadsimUdp {
+            udp,
+            local,
+            host: self.clone(),
+        })
     }
 }
 
@@ -188,7 +202,16 @@ impl MadsimStream {
     fn new(tcp: madsim::net::TcpStream) -> io::Result<Self> {
         let (local, peer) = (tcp.local_addr()?, tcp.peer_addr()?);
         let header = [0; HEADER_BYTES];
-        Ok(Self { tcp, local, peer, header, header_read: 0, left: 0, read_ended: false, write_ended: false })
+        Ok(Self {
+            tcp,
+            local,
+            peer,
+            header,
+            header_read: 0,
+            left: 0,
+            read_ended: false,
+            write_ended: false,
+        })
     }
 
     /// Sends one frame. Never pending: madsim's writes are buffered without a bound until they are flushed.
@@ -289,7 +312,11 @@ pub struct MadsimUdp {
 
 impl Udp for MadsimUdp {
     async fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
-        if self.host.exists(to.ip()) { self.udp.send_to(to, datagram).await } else { Ok(()) }
+        if self.host.exists(to.ip()) {
+            self.udp.send_to(to, datagram).await
+        } else {
+            Ok(())
+        }
     }
     async fn recv_from(&self) -> io::Result<(Bytes, SocketAddr)> {
         let mut buf = vec![0; DATAGRAM_BYTES_MAX];

@@ -67,11 +67,22 @@ impl Player for Turmoil {
     fn new(seed: u64, delays: Delays) -> Self {
         let mut builder = turmoil::Builder::new();
         // It has no limit of its own: a stage runs as far as it is told.
-        builder.rng_seed(seed).tick_duration(TICK).simulation_duration(Duration::from_secs(u32::MAX.into()));
-        builder.tcp_capacity(CAPACITY).udp_capacity(CAPACITY).fail_rate(0.0);
+        builder
+            .rng_seed(seed)
+            .tick_duration(TICK)
+            .simulation_duration(Duration::from_secs(u32::MAX.into()));
+        builder
+            .tcp_capacity(CAPACITY)
+            .udp_capacity(CAPACITY)
+            .fail_rate(0.0);
         // Panics in a task are found through its task tree; turmoil itself would hide them.
         let sim = builder.build();
-        Self { sim, delays, hosts: Vec::new(), addresses: Addresses::default() }
+        Self {
+            sim,
+            delays,
+            hosts: Vec::new(),
+            addresses: Addresses::default(),
+        }
     }
 
     fn add(&mut self, host: &Arc<Host>) {
@@ -91,7 +102,11 @@ impl Player for Turmoil {
                 if let Some((host, program)) = started {
                     let tree = Tasks::new(tokio::runtime::Handle::current());
                     *lock(&tasks) = Some(tree.clone());
-                    let local = Local { address, tasks: tree.clone(), addresses };
+                    let local = Local {
+                        address,
+                        tasks: tree.clone(),
+                        addresses,
+                    };
                     tree.spawn("program", program(host.runtime(local)));
                 }
                 // A host whose software ended would not be stepped: its tasks would stop.
@@ -148,7 +163,11 @@ pub struct Local {
 impl Local {
     /// Turmoil binds only to "any address".
     fn own(&self, at: SocketAddr) -> io::Result<SocketAddr> {
-        let any: IpAddr = if self.address.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
+        let any: IpAddr = if self.address.is_ipv4() {
+            [0; 4].into()
+        } else {
+            [0_u16; 8].into()
+        };
         if at.ip() == self.address || at.ip() == any {
             Ok(SocketAddr::new(any, at.port()))
         } else {
@@ -172,7 +191,10 @@ impl Substrate for Local {
         Instant::ZERO + turmoil::sim_elapsed().expect("only what runs on a host asks for the time")
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a back end of the runtime, on turmoil's clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a back end of the runtime, on turmoil's clock"
+    )]
     fn sleep_until(&self, at: Instant) -> tokio::time::Sleep {
         tokio::time::sleep(at.saturating_since(self.now()))
     }
@@ -181,7 +203,10 @@ impl Substrate for Local {
         self.tasks.spawn(name, future)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a back end of the runtime, on turmoil's clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a back end of the runtime, on turmoil's clock"
+    )]
     async fn connect(&self, to: SocketAddr) -> io::Result<TurmoilStream> {
         if !self.exists(to.ip()) {
             tokio::time::sleep(CONNECT_TIME_MAX).await;
@@ -199,7 +224,11 @@ impl Substrate for Local {
     async fn bind_udp(&self, at: SocketAddr) -> io::Result<TurmoilUdp> {
         let udp = turmoil::net::UdpSocket::bind(self.own(at)?).await?;
         let local = SocketAddr::new(at.ip(), udp.local_addr()?.port());
-        Ok(TurmoilUdp { udp, local, host: self.clone() })
+        Ok(TurmoilUdp {
+            udp,
+            local,
+            host: self.clone(),
+        })
     }
 }
 
@@ -216,7 +245,12 @@ pub struct TurmoilStream {
 impl TurmoilStream {
     fn new(tcp: turmoil::net::TcpStream) -> io::Result<Self> {
         let (local, peer) = (tcp.local_addr()?, tcp.peer_addr()?);
-        Ok(Self { tcp, local, peer, shut_down: false })
+        Ok(Self {
+            tcp,
+            local,
+            peer,
+            shut_down: false,
+        })
     }
 }
 
@@ -230,7 +264,11 @@ impl Stream for TurmoilStream {
 }
 
 impl AsyncRead for TurmoilStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tcp).poll_read(cx, buf)
     }
 }
@@ -276,7 +314,11 @@ pub struct TurmoilUdp {
 
 impl Udp for TurmoilUdp {
     async fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
-        if self.host.exists(to.ip()) { self.udp.send_to(datagram, to).await.map(|_| ()) } else { Ok(()) }
+        if self.host.exists(to.ip()) {
+            self.udp.send_to(datagram, to).await.map(|_| ())
+        } else {
+            Ok(())
+        }
     }
     async fn recv_from(&self) -> io::Result<(Bytes, SocketAddr)> {
         let mut buf = vec![0; DATAGRAM_BYTES_MAX];
