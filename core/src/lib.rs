@@ -11,6 +11,7 @@ pub mod event;
 pub mod ladder;
 pub mod link;
 pub mod mailbox;
+pub mod message;
 pub mod packet;
 pub mod runtime;
 pub mod service;

@@ -11,7 +11,7 @@ use super::ttl::TtlBucket;
 use crate::wire::{DecodeError, Reader, Writer};
 
 /// Length of the sealed body, the same for every box.
-pub const BODY_LEN: usize = 2_816;
+pub const BODY_LEN: usize = 3_456;
 
 /// Length of an encoded record.
 pub const RECORD_LEN: usize = 1 + HEADER_LEN + BODY_LEN + 64;

@@ -409,7 +409,7 @@ mod tests {
 
         #[test]
         fn mutated_and_arbitrary_input_never_panics_and_stays_canonical(
-            pick in 0usize..10, at in 0usize..3_500, value: u8, cut in 0usize..3_500, short: bool
+            pick in 0usize..10, at in 0usize..4_000, value: u8, cut in 0usize..4_000, short: bool
         ) {
             let mut bytes = if pick < 3 { requests()[pick].encode(LENGTHS) } else { answers()[pick - 3].encode(LENGTHS) };
             let at = at % bytes.len();

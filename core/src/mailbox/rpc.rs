@@ -8,7 +8,7 @@ use crate::wire::{DecodeError, Reader, Writer};
 /// How many addresses one offer may name.
 pub const MAX_OFFER: usize = 512;
 
-/// How many records one batch may carry (about 47 KB).
+/// How many records one batch may carry (about 57 KB).
 pub const MAX_BATCH: usize = 16;
 
 const VERSION: u8 = 1;

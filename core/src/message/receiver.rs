@@ -1,0 +1,363 @@
+//! The reader of one direction: a machine without I/O. Spec: SPEC §5.5.
+//!
+//! It says which boxes to look for, opens what was found, puts messages together and hands each over once, never after
+//! its expiry. Drive it as [`super::sender::Sender`].
+//!
+//! Crash safety: that a box was read, and the message it completed, become durable before the message is handed over and
+//! before the writer is told. A message stays in the state until the driver confirms with [`Input::Delivered`]; after a
+//! restart it is handed over again unless the driver says that it has it. So the driver makes a message durable on its
+//! side (by its id) before it confirms, and nothing is lost or delivered twice wherever a crash falls.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::announce::{self, period};
+use super::chain::{BoxSecret, Window};
+use super::fragment::{Content, Message, Reassembly};
+use super::sender::Slot;
+use super::stored::INBOX_MAX;
+use super::{Ack, MessageId, WINDOW};
+use crate::mailbox::{BoxAddress, CLOCK_BOUND, ReadCap, Record};
+use crate::units::{Instant, WallTime};
+
+/// How long an acknowledgement of mere control traffic is of use.
+const CONTROL_LIFE: Duration = Duration::from_secs(3_600);
+
+/// What happens to a receiver.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A box of [`Receiver::wanted`] was found.
+    Found(Box<Record>),
+    /// The driver holds this message durably.
+    Delivered(MessageId),
+    /// The state of this generation (or a later one) is durable.
+    Persisted(u64),
+    /// Time passed.
+    Tick,
+}
+
+/// What a receiver wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Store [`Receiver::encode`] durably, then answer [`Input::Persisted`] with this generation.
+    Persist(u64),
+    /// Hand this to the user, then answer [`Input::Delivered`].
+    Deliver(Message),
+    /// A message came too late and was dropped.
+    Expired(MessageId),
+    /// The other side's word on the direction that this side writes: for [`super::sender::Input::PeerAck`].
+    PeerAck(Ack),
+    /// What the other side should be told: for [`super::sender::Input::Acknowledge`].
+    Acknowledge {
+        /// What was read, all of it durable.
+        ack: Ack,
+        /// Nobody needs to know after that.
+        until: WallTime,
+        /// Whether the other side waits for it.
+        wanted: bool,
+    },
+    /// Nothing to do before this instant.
+    WaitUntil(Instant),
+    /// Nothing to do before the next input.
+    Done,
+}
+
+/// Why a found box was dropped. The contact's or the storage hop's fault; the machine is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Nobody asked for it, or it was read already.
+    #[error("a box that is not looked for (a repeated answer, or the storage hop's fault)")]
+    NotWanted,
+    /// The driver has confirmed none of many messages: no more is taken until it does.
+    #[error("{0} complete messages wait for the driver (our fault)")]
+    Full(usize),
+    /// It does not open, or says nonsense.
+    #[error("a box that does not open, or says nonsense (the contact's or the storage hop's fault)")]
+    Unreadable,
+}
+
+/// The reader of one direction.
+#[derive(Debug)]
+pub struct Receiver {
+    pub(super) state: State,
+    /// Addresses made lately; naming a box costs two thirds of an X25519, and the same boxes are asked for again and
+    /// again. At most [`WINDOW`] and three.
+    names: BTreeMap<Slot, BoxAddress>,
+    /// Where in the window the next [`Receiver::wanted`] goes on.
+    cursor: u64,
+    out: VecDeque<Output>,
+    gated: VecDeque<(u64, Output)>,
+    /// Messages handed to the driver in this run and not confirmed.
+    handed: Vec<MessageId>,
+    generation: u64,
+    asked: u64,
+    durable: u64,
+    wake: Option<Instant>,
+}
+
+/// What a restart needs.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) cap: ReadCap,
+    pub(super) window: Window,
+    pub(super) announce_key: announce::Key,
+    /// Announcements read, by period: the next number. Periods that are over are dropped.
+    pub(super) announced: BTreeMap<u64, u16>,
+    pub(super) reassembly: Reassembly,
+    /// Complete, not confirmed by the driver; each with the generation that has it.
+    pub(super) inbox: Vec<(u64, Message)>,
+    pub(super) ack_until: WallTime,
+}
+
+impl Receiver {
+    pub(super) fn with_state(state: State) -> Self {
+        Self {
+            state,
+            names: BTreeMap::new(),
+            cursor: 0,
+            out: VecDeque::new(),
+            gated: VecDeque::new(),
+            handed: Vec::new(),
+            generation: 0,
+            asked: 0,
+            durable: 0,
+            wake: None,
+        }
+    }
+
+    /// Up to `count` boxes to look for, in the order of preference: first the lowest missing ones, then others of the
+    /// window in turn (so that a gap hides nothing behind it), and now and then an announcement. Which ones does not
+    /// depend on what was found in this poll, and asking changes nothing durable.
+    pub fn wanted(&mut self, wall: WallTime, count: usize) -> Vec<BoxAddress> {
+        let missing = self.state.window.missing();
+        let mut slots: Vec<(Slot, BoxSecret)> = Vec::with_capacity(count);
+        let mut add = |slot: Slot, secret: BoxSecret| {
+            if slots.len() < count && slots.iter().all(|(s, _)| *s != slot) {
+                slots.push((slot, secret));
+            }
+        };
+        let front = count.div_ceil(2);
+        for (index, secret) in missing.iter().take(front) {
+            add(Slot::Chain(*index), secret.clone());
+        }
+        // The rest of the window and the announcements form one ring.
+        let ring: Vec<(Slot, BoxSecret)> = missing
+            .into_iter()
+            .skip(front)
+            .map(|(index, secret)| (Slot::Chain(index), secret))
+            .chain(self.announcements(wall))
+            .collect();
+        let rest = count.saturating_sub(front).min(ring.len());
+        for i in 0..rest as u64 {
+            let (slot, secret) = &ring[((self.cursor + i) % ring.len() as u64) as usize];
+            add(*slot, secret.clone());
+        }
+        self.cursor = self.cursor.wrapping_add(rest as u64);
+        // With one box per poll the front is all there is: let the ring have every fourth turn.
+        if count == 1 && !ring.is_empty() {
+            self.cursor = self.cursor.wrapping_add(1);
+            if self.cursor.is_multiple_of(4) {
+                slots = vec![ring[(self.cursor / 4 % ring.len() as u64) as usize].clone()];
+            }
+        }
+        slots
+            .iter()
+            .map(|(slot, secret)| self.name(*slot, secret))
+            .collect()
+    }
+
+    fn name(&mut self, slot: Slot, secret: &BoxSecret) -> BoxAddress {
+        let cap = &self.state.cap;
+        *self
+            .names
+            .entry(slot)
+            .or_insert_with(|| cap.address(&secret.seed()))
+    }
+
+    /// The next announcement of each period in which one may be alive, by clocks that differ by [`CLOCK_BOUND`].
+    fn announcements(&self, wall: WallTime) -> Vec<(Slot, BoxSecret)> {
+        let last = period(wall + CLOCK_BOUND);
+        let first = period(wall).saturating_sub(1);
+        (first..=last)
+            .filter_map(|period| {
+                let number = self.state.announced.get(&period).copied().unwrap_or(0);
+                (number < announce::NUMBERS).then(|| {
+                    (
+                        Slot::Announcement { period, number },
+                        self.state.announce_key.secret(period, number),
+                    )
+                })
+            })
+            .collect()
+    }
+
+    /// Takes one input. Drain [`Receiver::poll_output`] after it.
+    ///
+    /// # Errors
+    /// [`Error`], for a found box that is dropped.
+    pub fn handle(&mut self, now: Instant, wall: WallTime, input: Input) -> Result<(), Error> {
+        let result = match input {
+            Input::Found(record) => self.found(wall, &record),
+            Input::Delivered(id) => {
+                let before = self.state.inbox.len();
+                self.state.inbox.retain(|(_, message)| message.id != id);
+                self.handed.retain(|handed| *handed != id);
+                if before != self.state.inbox.len() {
+                    self.changed();
+                }
+                Ok(())
+            }
+            Input::Persisted(generation) => {
+                self.durable = self.durable.max(generation);
+                Ok(())
+            }
+            Input::Tick => Ok(()),
+        };
+        self.pump(now, wall);
+        result
+    }
+
+    /// What to do next; to be called until it says to wait.
+    pub fn poll_output(&mut self) -> Output {
+        self.out
+            .pop_front()
+            .unwrap_or_else(|| self.wake.map_or(Output::Done, Output::WaitUntil))
+    }
+
+    /// What was read so far.
+    pub fn ack(&self) -> Ack {
+        Ack {
+            next: self.state.window.next(),
+            bitmap: self.state.window.bitmap(),
+        }
+    }
+
+    fn found(&mut self, wall: WallTime, record: &Record) -> Result<(), Error> {
+        if self.state.inbox.len() >= INBOX_MAX {
+            return Err(Error::Full(self.state.inbox.len()));
+        }
+        let slot = self
+            .names
+            .iter()
+            .find(|(_, name)| *name == record.address())
+            .map(|(slot, _)| *slot);
+        let slot = slot.ok_or(Error::NotWanted)?;
+        let secret = match slot {
+            Slot::Chain(index) => self
+                .state
+                .window
+                .missing()
+                .into_iter()
+                .find(|(i, _)| *i == index)
+                .map(|(_, s)| s),
+            Slot::Announcement { period, number } => {
+                let next = self.state.announced.get(&period).copied().unwrap_or(0);
+                (next == number).then(|| self.state.announce_key.secret(period, number))
+            }
+        };
+        let secret = secret.ok_or(Error::NotWanted)?;
+        // A box that its contact filled with nonsense is left to expire: it costs its slot until the window moves on.
+        let content = Content::open(record, &secret).ok_or(Error::Unreadable)?;
+        if content.piece.is_some() && matches!(slot, Slot::Announcement { .. }) {
+            return Err(Error::Unreadable);
+        }
+        if !self.state.window.skip_to(content.low) {
+            return Err(Error::Unreadable);
+        }
+        match slot {
+            Slot::Chain(index) => {
+                self.state.window.take(index);
+            }
+            Slot::Announcement { period, number } => {
+                self.state.announced.insert(period, number + 1);
+            }
+        }
+        self.names.remove(&slot);
+        let generation = self.changed();
+        self.out.push_back(Output::PeerAck(content.ack));
+        if content.eliciting {
+            let until = content
+                .piece
+                .as_ref()
+                .map_or(wall + CONTROL_LIFE, |piece| piece.expires);
+            self.state.ack_until = self.state.ack_until.max(until);
+        }
+        if let (Some(piece), Slot::Chain(index)) = (content.piece, slot) {
+            let (id, late) = (piece.id, wall >= piece.expires);
+            if late {
+                self.out.push_back(Output::Expired(id));
+            } else if let Ok(Some(message)) = self.state.reassembly.add(index, piece) {
+                self.state.inbox.push((generation, message));
+            }
+        }
+        let (ack, until) = (self.ack(), self.state.ack_until);
+        self.gated.push_back((
+            generation,
+            Output::Acknowledge {
+                ack,
+                until,
+                wanted: content.eliciting,
+            },
+        ));
+        Ok(())
+    }
+
+    fn changed(&mut self) -> u64 {
+        self.generation = self.asked + 1;
+        self.generation
+    }
+
+    fn pump(&mut self, now: Instant, wall: WallTime) {
+        let next = self.state.window.next();
+        for id in self.state.reassembly.prune(next, wall) {
+            self.out.push_back(Output::Expired(id));
+        }
+        self.names.retain(|slot, _| match *slot {
+            Slot::Chain(index) => (next..next + WINDOW).contains(&index),
+            Slot::Announcement { period, number } => self
+                .state
+                .announced
+                .get(&period)
+                .is_none_or(|&next| next == number),
+        });
+        let oldest = period(wall).saturating_sub(1);
+        self.state.announced.retain(|&period, _| period >= oldest);
+        while let Some((_, output)) = self
+            .gated
+            .pop_front_if(|(generation, _)| *generation <= self.durable)
+        {
+            self.out.push_back(output);
+        }
+        let (out, handed) = (&mut self.out, &mut self.handed);
+        let before = self.state.inbox.len();
+        self.state.inbox.retain(|(_, message)| {
+            // What the driver has got is its business until it confirms.
+            let late = wall >= message.expires && !handed.contains(&message.id);
+            if late {
+                out.push_back(Output::Expired(message.id));
+            }
+            !late
+        });
+        if before != self.state.inbox.len() {
+            self.generation = self.asked + 1;
+        }
+        for (generation, message) in &self.state.inbox {
+            if *generation <= self.durable && !handed.contains(&message.id) {
+                handed.push(message.id);
+                out.push_back(Output::Deliver(message.clone()));
+            }
+        }
+        if self.generation > self.asked {
+            self.asked = self.generation;
+            out.push_back(Output::Persist(self.asked));
+        }
+        let ends = self
+            .state
+            .inbox
+            .iter()
+            .filter(|(_, m)| !handed.contains(&m.id))
+            .map(|(_, m)| m.expires);
+        let ends = ends.chain(self.state.reassembly.earliest_end());
+        self.wake = ends.map(|end| now + end.saturating_since(wall)).min();
+    }
+}

@@ -1,0 +1,229 @@
+//! Both directions of a relationship over a world in which everything goes wrong.
+
+mod world;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use rand_chacha::ChaCha12Rng;
+use rand_core::{Rng, SeedableRng};
+
+use self::world::{CALM, Faults, World, config, wall};
+use super::receiver::{self, Receiver};
+use super::sender::{self, Sender, Slot};
+use super::{MAX_MESSAGE, MessageId};
+use crate::units::Instant;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+#[test]
+fn a_quiet_world_delivers_both_ways_and_comes_to_rest() {
+    let mut world = World::new(1, CALM);
+    for (by, len) in [(0, 0), (1, 10), (0, MAX_MESSAGE), (1, 10_000), (0, 3_000)] {
+        world.submit(by, len, HOUR);
+    }
+    world.run(Duration::from_secs(120));
+    world.check();
+    assert_eq!((world.delivered, world.acknowledged.len()), (5, 5));
+    assert!(world.sides.iter().all(|side| side.sender.pending() == 0));
+    // At rest nothing is acknowledged back and forth: no new box in an hour.
+    let before = world.ever.len();
+    world.run(Duration::from_secs(3_500));
+    assert!(
+        world.ever.len() <= before + 1,
+        "{} boxes at rest",
+        world.ever.len() - before
+    );
+}
+
+#[test]
+fn a_long_stream_passes_though_acknowledgements_are_alone() {
+    let mut world = World::new(2, CALM);
+    for _ in 0..150 {
+        world.submit(0, 200, HOUR);
+        world.run(Duration::from_secs(3));
+    }
+    world.run(Duration::from_secs(120));
+    world.check();
+    assert_eq!((world.delivered, world.acknowledged.len()), (150, 150));
+}
+
+#[test]
+fn both_directions_full_at_once_do_not_lock_each_other() {
+    let mut world = World::new(3, CALM);
+    for by in [0, 1] {
+        for _ in 0..80 {
+            world.submit(by, 100, HOUR);
+        }
+    }
+    world.run(Duration::from_secs(900));
+    world.check();
+    assert_eq!(world.acknowledged.len(), 160);
+}
+
+/// All boxes of a window and more expire while the reader is away: it finds the writer again.
+#[test]
+fn a_reader_that_was_away_for_longer_than_the_boxes_lived_catches_up() {
+    let mut world = World::new(4, CALM);
+    world.sides[1].online = false;
+    for _ in 0..90 {
+        world.submit(0, 100, Duration::from_secs(60));
+        world.run(Duration::from_secs(20));
+    }
+    assert_eq!(world.delivered, 0);
+    world.submit(0, 5_000, HOUR);
+    world.sides[1].online = true;
+    world.run(Duration::from_secs(300));
+    world.check();
+    assert!(world.delivered >= 1, "the last one arrived");
+    assert!(world.accepted.len() >= 90);
+}
+
+#[test]
+fn boxes_that_all_replicas_lost_are_written_again() {
+    let mut world = World::new(5, CALM);
+    world.sides[1].online = false;
+    world.submit(0, 20_000, HOUR);
+    world.run(Duration::from_secs(10));
+    assert!(world.store.len() >= 6);
+    world.store.clear();
+    world.sides[1].online = true;
+    world.run(Duration::from_secs(240));
+    assert_eq!((world.delivered, world.acknowledged.len()), (1, 1));
+}
+
+#[test]
+fn one_box_per_poll_is_enough() {
+    let mut world = World::new(6, Faults { loss: 10, ..CALM });
+    world.poll_boxes = 1;
+    for by in [0, 1, 0] {
+        world.submit(by, 6_000, HOUR);
+    }
+    world.run(Duration::from_secs(600));
+    world.check();
+    assert_eq!(world.acknowledged.len(), 3);
+}
+
+#[test]
+fn nothing_leaves_before_its_state_is_durable() {
+    let mut world = World::new(7, CALM);
+    let id = MessageId::from_bytes([1; 16]);
+    let input = sender::Input::Submit {
+        id,
+        body: Bytes::from_static(b"x"),
+        ttl: HOUR,
+    };
+    let now = wall(Instant::ZERO);
+    let sender = &mut world.sides[0].sender;
+    sender.handle(Instant::ZERO, now, input).expect("accepted");
+    assert_eq!(sender.poll_output(), sender::Output::Persist(1));
+    assert!(matches!(sender.poll_output(), sender::Output::WaitUntil(_)));
+    sender
+        .handle(Instant::ZERO, now, sender::Input::Persisted(1))
+        .expect("no submission");
+    assert!(matches!(sender.poll_output(), sender::Output::Accepted { .. }));
+    assert!(matches!(
+        sender.poll_output(),
+        sender::Output::Write {
+            slot: Slot::Chain(0),
+            ..
+        }
+    ));
+}
+
+#[test]
+fn what_cannot_be_kept_is_not_accepted() {
+    let mut world = World::new(8, CALM);
+    let sender = &mut world.sides[0].sender;
+    let mut submit = |len: usize, ttl: Duration| {
+        let id = MessageId::from_bytes([len as u8; 16]);
+        let input = sender::Input::Submit {
+            id,
+            body: vec![0; len].into(),
+            ttl,
+        };
+        sender.handle(Instant::ZERO, wall(Instant::ZERO), input)
+    };
+    assert_eq!(
+        submit(MAX_MESSAGE + 1, HOUR),
+        Err(sender::Error::TooLong { got: MAX_MESSAGE + 1 })
+    );
+    assert_eq!(
+        submit(1, Duration::ZERO),
+        Err(sender::Error::BadTtl { got: Duration::ZERO })
+    );
+    assert!(matches!(
+        submit(1, 24 * 15 * HOUR),
+        Err(sender::Error::BadTtl { .. })
+    ));
+    assert_eq!(submit(1, HOUR), Ok(()));
+    assert_eq!(submit(1, HOUR), Err(sender::Error::Duplicate));
+    assert_eq!(
+        (0..20)
+            .filter(|n| submit(MAX_MESSAGE - 2 - n, HOUR).is_ok())
+            .count(),
+        16,
+        "1 MiB"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 10, max_shrink_iters: 40, ..ProptestConfig::default() })]
+
+    /// Loss, repeats, reordering and crashes for ten minutes, then calm: what was accepted has arrived once, in time.
+    #[test]
+    fn no_accepted_message_is_lost_or_delivered_twice_or_late(
+        seed: u64, loss in 0u32..50, repeat in 0u32..40, crash in 0u32..15, delay_ms_max in 100u64..6_000
+    ) {
+        let mut world = World::new(seed, Faults { loss, repeat, crash, delay_ms_max });
+        for round in 0..60u64 {
+            for by in [0, 1] {
+                if world.percent(40) {
+                    let len = (world.rng.next_u64() % 9_000) as usize;
+                    // A few live for seconds only, most beyond the end.
+                    let ttl = if round % 4 == 0 { Duration::from_secs(20) } else { 4 * HOUR };
+                    world.submit(by, len, ttl);
+                }
+            }
+            world.run(Duration::from_secs(10));
+        }
+        world.faults = CALM;
+        world.run(Duration::from_secs(1_200));
+        world.check();
+        let long = world.accepted.values().filter(|e| **e > wall(world.now)).count();
+        prop_assert!(world.accepted.len() > 10 && world.delivered as usize >= long);
+        for side in &world.sides {
+            prop_assert_eq!(side.sender.pending(), 0);
+        }
+    }
+
+    /// A state file that was damaged does not decode, or decodes to something that runs; it never panics.
+    #[test]
+    fn damaged_state_never_panics(at: prop::sample::Index, value: u8, cut: prop::sample::Index, short: bool) {
+        let mut world = World::new(9, Faults { loss: 40, ..CALM });
+        world.submit(0, 9_000, HOUR);
+        world.submit(1, 9_000, HOUR);
+        world.run(Duration::from_secs(3));
+        let disk = world.sides[0].disk.clone();
+        for (which, mut bytes) in [disk.0, disk.1].into_iter().enumerate() {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+            if short {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            let now = wall(world.now);
+            if which == 0 {
+                if let Ok(mut sender) = Sender::decode(&bytes, config(), ChaCha12Rng::seed_from_u64(1)) {
+                    prop_assert_eq!(&*sender.encode(), &bytes);
+                    let _ = sender.handle(world.now, now, sender::Input::Tick);
+                    let _ = sender.poll_output();
+                }
+            } else if let Ok(mut receiver) = Receiver::decode(&bytes, |_| false) {
+                prop_assert_eq!(&*receiver.encode(), &bytes);
+                let _ = receiver.handle(world.now, now, receiver::Input::Tick);
+                let _ = receiver.wanted(now, 8);
+            }
+        }
+    }
+}
