@@ -7,6 +7,7 @@ use std::fmt;
 
 use super::address::BoxAddress;
 use super::record::{RECORD_LEN, Record};
+use crate::packet::{Class, SURB_LEN};
 use crate::wire::{DecodeError, Reader, Writer};
 
 /// How many boxes one read may ask for.
@@ -22,6 +23,7 @@ const VERSION: u8 = 1;
 const WRITE: u8 = 1;
 const READ: u8 = 2;
 
+const _: () = assert!(Lengths::SMALL.fit());
 // The smaller case must not decide the size.
 const _: () = assert!(MAX_READ * BoxAddress::LEN < RECORD_LEN);
 
@@ -37,6 +39,13 @@ pub struct Lengths {
 }
 
 impl Lengths {
+    /// Those of the small packet class.
+    pub const SMALL: Self = Self {
+        request: Class::Small.capacity(),
+        answer: Class::Small.capacity(),
+        surb: SURB_LEN,
+    };
+
     /// Whether every request and answer fits.
     pub const fn fit(self) -> bool {
         self.request >= REQUEST_OVERHEAD + self.surb + RECORD_LEN && self.answer >= ANSWER_LEN_MIN
@@ -328,25 +337,21 @@ mod tests {
     use super::super::record::tests::record;
     use super::*;
 
-    const LENGTHS: Lengths = Lengths {
-        request: 3_500,
-        answer: 3_400,
-        surb: 400,
-    };
+    const LENGTHS: Lengths = Lengths::SMALL;
 
     fn requests() -> [Request; 3] {
         let addresses = |n| (0..n).map(|i| BoxAddress::from_bytes([i; 32])).collect();
         [
             Request::Write {
-                surb: vec![9; 400],
+                surb: vec![9; LENGTHS.surb],
                 record: Box::new(record(1, 2)),
             },
             Request::Read {
-                surb: vec![9; 400],
+                surb: vec![9; LENGTHS.surb],
                 addresses: addresses(1),
             },
             Request::Read {
-                surb: vec![9; 400],
+                surb: vec![9; LENGTHS.surb],
                 addresses: addresses(32),
             },
         ]
