@@ -10,6 +10,8 @@ use phantom_core::units::Instant;
 use phantom_sim::host::PeerId;
 use phantom_sim::loopback::LoopbackStage;
 use phantom_sim::stage::{Act, Delays, HostSpec, Record, Stage, program};
+#[cfg(madsim)]
+use phantom_sim::witness::madsim::MadsimStage;
 use phantom_sim::witness::paused::PausedStage;
 use phantom_sim::witness::turmoil::TurmoilStage;
 use rand_core::Rng;
@@ -229,7 +231,7 @@ on!(
 #[cfg(madsim)]
 on!(
     madsim,
-    phantom_sim::witness::madsim::MadsimStage,
+    MadsimStage,
     [10, 0, 0, 1],
     a_cut_stops_what_crosses_the_border_only,
     acts_are_played_at_their_instants,
