@@ -1,1 +1,3 @@
 //! The service node.
+
+pub mod store;
