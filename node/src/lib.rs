@@ -1,3 +1,4 @@
 //! The service node.
 
+pub mod hopkeys;
 pub mod store;

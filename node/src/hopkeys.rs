@@ -1,0 +1,217 @@
+//! A node's hop keys: one for each period, kept on disk until the period after it has ended, then destroyed together
+//! with their replay tags. Spec: SPEC §3.1, §10.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use phantom_core::directory::descriptor::HopKeys;
+use phantom_core::packet::{HopKeyId, HopSecret, HopSecrets, ReplayTag};
+use phantom_core::units::WallTime;
+use zeroize::Zeroizing;
+
+use crate::store::replay::{ReplayError, ReplayLogs};
+use crate::store::{Disk, NodeTime};
+
+const PREFIX: &str = "hop-";
+
+/// Keys and replay tags. Call [`HopKeyStore::tick`] when it says so, and publish [`HopKeyStore::public`] after each.
+#[derive(Debug)]
+pub struct HopKeyStore<R> {
+    rt: R,
+    time: NodeTime<R>,
+    period: Duration,
+    secrets: BTreeMap<HopKeyId, HopSecret>,
+    replay: ReplayLogs<R>,
+}
+
+impl<R: Disk> HopKeyStore<R> {
+    /// Reads the keys of an earlier run that may still serve, destroys the others, and makes those that are missing.
+    /// Each filter holds `capacity` packets (see `ReplayFilter::capacity_for`).
+    ///
+    /// # Errors
+    /// Of the store.
+    pub async fn open(rt: R, time: NodeTime<R>, period: Duration, capacity: u32) -> io::Result<Self> {
+        let replay = ReplayLogs::new(rt.clone(), capacity);
+        let mut keys = Self {
+            rt,
+            time,
+            period,
+            secrets: BTreeMap::new(),
+            replay,
+        };
+        let now = keys.time.now();
+        let oldest = HopKeyId::at(now, period).previous();
+        // What is destroyed below is over for good, even if the clock says otherwise at the next start.
+        keys.time.persist(now).await?;
+        for name in keys.rt.list(PREFIX).await? {
+            let id = name
+                .strip_prefix(PREFIX)
+                .and_then(|rest| rest.strip_suffix(".key")?.parse().ok())
+                .map(HopKeyId);
+            let Some(id) = id.filter(|id| file(*id) == name) else {
+                continue;
+            };
+            let bytes = if id >= oldest {
+                keys.rt.read(&name).await?
+            } else {
+                None
+            };
+            match bytes
+                .and_then(|bytes| <[u8; 32]>::try_from(&bytes[..]).ok())
+                .map(Zeroizing::new)
+            {
+                Some(bytes) => {
+                    // Without its tags the key must not serve: an error here ends the start.
+                    keys.replay.begin(id).await?;
+                    keys.secrets.insert(id, HopSecret::from_bytes(id, *bytes));
+                }
+                None => keys.destroy(id).await?,
+            }
+        }
+        keys.replay.sweep().await?;
+        keys.tick().await?;
+        Ok(keys)
+    }
+
+    /// Destroys keys whose time has ended and makes this period's and the next one's. Returns when to call it again.
+    ///
+    /// # Errors
+    /// Of the store; call it again.
+    pub async fn tick(&mut self) -> io::Result<WallTime> {
+        let now = self.time.now();
+        let current = HopKeyId::at(now, self.period);
+        let over: Vec<_> = self
+            .secrets
+            .range(..current.previous())
+            .map(|(id, _)| *id)
+            .collect();
+        if !over.is_empty() {
+            self.time.persist(now).await?;
+        }
+        for id in over {
+            self.destroy(id).await?;
+        }
+        for id in [current, current.next()] {
+            if !self.secrets.contains_key(&id) {
+                let secret = HopSecret::from_rng(id, &mut self.rt.rng("hop key"));
+                self.replay.begin(id).await?;
+                self.rt.write(&file(id), &*secret.to_bytes()).await?;
+                self.secrets.insert(id, secret);
+            }
+        }
+        Ok(current.next().starts(self.period))
+    }
+
+    /// The public keys of this period and the next, for the descriptor.
+    pub fn public(&self) -> Option<HopKeys> {
+        let epoch = HopKeyId::at(self.time.now(), self.period);
+        let public = |id| self.secrets.get(&id).map(HopSecret::public);
+        Some(HopKeys {
+            epoch,
+            current: public(epoch)?,
+            next: public(epoch.next())?,
+        })
+    }
+
+    /// The keys to open packets with now: of the period before, this one and the next (for senders whose clock is
+    /// ahead). To be taken anew after each [`HopKeyStore::tick`]: the old set still holds destroyed keys.
+    pub fn secrets(&self) -> Option<HopSecrets> {
+        let mut all = self.secrets.values().cloned();
+        let mut out = HopSecrets::new(all.next()?);
+        all.for_each(|secret| out.insert(secret));
+        Some(out)
+    }
+
+    /// Marks a packet as seen; when this returns `Ok`, that is durable, and the packet may be acted on.
+    ///
+    /// # Errors
+    /// [`ReplayError`]: drop the packet.
+    pub async fn admit(&self, key: HopKeyId, tag: &ReplayTag) -> Result<(), ReplayError> {
+        self.replay.admit(key, tag).await
+    }
+
+    /// Destroys a key: first itself, then its tags, so that no key is ever without them.
+    async fn destroy(&mut self, id: HopKeyId) -> io::Result<()> {
+        self.secrets.remove(&id);
+        self.rt.remove(&file(id)).await?;
+        self.replay.end(id).await
+    }
+}
+
+fn file(id: HopKeyId) -> String {
+    format!("{PREFIX}{:010}.key", id.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use phantom_core::runtime::{Clock, Store};
+    use phantom_core::trusted_time::TimeLimits;
+
+    use super::*;
+    use crate::store::disk::TestDisk;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    async fn open(disk: &TestDisk) -> HopKeyStore<TestDisk> {
+        let time = NodeTime::open(disk.clone(), TimeLimits::default()).await.unwrap();
+        HopKeyStore::open(disk.clone(), time, HOUR, 1_000).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_key_serves_its_hour_and_the_next_and_is_then_destroyed() {
+        let disk = TestDisk::new(1);
+        let mut keys = open(&disk).await;
+        let first = keys.public().unwrap();
+        let held = |keys: &HopKeyStore<TestDisk>| keys.secrets().unwrap().get(first.epoch).is_some();
+        disk.pass(HOUR);
+        keys.tick().await.unwrap();
+        assert!(held(&keys), "accepted for the hour after its own");
+        assert_eq!(
+            keys.public().unwrap().current,
+            first.next,
+            "the next was announced"
+        );
+        let secret = *keys.secrets().unwrap().get(first.epoch).unwrap().to_bytes();
+        let on_disk = || {
+            disk.dump()
+                .iter()
+                .any(|(_, bytes)| bytes.windows(32).any(|window| window == secret))
+        };
+        assert!(on_disk());
+        disk.pass(HOUR);
+        keys.tick().await.unwrap();
+        assert!(!held(&keys) && !on_disk());
+        assert!(matches!(
+            keys.admit(first.epoch, &ReplayTag::from_bytes([1; 16])).await,
+            Err(ReplayError::NoKey(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn keys_and_tags_survive_a_crash_and_no_longer_than_their_time() {
+        let disk = TestDisk::new(1);
+        let keys = open(&disk).await;
+        let (public, tag) = (keys.public().unwrap(), ReplayTag::from_bytes([7; 16]));
+        keys.admit(public.epoch, &tag).await.unwrap();
+        disk.crash();
+        let keys = open(&disk).await;
+        assert_eq!(keys.public(), Some(public));
+        assert!(matches!(
+            keys.admit(public.epoch, &tag).await,
+            Err(ReplayError::Replay(_))
+        ));
+        drop(keys);
+        disk.pass(3 * HOUR);
+        disk.crash();
+        let keys = open(&disk).await;
+        assert!(keys.secrets().unwrap().get(public.epoch).is_none());
+        // A clock set back brings no destroyed key back.
+        disk.with(|world| world.wall = world.wall - 3 * HOUR);
+        let again = open(&disk).await;
+        assert!(again.public().unwrap().epoch > public.epoch);
+        assert!(
+            disk.list("replay-").await.unwrap().len() <= 3 && disk.wall() < public.epoch.starts(HOUR) + HOUR
+        );
+    }
+}
