@@ -109,12 +109,12 @@ impl LoopbackStage {
         };
         let _context = self.rt.enter();
         let rt = TokioRuntime::start(config).unwrap_or_else(|e| panic!("{peer} cannot start: {e}"));
-        let rules = if host.spec.inside {
-            self.rules.clone()
+        let ruled = if host.spec.inside {
+            Ruled::new(rt.clone(), self.rules.clone())
         } else {
-            SharedRules::default()
+            Ruled::open(rt.clone())
         };
-        rt.spawn("program", program(Ruled::new(rt.clone(), rules)));
+        rt.spawn("program", program(ruled));
         host.running = Some(Running { rt, events });
     }
 

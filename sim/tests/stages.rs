@@ -44,13 +44,18 @@ fn stage<S: Stage>(seed: u64, first: [u8; 4], inside: &[bool]) -> (S, Vec<Socket
         let [a, b, c, d] = first;
         let address = IpAddr::from([a, b, c, d + number as u8]);
         services.push(SocketAddr::new(address, 7_100));
-        stage.add_host(HostSpec { inside: *inside, ..HostSpec::new(format!("host-{number}"), address) });
+        stage.add_host(HostSpec {
+            inside: *inside,
+            ..HostSpec::new(format!("host-{number}"), address)
+        });
     }
     (stage, services)
 }
 
 async fn echo<R: Runtime>(rt: R) {
-    let Ok(mut listener) = rt.listen(SocketAddr::from(([0; 4], 7_100))).await else { return };
+    let Ok(mut listener) = rt.listen(SocketAddr::from(([0; 4], 7_100))).await else {
+        return;
+    };
     while let Ok(mut stream) = listener.accept().await {
         rt.spawn("echo", async move {
             let mut buf = [0; 64];
@@ -66,7 +71,9 @@ async fn echo<R: Runtime>(rt: R) {
 /// Asks `service` over one stream every 250 ms, and marks each answer with `number`.
 async fn ask<R: Runtime>(rt: R, service: SocketAddr, number: u64) {
     rt.sleep(Duration::from_millis(300)).await;
-    let Ok(mut stream) = rt.connect(service).await else { return };
+    let Ok(mut stream) = rt.connect(service).await else {
+        return;
+    };
     let mut buf = [0; 4];
     while stream.write_all(b"ping").await.is_ok() && stream.read_exact(&mut buf).await.is_ok() {
         rt.emit(mark(number));
@@ -96,7 +103,10 @@ fn a_cut_stops_what_crosses_the_border_only<S: Stage>(first: [u8; 4]) {
     for peer in [client, neighbour, abroad] {
         stage.at(Instant::ZERO, Act::Start(peer));
     }
-    let cut = Rule::Drop { remote: Remote::Any, protocol: None };
+    let cut = Rule::Drop {
+        remote: Remote::Any,
+        protocol: None,
+    };
     stage.at(secs(2), Act::AddRule("cut".into(), cut));
     stage.at(secs(4), Act::RemoveRule("cut".into()));
     stage.run_until(secs(6));
@@ -119,7 +129,9 @@ fn acts_are_played_at_their_instants<S: Stage>(first: [u8; 4]) {
         peer,
         program(move |rt: S::Runtime| async move {
             let kept = rt.read("kept").await.expect("a readable store").is_some();
-            rt.write("kept", b"needle in a disk").await.expect("a writable store");
+            rt.write("kept", b"needle in a disk")
+                .await
+                .expect("a writable store");
             let renamed = timeout(&rt, Duration::from_secs(5), rt.resolve("name.invalid")).await;
             let renamed = renamed.expect("an answer").expect("a name") == [new];
             rt.emit(mark(u64::from(kept) + 10 * u64::from(renamed)));
@@ -136,9 +148,16 @@ fn acts_are_played_at_their_instants<S: Stage>(first: [u8; 4]) {
     stage.run_until(ms(3_200));
     assert!(stage.disk_contains(peer, b"needle") && !stage.disk_contains(peer, b"noodle"));
     stage.run_until(ms(3_700));
-    assert!(!stage.disk_contains(peer, b"needle"), "the lost disk is still there");
+    assert!(
+        !stage.disk_contains(peer, b"needle"),
+        "the lost disk is still there"
+    );
     stage.run_until(secs(6));
-    let seen: Vec<Event> = stage.take_records().into_iter().map(|record| record.event).collect();
+    let seen: Vec<Event> = stage
+        .take_records()
+        .into_iter()
+        .map(|record| record.event)
+        .collect();
     // Nothing yet; then the file and the new name; then the name alone.
     assert_eq!(seen, [mark(0), mark(11), mark(10)]);
 }
@@ -161,7 +180,11 @@ fn wall_clocks_step_at_their_instant<S: Stage>(first: [u8; 4]) {
     stage.at(secs(3), Act::StepWall(PeerId(0), 3_600_000_000_000));
     stage.at(secs(5), Act::StepWall(PeerId(0), -7_200_000_000_000));
     stage.run_until(secs(7));
-    let seen: Vec<Event> = stage.take_records().into_iter().map(|record| record.event).collect();
+    let seen: Vec<Event> = stage
+        .take_records()
+        .into_iter()
+        .map(|record| record.event)
+        .collect();
     assert_eq!(seen, [mark(2), mark(3_604), mark(6_u64.wrapping_sub(3_600))]);
 }
 
@@ -238,5 +261,15 @@ on!(
     wall_clocks_step_at_their_instant,
     a_run_repeats_by_its_seed
 );
-on!(loopback_cut, LoopbackStage, own_loopback(1), a_cut_stops_what_crosses_the_border_only);
-on!(loopback_acts, LoopbackStage, own_loopback(101), acts_are_played_at_their_instants);
+on!(
+    loopback_cut,
+    LoopbackStage,
+    own_loopback(1),
+    a_cut_stops_what_crosses_the_border_only
+);
+on!(
+    loopback_acts,
+    LoopbackStage,
+    own_loopback(101),
+    acts_are_played_at_their_instants
+);

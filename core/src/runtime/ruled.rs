@@ -34,13 +34,22 @@ const HELD_MAX: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Ruled<R> {
     inner: R,
-    rules: SharedRules,
+    /// `None`: nothing governs this host, and nothing is paid for it.
+    rules: Option<SharedRules>,
 }
 
 impl<R: Runtime> Ruled<R> {
     /// Puts `rules` in front of the host that `inner` is.
     pub fn new(inner: R, rules: SharedRules) -> Self {
-        Self { inner, rules }
+        Self {
+            inner,
+            rules: Some(rules),
+        }
+    }
+
+    /// A host that no rules will ever govern, where the type must be the same.
+    pub fn open(inner: R) -> Self {
+        Self { inner, rules: None }
     }
 
     /// The runtime behind the rules.
@@ -55,6 +64,13 @@ impl<R: Runtime> Net for Ruled<R> {
     type Udp = RuledUdp<R::Udp>;
 
     async fn connect(&self, to: SocketAddr) -> io::Result<Self::Stream> {
+        let Some(rules) = &self.rules else {
+            return self
+                .inner
+                .connect(to)
+                .await
+                .map(|stream| RuledStream::new(stream, None));
+        };
         // The own end is not known before there is a connection; port 0 is in no rule.
         let unspecified: IpAddr = if to.is_ipv4() {
             [0; 4].into()
@@ -66,18 +82,18 @@ impl<R: Runtime> Net for Ruled<R> {
             inside: SocketAddr::new(unspecified, 0),
             outside: to,
         };
-        if self.rules.decide(flow) == Verdict::Drop {
-            self.rules.count(|counts| counts.connects_dropped += 1);
-            let waiter = self.rules.waiter();
-            let passes = waiter.until(|rules| rules.decide(flow) != Verdict::Drop);
+        if rules.decide(flow) == Verdict::Drop {
+            rules.count(|counts| counts.connects_dropped += 1);
+            let waiter = rules.waiter();
+            let passes = waiter.until(|now| now.decide(flow) != Verdict::Drop);
             timeout(&self.inner, CONNECT_TIME_MAX, passes).await?;
         }
-        if self.rules.decide(flow) == Verdict::Reset {
+        if rules.decide(flow) == Verdict::Reset {
             self.inner.sleep(FORGED_AFTER).await;
-            self.rules.count(|counts| counts.streams_reset += 1);
+            rules.count(|counts| counts.streams_reset += 1);
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        Ok(RuledStream::new(self.inner.connect(to).await?, &self.rules))
+        Ok(RuledStream::new(self.inner.connect(to).await?, Some(rules)))
     }
 
     async fn listen(&self, at: SocketAddr) -> io::Result<Self::Listener> {
@@ -97,15 +113,18 @@ impl<R: Runtime> Net for Ruled<R> {
     }
 
     async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        if self.rules.decide_name(name) == Answer::Silence {
-            self.rules.count(|counts| counts.names_silenced += 1);
-            let waiter = self.rules.waiter();
-            let answered = waiter.until(|rules| rules.decide_name(name) != Answer::Silence);
+        let Some(rules) = &self.rules else {
+            return self.inner.resolve(name).await;
+        };
+        if rules.decide_name(name) == Answer::Silence {
+            rules.count(|counts| counts.names_silenced += 1);
+            let waiter = rules.waiter();
+            let answered = waiter.until(|now| now.decide_name(name) != Answer::Silence);
             timeout(&self.inner, RESOLVE_TIME_MAX, answered).await?;
         }
-        if let Answer::Forged(answer) = self.rules.decide_name(name) {
+        if let Answer::Forged(answer) = rules.decide_name(name) {
             self.inner.sleep(FORGED_AFTER).await;
-            self.rules.count(|counts| counts.names_forged += 1);
+            rules.count(|counts| counts.names_forged += 1);
             return if answer.is_empty() {
                 Err(io::ErrorKind::NotFound.into())
             } else {
@@ -122,46 +141,56 @@ pub struct RuledStream<S> {
     /// `None` once it was reset.
     inner: Option<S>,
     flow: Flow,
-    stalled: bool,
+    gate: Option<Gate>,
+}
+
+/// What the rules have to do with one stream.
+#[derive(Debug)]
+struct Gate {
     rules: SharedRules,
+    stalled: bool,
     /// Reading and writing may be two tasks: each waits for itself.
     reader: Waiter,
     writer: Waiter,
 }
 
 impl<S: Stream> RuledStream<S> {
-    fn new(inner: S, rules: &SharedRules) -> Self {
+    fn new(inner: S, rules: Option<&SharedRules>) -> Self {
         let flow = Flow {
             protocol: Protocol::Tcp,
             inside: inner.local_addr(),
             outside: inner.peer_addr(),
         };
-        let (reader, writer) = (rules.waiter(), rules.waiter());
+        let gate = rules.map(|rules| Gate {
+            rules: rules.clone(),
+            stalled: false,
+            reader: rules.waiter(),
+            writer: rules.waiter(),
+        });
         Self {
             inner: Some(inner),
             flow,
-            stalled: false,
-            rules: rules.clone(),
-            reader,
-            writer,
+            gate,
         }
     }
 
     /// The stream if its flow passes now.
     fn passing(&mut self, writes: bool, cx: &mut Context<'_>) -> Poll<io::Result<Pin<&mut S>>> {
-        let waiter = if writes { &self.writer } else { &self.reader };
-        match waiter.decide_and_watch(self.flow, cx.waker()) {
-            Verdict::Pass => self.stalled = false,
-            Verdict::Drop => {
-                if !self.stalled && self.inner.is_some() {
-                    self.stalled = true;
-                    self.rules.count(|counts| counts.streams_stalled += 1);
+        if let Some(gate) = &mut self.gate {
+            let waiter = if writes { &gate.writer } else { &gate.reader };
+            match waiter.decide_and_watch(self.flow, cx.waker()) {
+                Verdict::Pass => gate.stalled = false,
+                Verdict::Drop => {
+                    if !gate.stalled && self.inner.is_some() {
+                        gate.stalled = true;
+                        gate.rules.count(|counts| counts.streams_stalled += 1);
+                    }
+                    return Poll::Pending;
                 }
-                return Poll::Pending;
-            }
-            Verdict::Reset => {
-                if self.inner.take().is_some() {
-                    self.rules.count(|counts| counts.streams_reset += 1);
+                Verdict::Reset => {
+                    if self.inner.take().is_some() {
+                        gate.rules.count(|counts| counts.streams_reset += 1);
+                    }
                 }
             }
         }
@@ -207,7 +236,7 @@ impl<S: Stream> Stream for RuledStream<S> {
 #[derive(Debug)]
 pub struct RuledListener<L: Listener> {
     inner: L,
-    rules: SharedRules,
+    rules: Option<SharedRules>,
     /// Whose first packet is being dropped: they are accepted when the rule ends.
     held: Vec<RuledStream<L::Stream>>,
 }
@@ -216,28 +245,32 @@ impl<L: Listener> Listener for RuledListener<L> {
     type Stream = RuledStream<L::Stream>;
 
     async fn accept(&mut self) -> io::Result<Self::Stream> {
-        let waiter = self.rules.waiter();
+        let Some(rules) = &self.rules else {
+            return self
+                .inner
+                .accept()
+                .await
+                .map(|stream| RuledStream::new(stream, None));
+        };
+        let waiter = rules.waiter();
         loop {
             let held: Vec<Flow> = self.held.iter().map(|stream| stream.flow).collect();
-            let free = held
-                .iter()
-                .position(|flow| self.rules.decide(*flow) != Verdict::Drop);
+            let free = held.iter().position(|flow| rules.decide(*flow) != Verdict::Drop);
             let stream = if let Some(free) = free {
                 self.held.remove(free)
             } else {
-                let freed =
-                    waiter.until(|rules| held.iter().any(|flow| rules.decide(*flow) != Verdict::Drop));
+                let freed = waiter.until(|now| held.iter().any(|flow| now.decide(*flow) != Verdict::Drop));
                 tokio::select! {
                     biased;
                     () = freed => continue,
-                    accepted = self.inner.accept() => RuledStream::new(accepted?, &self.rules),
+                    accepted = self.inner.accept() => RuledStream::new(accepted?, Some(rules)),
                 }
             };
-            match self.rules.decide(stream.flow) {
+            match rules.decide(stream.flow) {
                 Verdict::Pass => return Ok(stream),
-                Verdict::Reset => self.rules.count(|counts| counts.streams_reset += 1),
+                Verdict::Reset => rules.count(|counts| counts.streams_reset += 1),
                 Verdict::Drop => {
-                    self.rules.count(|counts| counts.connects_dropped += 1);
+                    rules.count(|counts| counts.connects_dropped += 1);
                     if self.held.len() < HELD_MAX {
                         self.held.push(stream);
                     }
@@ -255,19 +288,20 @@ impl<L: Listener> Listener for RuledListener<L> {
 #[derive(Debug)]
 pub struct RuledUdp<U> {
     inner: U,
-    rules: SharedRules,
+    rules: Option<SharedRules>,
 }
 
 impl<U: Udp> RuledUdp<U> {
     fn passes(&self, outside: SocketAddr) -> bool {
+        let Some(rules) = &self.rules else { return true };
         let flow = Flow {
             protocol: Protocol::Udp,
             inside: self.inner.local_addr(),
             outside,
         };
-        let passes = self.rules.decide(flow) == Verdict::Pass;
+        let passes = rules.decide(flow) == Verdict::Pass;
         if !passes {
-            self.rules.count(|counts| counts.datagrams_dropped += 1);
+            rules.count(|counts| counts.datagrams_dropped += 1);
         }
         passes
     }

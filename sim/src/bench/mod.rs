@@ -1,3 +1,4 @@
 //! Workloads that measure the engine itself, written once for every back end.
 
+pub mod on_stage;
 pub mod ping;

@@ -99,7 +99,8 @@ impl Player for Madsim {
     fn kill(&mut self, host: &Arc<Host>) {
         self.rt.handle().kill(self.hosts[host.id.index()].0.id());
         // Killed tasks are dropped when the executor meets them: before time moves on, all have been.
-        self.rt.block_on(async { madsim::time::sleep(Duration::from_millis(1)).await });
+        self.rt
+            .block_on(async { madsim::time::sleep(Duration::from_millis(1)).await });
     }
 
     fn advance(&mut self, to: Instant) {

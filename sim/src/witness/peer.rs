@@ -114,18 +114,15 @@ impl Host {
 
     /// The peer's handle, behind the border's rules if the host is.
     pub(super) fn runtime<S: Substrate>(self: &Arc<Self>, substrate: S) -> Ruled<Witness<S>> {
-        let rules = if self.spec.inside {
-            self.world.rules.clone()
-        } else {
-            SharedRules::default()
+        let peer = Witness {
+            substrate,
+            host: self.clone(),
         };
-        Ruled::new(
-            Witness {
-                substrate,
-                host: self.clone(),
-            },
-            rules,
-        )
+        if self.spec.inside {
+            Ruled::new(peer, self.world.rules.clone())
+        } else {
+            Ruled::open(peer)
+        }
     }
 
     pub(super) fn disk(&self) -> MutexGuard<'_, Disk> {

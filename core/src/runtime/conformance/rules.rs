@@ -93,7 +93,10 @@ pub fn a_drop_rule_stalls_established_streams_and_heals<H: Harness>() {
         timeout(&rt, Duration::from_secs(5), stream.write_all(b"four")).await??;
         // A task that nobody wakes would go on when the limit does wake it.
         let took = rt.now().saturating_since(before);
-        ensure!(took < Duration::from_secs(4), "the end of a rule woke nobody for {took:?}");
+        ensure!(
+            took < Duration::from_secs(4),
+            "the end of a rule woke nobody for {took:?}"
+        );
         timeout(&rt, Duration::from_secs(5), stream.read_exact(&mut buf)).await??;
         ensure!(
             &buf == b"four" && rules.counts().streams_stalled == 2,
