@@ -1,7 +1,7 @@
 //! What a node offers to whoever has a link to it: the envelope of an rpc, and the entry service. Spec: SPEC §2.9.
 //!
-//! A request names its service in the first byte; an answer begins with a status. The directory's and the mailbox's own
-//! messages are in `directory::rpc` and `mailbox::rpc`.
+//! A request names its service in the first byte; who does not offer it, or not to this peer, refuses. The directory's and the
+//! mailbox's own messages are in `directory::rpc` and `mailbox::rpc`.
 
 use bytes::Bytes;
 
@@ -51,49 +51,6 @@ impl Service {
             }
         };
         Ok((service, request.slice(1..)))
-    }
-}
-
-/// How a node answers a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// Done; the body is the service's.
-    Done(Bytes),
-    /// Not for this peer, not by this node, or not understood: asking again is no use.
-    Refused,
-    /// Not now: a bound is reached or something is not ready. Asking later may help.
-    Busy,
-}
-
-impl Answer {
-    /// The wire form.
-    pub fn encode(&self) -> Bytes {
-        match self {
-            Self::Done(body) => [&[0], &body[..]].concat().into(),
-            Self::Refused => Bytes::from_static(&[1]),
-            Self::Busy => Bytes::from_static(&[2]),
-        }
-    }
-
-    /// Decodes what [`Answer::encode`] made.
-    ///
-    /// # Errors
-    /// [`DecodeError`].
-    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
-        let mut r = Reader::new(bytes);
-        let answer = match r.u8()? {
-            0 => return Ok(Self::Done(bytes.slice(1..))),
-            1 => Self::Refused,
-            2 => Self::Busy,
-            got => {
-                return Err(DecodeError::BadValue {
-                    field: "status",
-                    got: u64::from(got),
-                });
-            }
-        };
-        r.finish()?;
-        Ok(answer)
     }
 }
 
@@ -241,9 +198,6 @@ mod tests {
                 prop_assert_eq!(request.encode(), bytes.clone());
             }
             let bytes = Bytes::from(bytes);
-            if let Ok(answer) = Answer::decode(&bytes) {
-                prop_assert_eq!(answer.encode(), bytes.clone());
-            }
             if let Ok((service, body)) = Service::of_request(&bytes) {
                 prop_assert_eq!(service.request(&body), bytes);
             }

@@ -1,4 +1,17 @@
-//! The service node.
+//! The service node: relays packets, stores boxes, forgets them on time. Bridges are service nodes run unlisted.
+//!
+//! [`run`] is a node over any [`phantom_core::runtime::Runtime`]; the binary `phantom-node` runs it over tokio, the
+//! simulator over its own back ends.
 
+pub mod authority;
+mod bridge;
+pub mod config;
+pub mod directory;
 pub mod hopkeys;
+pub mod links;
+pub mod mailbox;
+pub mod relay;
+mod service;
 pub mod store;
+
+pub use service::{NodeError, run};

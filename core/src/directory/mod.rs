@@ -9,6 +9,7 @@ pub mod authority;
 pub mod client;
 pub mod descriptor;
 pub mod document;
+pub mod fetch;
 pub mod rpc;
 pub mod sign;
 pub mod vote;

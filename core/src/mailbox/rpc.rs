@@ -2,7 +2,7 @@
 
 use super::address::BoxAddress;
 use super::record::{RECORD_LEN, Record};
-use super::request::{WriteOutcome, version};
+use super::request::{MAX_READ, WriteOutcome, version};
 use crate::wire::{DecodeError, Reader, Writer};
 
 /// How many addresses one offer may name.
@@ -22,6 +22,8 @@ pub enum Rpc {
     Get(BoxAddress),
     /// These boxes could be handed over; the answer, [`Reply::Offer`], says which are lacking. 1 to [`MAX_OFFER`].
     Offer(Vec<BoxAddress>),
+    /// Say which of these are held; the answer is [`Reply::Have`]. 1 to [`MAX_READ`].
+    Have(Vec<BoxAddress>),
     /// Store these; the answer, [`Reply::Batch`], says which are held durably now. 1 to [`MAX_BATCH`].
     Batch(Vec<Record>),
 }
@@ -37,6 +39,8 @@ pub enum Reply {
     Offer(Vec<bool>),
     /// One flag per record: whether it is held durably.
     Batch(Vec<bool>),
+    /// One flag per address: whether it is held.
+    Have(Vec<bool>),
 }
 
 impl Rpc {
@@ -59,6 +63,11 @@ impl Rpc {
             Self::Offer(addresses) => {
                 out.put_u8(3);
                 put_count(&mut out, addresses.len(), MAX_OFFER);
+                addresses.iter().for_each(|address| out.put(address.as_bytes()));
+            }
+            Self::Have(addresses) => {
+                out.put_u8(5);
+                put_count(&mut out, addresses.len(), MAX_READ);
                 addresses.iter().for_each(|address| out.put(address.as_bytes()));
             }
             Self::Batch(records) => {
@@ -91,6 +100,10 @@ impl Rpc {
             4 => {
                 let n = count(&mut r, "records of a batch", MAX_BATCH)?;
                 Self::Batch((0..n).map(|_| Record::read(&mut r)).collect::<Result<_, _>>()?)
+            }
+            5 => {
+                let n = count(&mut r, "boxes asked for", MAX_READ)?;
+                Self::Have((0..n).map(|_| r.array().map(BoxAddress::from_bytes)).collect::<Result<_, _>>()?)
             }
             got => {
                 return Err(DecodeError::BadValue {
@@ -130,6 +143,10 @@ impl Reply {
                 out.put_u8(4);
                 put_flags(&mut out, held, MAX_BATCH);
             }
+            Self::Have(held) => {
+                out.put_u8(5);
+                put_flags(&mut out, held, MAX_READ);
+            }
         }
         out
     }
@@ -155,6 +172,7 @@ impl Reply {
             },
             3 => Self::Offer(flags(&mut r, "wanted boxes", MAX_OFFER)?),
             4 => Self::Batch(flags(&mut r, "held boxes", MAX_BATCH)?),
+            5 => Self::Have(flags(&mut r, "boxes that are held", MAX_READ)?),
             got => {
                 return Err(DecodeError::BadValue {
                     field: "mailbox reply",

@@ -1,0 +1,302 @@
+//! A running directory authority: takes descriptors, agrees with the others on a document, and gives it out.
+//! Spec: SPEC §6. The rules are in `phantom_core::directory::authority`; this moves its messages and keeps its document.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use phantom_core::crypto::keys::{IdentitySecret, LinkSecret};
+use phantom_core::directory::authority::{Admission, Authority, Output};
+use phantom_core::directory::document::{DocumentHash, SharedDocument, Timing};
+use phantom_core::directory::fetch::fetch;
+use phantom_core::directory::rpc::{Assembly, DirectoryRequest, DirectoryResponse, Piece};
+use phantom_core::directory::sign::{AuthorityId, KeySet};
+use phantom_core::directory::vote::VOTE_LEN_MAX;
+use phantom_core::event::{Event, Refusal};
+use phantom_core::link::rpc::{Rpc, RpcConfig};
+use phantom_core::link::{self, Accepted, Channel, ClientAuth, Link, PeerKind, ServerAuth};
+use phantom_core::runtime::{Listener, Runtime};
+use phantom_core::service::Service;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::config::AuthorityContact;
+use crate::links::dial;
+use crate::service::{Asker, NodeError, host};
+
+const FILE: &str = "document";
+const LINKS_MAX: usize = 1_024;
+
+/// What an authority is told.
+#[derive(Clone, Debug)]
+pub struct AuthorityConfig {
+    /// Signs votes and documents. The root of trust: see docs/THREAT-MODEL.md.
+    pub identity: IdentitySecret,
+    /// Authenticates links.
+    pub link_secret: LinkSecret,
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// All authorities' keys and how many must sign.
+    pub keys: KeySet,
+    /// The other authorities.
+    pub others: Vec<AuthorityContact>,
+    /// Intervals of the document and of hop keys.
+    pub timing: Timing,
+    /// Which nodes are listed.
+    pub admission: Admission,
+    /// Its links.
+    pub link: link::Config,
+}
+
+struct Shared<R: Runtime> {
+    rt: R,
+    config: AuthorityConfig,
+    machine: Mutex<Authority>,
+    /// The machine may want something else by now.
+    changed: Notify,
+    askers: BTreeMap<AuthorityId, tokio::sync::Mutex<Option<Arc<Asker<R>>>>>,
+}
+
+/// Runs an authority until its task tree is ended.
+///
+/// # Errors
+/// [`NodeError`], only while it starts.
+pub async fn run<R: Runtime>(rt: R, config: AuthorityConfig) -> Result<(), NodeError> {
+    let newest = match rt.read(FILE).await.map_err(host("reading the document"))? {
+        Some(bytes) => SharedDocument::new(&rt, &config.keys, &bytes)
+            .inspect_err(|error| tracing::warn!(%error, "the stored document is damaged: starting without it"))
+            .ok(),
+        None => None,
+    };
+    let machine = Authority::new(
+        config.identity.clone(),
+        config.keys.clone(),
+        config.timing,
+        config.admission.clone(),
+        Vec::new(),
+        newest,
+        rt.wall(),
+    );
+    let askers = config.others.iter().map(|other| (other.id, tokio::sync::Mutex::new(None))).collect();
+    let shared =
+        Arc::new(Shared { rt: rt.clone(), config, machine: Mutex::new(machine), changed: Notify::new(), askers });
+    let auth = ServerAuth::listed(shared.config.link_secret.clone());
+    let room = Arc::new(Semaphore::new(LINKS_MAX));
+    for at in shared.config.listen.clone() {
+        let listener = rt.listen(at).await.map_err(host(&format!("listening at {at}")))?;
+        rt.spawn("listener", accept(shared.clone(), listener, auth.clone(), room.clone()));
+    }
+    rt.emit(Event::Started);
+    loop {
+        let next = {
+            let now = shared.rt.wall();
+            let mut machine = shared.machine();
+            machine.wake(now);
+            machine.wake_at()
+        };
+        shared.drain().await;
+        let wait = next.saturating_since(shared.rt.wall()).clamp(Duration::from_millis(5), Duration::from_secs(600));
+        tokio::select! {
+            biased;
+            () = shared.changed.notified() => {}
+            () = shared.rt.sleep(wait) => {}
+        }
+    }
+}
+
+async fn accept<R: Runtime>(
+    shared: Arc<Shared<R>>,
+    mut listener: R::Listener,
+    auth: ServerAuth,
+    room: Arc<Semaphore>,
+) {
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "accepting failed; going on");
+                shared.rt.sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (shared, auth) = (shared.clone(), auth.clone());
+        shared.rt.clone().spawn("directory link", async move {
+            match link::accept(&shared.rt, stream, &auth, &shared.config.link).await {
+                Ok(Accepted::New(link, kind)) => shared.serve(link, kind).await,
+                Ok(Accepted::Resumed) => {}
+                Err(error) => tracing::debug!(%error, "a link did not come up"),
+            }
+            drop(permit);
+        });
+    }
+}
+
+impl<R: Runtime> Shared<R> {
+    fn machine(&self) -> MutexGuard<'_, Authority> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what the machine wants done.
+    async fn drain(self: &Arc<Self>) {
+        loop {
+            let Some(output) = self.machine().poll_output() else { return };
+            match output {
+                Output::Notify(to, notice) => self.in_background(async move |this| {
+                    this.ask(to, &DirectoryRequest::Notify(notice)).await;
+                }),
+                Output::FetchVote { from, hash, len } => self.in_background(async move |this| {
+                    let bytes = this.fetch_vote(from, hash, len).await;
+                    this.machine().vote_fetched(this.rt.wall(), hash, bytes);
+                    this.changed.notify_one();
+                }),
+                Output::FetchDocument { from, hash } => self.in_background(async move |this| {
+                    if let Some(bytes) = this.fetch_document(from, hash).await {
+                        this.machine().document_fetched(this.rt.wall(), &bytes);
+                        this.changed.notify_one();
+                    }
+                }),
+                Output::Publish(document) => {
+                    if let Err(error) = self.rt.write(FILE, &document.signed).await {
+                        tracing::warn!(%error, "the document could not be persisted");
+                    }
+                    self.rt.emit(Event::DocumentAccepted {
+                        valid_after: document.document.valid_after,
+                        nodes: u32::try_from(document.document.nodes.len()).unwrap_or(u32::MAX),
+                    });
+                }
+                Output::Exposed(id) => tracing::error!(authority = ?id, "an authority signed two votes for one interval"),
+            }
+        }
+    }
+
+    fn in_background<F, Fut>(self: &Arc<Self>, work: F)
+    where
+        F: FnOnce(Arc<Self>) -> Fut,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.rt.spawn("directory errand", work(self.clone()));
+    }
+
+    /// Asks another authority, over a link that is kept.
+    async fn ask(&self, to: AuthorityId, request: &DirectoryRequest) -> Option<DirectoryResponse> {
+        for _ in 0..2 {
+            let asker = self.asker(to).await?;
+            if let Some(response) = asker.ask(request).await {
+                return Some(response);
+            }
+            // Broken: once more over a new one.
+            *self.askers.get(&to)?.lock().await = None;
+        }
+        None
+    }
+
+    async fn asker(&self, to: AuthorityId) -> Option<Arc<Asker<R>>> {
+        let mut slot = self.askers.get(&to)?.lock().await;
+        if let Some(asker) = &*slot {
+            return Some(asker.clone());
+        }
+        let contact = self.config.others.iter().find(|other| other.id == to)?;
+        let auth = ClientAuth::Node { secret: self.config.link_secret.clone(), server: contact.link };
+        for address in &contact.addresses {
+            if let Ok(link) = dial(&self.rt, *address, &auth, &self.config.link).await {
+                let asker = Arc::new(Asker::over(&self.rt, link));
+                *slot = Some(asker.clone());
+                return Some(asker);
+            }
+        }
+        None
+    }
+
+    async fn fetch_vote(&self, from: AuthorityId, hash: [u8; 32], len: u32) -> Option<Bytes> {
+        let mut assembly = Assembly::new(VOTE_LEN_MAX.min(usize::try_from(len).ok()?));
+        loop {
+            let request = DirectoryRequest::GetVote { hash, offset: assembly.offset() };
+            let DirectoryResponse::Piece(piece) = self.ask(from, &request).await? else { return None };
+            if let Some(whole) = assembly.add(&piece).ok()? {
+                return Some(whole);
+            }
+        }
+    }
+
+    async fn fetch_document(&self, from: AuthorityId, hash: Option<DocumentHash>) -> Option<Bytes> {
+        // `fetch` asks for the newest; one that is named is asked for by its name in every piece.
+        fetch(DocumentHash::NONE, async |request| match (request, hash) {
+            (DirectoryRequest::GetDocument { known, offset, .. }, Some(hash)) => {
+                self.ask(from, &DirectoryRequest::GetDocument { hash: Some(hash), known, offset }).await
+            }
+            (request, _) => self.ask(from, &request).await,
+        })
+        .await
+    }
+
+    /// Answers one link until it ends.
+    async fn serve(self: Arc<Self>, link: Link, kind: PeerKind) {
+        let from = match kind {
+            PeerKind::Node(key) => self.config.others.iter().find(|other| other.link == key).map(|other| other.id),
+            PeerKind::Anonymous => None,
+        };
+        let rpc = Rpc::new(self.rt.clone(), link.sender(), RpcConfig::default());
+        loop {
+            tokio::select! {
+                biased;
+                message = link.recv() => match message {
+                    None => return,
+                    Some((Channel::RPC, message)) if rpc.deliver(&message).is_ok() => {}
+                    Some(_) => {
+                        self.rt.emit(Event::Refused { what: "directory link", why: Refusal::Malformed });
+                        return;
+                    }
+                },
+                request = rpc.next_request() => match request {
+                    None => return,
+                    Some((request, responder)) => {
+                        if let Some(response) = self.answer(from, &request) {
+                            // The link may be gone by now: nobody to tell.
+                            let _ = responder.answer(response.encode().into()).await;
+                        }
+                        self.changed.notify_one();
+                    }
+                },
+            }
+        }
+    }
+
+    fn answer(&self, from: Option<AuthorityId>, request: &Bytes) -> Option<DirectoryResponse> {
+        let decoded = match Service::of_request(request) {
+            Ok((Service::Directory, body)) => DirectoryRequest::decode(&body).ok(),
+            _ => None,
+        };
+        let Some(request) = decoded else {
+            self.rt.emit(Event::Refused { what: "directory request", why: Refusal::Malformed });
+            return None;
+        };
+        let now = self.rt.wall();
+        let mut machine = self.machine();
+        Some(match request {
+            DirectoryRequest::Upload(bytes) => DirectoryResponse::Uploaded(machine.upload(now, &bytes)),
+            DirectoryRequest::GetDocument { hash, known, offset } => {
+                let newest = machine.newest();
+                let wanted = newest.filter(|newest| match hash {
+                    None => newest.hash != known,
+                    Some(hash) => newest.hash == hash,
+                });
+                let piece = wanted.and_then(|newest| Piece::cut(newest.hash.0, &newest.signed, offset));
+                piece.map_or(DirectoryResponse::Nothing, DirectoryResponse::Piece)
+            }
+            DirectoryRequest::GetVote { hash, offset } => {
+                let piece = machine.vote(hash).and_then(|vote| Piece::cut(hash, &vote, offset));
+                piece.map_or(DirectoryResponse::Nothing, DirectoryResponse::Piece)
+            }
+            DirectoryRequest::Notify(notice) => {
+                if let Some(from) = from {
+                    machine.notified(now, from, &notice);
+                } else {
+                    self.rt.emit(Event::Refused { what: "notice", why: Refusal::Misdirected });
+                }
+                DirectoryResponse::Nothing
+            }
+        })
+    }
+}

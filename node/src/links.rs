@@ -1,0 +1,333 @@
+//! The links of a node: those that others made, those that it makes to other nodes, and the handles by which packets
+//! find their way down to clients and bridges. Spec: SPEC §2, §3.5.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use phantom_core::crypto::keys::{LinkPublic, NodeId};
+use phantom_core::event::{Event, Refusal};
+use phantom_core::link::rpc::{Rpc, RpcConfig, RpcError};
+use phantom_core::link::{self, Channel, ClientAuth, Link, LinkError, Sender};
+use phantom_core::packet::LinkHandle;
+use phantom_core::runtime::{Runtime, timeout};
+use phantom_core::service::{HANDLES_MAX, Service};
+use phantom_core::units::Instant;
+use tokio::sync::Notify;
+
+use crate::config::NodeConfig;
+use crate::directory::Keeper;
+
+/// Names a link within this run.
+pub type LinkNumber = u64;
+
+/// A link as the rest of the node uses it.
+pub struct Peer<R: Runtime> {
+    /// Its name.
+    pub number: LinkNumber,
+    /// Which listed node is at the other end; `None` for clients and bridges.
+    pub node: Option<NodeId>,
+    /// To send with.
+    pub sender: Sender,
+    /// To ask with.
+    pub rpc: Rpc<R>,
+    /// Ends the link when notified.
+    pub closing: Arc<Notify>,
+    used_nanos: Arc<AtomicU64>,
+}
+
+impl<R: Runtime> Clone for Peer<R> {
+    fn clone(&self) -> Self {
+        Self {
+            number: self.number,
+            node: self.node,
+            sender: self.sender.clone(),
+            rpc: self.rpc.clone(),
+            closing: self.closing.clone(),
+            used_nanos: self.used_nanos.clone(),
+        }
+    }
+}
+
+impl<R: Runtime> Peer<R> {
+    /// Notes that the link was of use, so that it is kept.
+    pub fn used(&self, now: Instant) {
+        self.used_nanos.store(now.as_nanos(), Ordering::Relaxed);
+    }
+}
+
+/// A link that was just made or accepted, with what its serving loop needs.
+pub struct Fresh<R: Runtime> {
+    /// To receive from.
+    pub link: Link,
+    /// To give to others.
+    pub peer: Peer<R>,
+    /// Whether the other end made it.
+    pub accepted: bool,
+}
+
+/// Why another node could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ReachError {
+    /// There is no such node in the document, or no document.
+    #[error("{0:?} is not listed")]
+    NotListed(NodeId),
+    /// No address of it answered.
+    #[error("dialling {node:?}: {error}")]
+    Dial {
+        /// Whom.
+        node: NodeId,
+        /// What the last address gave.
+        error: LinkError,
+    },
+    /// Too much waits for it already.
+    #[error("too many messages wait for {0:?}")]
+    Full(NodeId),
+    /// It did not answer.
+    #[error("asking {node:?}: {error}")]
+    Rpc {
+        /// Whom.
+        node: NodeId,
+        /// Why not.
+        error: RpcError,
+    },
+}
+
+type Slot<R> = Arc<tokio::sync::Mutex<Option<Peer<R>>>>;
+
+struct Way<R: Runtime> {
+    slot: Slot<R>,
+    waiting: Arc<AtomicU32>,
+}
+
+impl<R: Runtime> Default for Way<R> {
+    fn default() -> Self {
+        Self { slot: Arc::default(), waiting: Arc::default() }
+    }
+}
+
+struct State<R: Runtime> {
+    next: LinkNumber,
+    ways: BTreeMap<NodeId, Way<R>>,
+    handles: BTreeMap<LinkHandle, (LinkNumber, Sender)>,
+    of_link: BTreeMap<LinkNumber, VecDeque<LinkHandle>>,
+    accepted: usize,
+}
+
+/// All links of a node. What is made here is handed to `serve`, which reads from it until it ends.
+pub struct Links<R: Runtime> {
+    rt: R,
+    config: NodeConfig,
+    directory: Arc<Keeper<R>>,
+    serve: Box<dyn Fn(Fresh<R>) + Send + Sync>,
+    state: Mutex<State<R>>,
+}
+
+impl<R: Runtime> Links<R> {
+    /// No links yet. `serve` starts a task that reads from a link until it ends, then calls [`Links::ended`].
+    pub fn new(
+        rt: R,
+        config: NodeConfig,
+        directory: Arc<Keeper<R>>,
+        serve: impl Fn(Fresh<R>) + Send + Sync + 'static,
+    ) -> Self {
+        let state = State {
+            next: 0,
+            ways: BTreeMap::new(),
+            handles: BTreeMap::new(),
+            of_link: BTreeMap::new(),
+            accepted: 0,
+        };
+        Self { rt, config, directory, serve: Box::new(serve), state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<R>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over a link that somebody made to us. `false` when there are too many already.
+    pub fn accepted(&self, link: Link, key: Option<LinkPublic>) -> bool {
+        let view = self.directory.view();
+        let node = key.and_then(|key| view?.node_of(&key));
+        {
+            let mut state = self.state();
+            if state.accepted >= self.config.limits.links_max {
+                drop(state);
+                self.rt.emit(Event::Refused { what: "link", why: Refusal::OverQuota });
+                return false;
+            }
+            state.accepted += 1;
+        }
+        let peer = self.start(link, node, true);
+        if let Some(node) = node {
+            // A node that dials us can be answered over the same link, unless we have one of our own.
+            let slot = self.state().ways.entry(node).or_default().slot.clone();
+            if let Ok(mut slot) = slot.try_lock()
+                && slot.as_ref().is_none_or(|held| held.sender.is_closed())
+            {
+                *slot = Some(peer);
+            }
+        }
+        true
+    }
+
+    fn start(&self, link: Link, node: Option<NodeId>, accepted: bool) -> Peer<R> {
+        let number = {
+            let mut state = self.state();
+            state.next += 1;
+            state.next
+        };
+        let limits = &self.config.limits;
+        let rpc_config = RpcConfig {
+            time_limit: limits.answer_within,
+            requests: limits.requests_per_link,
+            ..RpcConfig::default()
+        };
+        let sender = link.sender();
+        let peer = Peer {
+            number,
+            node,
+            rpc: Rpc::new(self.rt.clone(), sender.clone(), rpc_config),
+            sender,
+            closing: Arc::default(),
+            used_nanos: Arc::new(AtomicU64::new(self.rt.now().as_nanos())),
+        };
+        (self.serve)(Fresh { link, peer: peer.clone(), accepted });
+        peer
+    }
+
+    /// A link has ended: its handles are gone. `accepted` says whether it was made by the other end.
+    pub fn ended(&self, number: LinkNumber, accepted: bool) {
+        let mut state = self.state();
+        state.accepted -= usize::from(accepted);
+        for handle in state.of_link.remove(&number).unwrap_or_default() {
+            state.handles.remove(&handle);
+        }
+    }
+
+    /// From now on `handle` names this link. The oldest handle of the link makes room; one that names another link is
+    /// left alone, since nobody draws the same twice.
+    pub fn register(&self, peer: &Peer<R>, handle: LinkHandle) -> bool {
+        let mut state = self.state();
+        if let Some((number, _)) = state.handles.get(&handle) {
+            return *number == peer.number;
+        }
+        state.handles.insert(handle, (peer.number, peer.sender.clone()));
+        let handles = state.of_link.entry(peer.number).or_default();
+        handles.push_back(handle);
+        if handles.len() > HANDLES_MAX
+            && let Some(oldest) = handles.pop_front()
+        {
+            state.handles.remove(&oldest);
+        }
+        true
+    }
+
+    /// Sends a packet down the link that `handle` names. Never waits: a client that does not read loses packets.
+    pub fn send_down(&self, handle: &LinkHandle, packet: Bytes) -> Result<(), Refusal> {
+        let sender = self.state().handles.get(handle).map(|(_, sender)| sender.clone());
+        let sender = sender.ok_or(Refusal::Misdirected)?;
+        sender.try_send(Channel::PACKET, packet).map_err(|_| Refusal::OverQuota)
+    }
+
+    /// Sends a packet to a listed node, dialling it if need be.
+    pub async fn send_packet(&self, node: NodeId, packet: Bytes) -> Result<(), ReachError> {
+        let waiting = self.state().ways.entry(node).or_default().waiting.clone();
+        let _waits = Waits::new(&waiting, self.config.limits.outbox_max).ok_or(ReachError::Full(node))?;
+        let peer = self.reach(node).await?;
+        peer.used(self.rt.now());
+        peer.sender.send(Channel::PACKET, packet).await.map_err(|error| ReachError::Dial { node, error })
+    }
+
+    /// Asks a service of a listed node, dialling it if need be.
+    pub async fn ask(&self, node: NodeId, service: Service, body: &[u8]) -> Result<Bytes, ReachError> {
+        let peer = self.reach(node).await?;
+        peer.used(self.rt.now());
+        peer.rpc.call(service.request(body)).await.map_err(|error| ReachError::Rpc { node, error })
+    }
+
+    /// The link to a listed node; made if there is none. Several callers wait for one dial.
+    pub async fn reach(&self, node: NodeId) -> Result<Peer<R>, ReachError> {
+        let slot = self.state().ways.entry(node).or_default().slot.clone();
+        let mut slot = slot.lock().await;
+        if let Some(peer) = slot.as_ref().filter(|peer| !peer.sender.is_closed()) {
+            return Ok(peer.clone());
+        }
+        let view = self.directory.view().ok_or(ReachError::NotListed(node))?;
+        let entry = view.document.document.node(node).ok_or(ReachError::NotListed(node))?;
+        let auth = match self.config.bridge {
+            Some(_) => ClientAuth::Listed { server: entry.link },
+            None => ClientAuth::Node { secret: self.config.keys.link.clone(), server: entry.link },
+        };
+        let mut error = LinkError::Closed;
+        for address in &entry.addresses {
+            match dial(&self.rt, *address, &auth, &self.config.link).await {
+                Ok(link) => {
+                    let peer = self.start(link, Some(node), false);
+                    *slot = Some(peer.clone());
+                    return Ok(peer);
+                }
+                Err(failed) => error = failed,
+            }
+        }
+        Err(ReachError::Dial { node, error })
+    }
+
+    /// The link to this node, if one stands.
+    pub async fn standing(&self, node: NodeId) -> Option<Peer<R>> {
+        let slot = self.state().ways.entry(node).or_default().slot.clone();
+        let slot = slot.lock().await;
+        slot.clone().filter(|peer| !peer.sender.is_closed())
+    }
+
+    /// Closes links to other nodes that nobody used for a while, and forgets ways to nodes that are gone.
+    pub fn sweep(&self) {
+        let now = self.rt.now();
+        let idle = self.config.limits.idle_after;
+        let mut state = self.state();
+        state.ways.retain(|_, way| {
+            let Ok(mut slot) = way.slot.try_lock() else { return true };
+            let Some(peer) = slot.as_ref() else { return way.waiting.load(Ordering::Relaxed) > 0 };
+            let used = Instant::from_nanos(peer.used_nanos.load(Ordering::Relaxed));
+            if !peer.sender.is_closed() && now.saturating_since(used) < idle {
+                return true;
+            }
+            peer.closing.notify_one();
+            *slot = None;
+            false
+        });
+    }
+}
+
+/// Dials one address and makes a link.
+pub async fn dial<R: Runtime>(
+    rt: &R,
+    address: std::net::SocketAddr,
+    auth: &ClientAuth,
+    config: &link::Config,
+) -> Result<Link, LinkError> {
+    let stream = timeout(rt, config.handshake_limit, rt.connect(address))
+        .await
+        .map_err(std::io::Error::from)
+        .and_then(|connected| connected)
+        .map_err(|error| LinkError::Stream { doing: "dialling", kind: error.kind() })?;
+    link::connect(rt, stream, auth, config).await
+}
+
+/// Counts one who waits.
+struct Waits<'a>(&'a AtomicU32);
+
+impl<'a> Waits<'a> {
+    fn new(count: &'a AtomicU32, bound: usize) -> Option<Self> {
+        let before = count.fetch_add(1, Ordering::Relaxed);
+        let counted = Self(count);
+        (usize::try_from(before).unwrap_or(usize::MAX) < bound).then_some(counted)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,137 @@
+//! Relaying: taking this node's layer off a packet, and doing what it says. Spec: SPEC §3.
+//!
+//! The replay tag is durable before anything else happens to a packet. What cannot be opened or sent on is counted and
+//! dropped; nobody is told.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use phantom_core::crypto::keys::NodeId;
+use phantom_core::event::{Event, Refusal};
+use phantom_core::mailbox::{Lengths, Request};
+use phantom_core::packet::{self, Action, Class, HopSecrets, NextHop, Packet, SURB_LEN, Surb};
+use phantom_core::runtime::Runtime;
+use phantom_core::wire::Reader;
+use tokio::sync::{RwLock, Semaphore};
+
+use crate::hopkeys::HopKeyStore;
+use crate::links::Links;
+use crate::mailbox::Mailbox;
+use crate::store::replay::ReplayError;
+
+/// Packets in work at once: beyond, links wait, and with them whoever sends so fast.
+const IN_WORK_MAX: usize = 256;
+
+/// Lengths of requests and answers in packets of a class.
+pub const fn lengths(class: Class) -> Lengths {
+    Lengths { request: class.capacity(), answer: class.capacity(), surb: SURB_LEN }
+}
+
+/// Relays packets of this node. Clones are handles to the same one.
+pub struct Relay<R: Runtime> {
+    rt: R,
+    me: NodeId,
+    secrets: Arc<Mutex<Option<Arc<HopSecrets>>>>,
+    keys: Arc<RwLock<HopKeyStore<R>>>,
+    links: Arc<Links<R>>,
+    mailbox: Option<Mailbox<R>>,
+    in_work: Arc<Semaphore>,
+}
+
+impl<R: Runtime> Clone for Relay<R> {
+    fn clone(&self) -> Self {
+        Self {
+            rt: self.rt.clone(),
+            me: self.me,
+            secrets: self.secrets.clone(),
+            keys: self.keys.clone(),
+            links: self.links.clone(),
+            mailbox: self.mailbox.clone(),
+            in_work: self.in_work.clone(),
+        }
+    }
+}
+
+impl<R: Runtime> Relay<R> {
+    /// A relay with the hop keys of `keys`; without a mailbox it delivers nothing.
+    pub fn new(
+        rt: R,
+        me: NodeId,
+        keys: Arc<RwLock<HopKeyStore<R>>>,
+        links: Arc<Links<R>>,
+        mailbox: Option<Mailbox<R>>,
+    ) -> Self {
+        let in_work = Arc::new(Semaphore::new(IN_WORK_MAX));
+        Self { rt, me, secrets: Arc::default(), keys, links, mailbox, in_work }
+    }
+
+    /// Uses these hop keys from now on.
+    pub fn rekey(&self, secrets: Option<HopSecrets>) {
+        *self.secrets.lock().unwrap_or_else(PoisonError::into_inner) = secrets.map(Arc::new);
+    }
+
+    /// Takes a packet from a link. Waits while too many are in work.
+    pub async fn packet(&self, bytes: Bytes) {
+        let Ok(permit) = self.in_work.clone().acquire_owned().await else { return };
+        let this = self.clone();
+        self.rt.spawn("packet", async move {
+            if let Err(why) = this.work(bytes).await {
+                this.rt.emit(Event::Refused { what: "packet", why });
+            }
+            drop(permit);
+        });
+    }
+
+    async fn work(&self, bytes: Bytes) -> Result<(), Refusal> {
+        let mut packet = Packet::from_bytes(bytes).map_err(|_| Refusal::Malformed)?;
+        // A reply that this node makes may name this node as its first hop: it then goes round here, not over a link.
+        loop {
+            let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let secrets = secrets.ok_or(Refusal::Expired)?;
+            let peeled = packet::peel(&secrets, packet).map_err(|error| error.refusal())?;
+            let admitted = self.keys.read().await.admit(peeled.key, &peeled.tag).await;
+            admitted.map_err(|error| {
+                tracing::debug!(%error, "a packet was not admitted");
+                match error {
+                    ReplayError::Replay(replay) => replay.refusal(),
+                    _ => Refusal::OverQuota,
+                }
+            })?;
+            let reply = match peeled.action {
+                Action::Forward { next: NextHop::Link(handle), packet } => {
+                    self.rt.emit(Event::PacketForwarded);
+                    return self.links.send_down(&handle, packet.into_bytes());
+                }
+                Action::Forward { next: NextHop::Node(node), packet } if node != self.me => {
+                    self.rt.emit(Event::PacketForwarded);
+                    return self.send(node, packet).await;
+                }
+                Action::Forward { packet, .. } => Some((self.me, packet)),
+                Action::Deliver { class, payload } => self.deliver(class, &payload).await?,
+            };
+            match reply {
+                Some((node, reply)) if node == self.me => packet = reply,
+                Some((node, reply)) => return self.send(node, reply).await,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn send(&self, node: NodeId, packet: Packet) -> Result<(), Refusal> {
+        self.links.send_packet(node, packet.into_bytes()).await.map_err(|error| {
+            tracing::debug!(%error, "a packet could not be sent on");
+            Refusal::Misdirected
+        })
+    }
+
+    /// Does what a request asks for; the reply and where it goes.
+    async fn deliver(&self, class: Class, payload: &[u8]) -> Result<Option<(NodeId, Packet)>, Refusal> {
+        let mailbox = self.mailbox.as_ref().ok_or(Refusal::Misdirected)?;
+        let lengths = lengths(class);
+        let request = Request::decode(payload, lengths).map_err(|_| Refusal::Malformed)?;
+        let (Request::Write { surb, .. } | Request::Read { surb, .. }) = &request;
+        let surb = Surb::decode(&mut Reader::new(surb)).map_err(|_| Refusal::Malformed)?;
+        let Some(answer) = mailbox.request(request).await else { return Ok(None) };
+        surb.reply(class, &answer.encode(lengths)).map(Some).map_err(|_| Refusal::Malformed)
+    }
+}
