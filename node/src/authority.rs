@@ -65,7 +65,9 @@ struct Shared<R: Runtime> {
 pub async fn run<R: Runtime>(rt: R, config: AuthorityConfig) -> Result<(), NodeError> {
     let newest = match rt.read(FILE).await.map_err(host("reading the document"))? {
         Some(bytes) => SharedDocument::new(&rt, &config.keys, &bytes)
-            .inspect_err(|error| tracing::warn!(%error, "the stored document is damaged: starting without it"))
+            .inspect_err(
+                |error| tracing::warn!(%error, "the stored document is damaged: starting without it"),
+            )
             .ok(),
         None => None,
     };
@@ -78,14 +80,26 @@ pub async fn run<R: Runtime>(rt: R, config: AuthorityConfig) -> Result<(), NodeE
         newest,
         rt.wall(),
     );
-    let askers = config.others.iter().map(|other| (other.id, tokio::sync::Mutex::new(None))).collect();
-    let shared =
-        Arc::new(Shared { rt: rt.clone(), config, machine: Mutex::new(machine), changed: Notify::new(), askers });
+    let askers = config
+        .others
+        .iter()
+        .map(|other| (other.id, tokio::sync::Mutex::new(None)))
+        .collect();
+    let shared = Arc::new(Shared {
+        rt: rt.clone(),
+        config,
+        machine: Mutex::new(machine),
+        changed: Notify::new(),
+        askers,
+    });
     let auth = ServerAuth::listed(shared.config.link_secret.clone());
     let room = Arc::new(Semaphore::new(LINKS_MAX));
     for at in shared.config.listen.clone() {
         let listener = rt.listen(at).await.map_err(host(&format!("listening at {at}")))?;
-        rt.spawn("listener", accept(shared.clone(), listener, auth.clone(), room.clone()));
+        rt.spawn(
+            "listener",
+            accept(shared.clone(), listener, auth.clone(), room.clone()),
+        );
     }
     rt.emit(Event::Started);
     loop {
@@ -96,7 +110,9 @@ pub async fn run<R: Runtime>(rt: R, config: AuthorityConfig) -> Result<(), NodeE
             machine.wake_at()
         };
         shared.drain().await;
-        let wait = next.saturating_since(shared.rt.wall()).clamp(Duration::from_millis(5), Duration::from_secs(600));
+        let wait = next
+            .saturating_since(shared.rt.wall())
+            .clamp(Duration::from_millis(5), Duration::from_secs(600));
         tokio::select! {
             biased;
             () = shared.changed.notified() => {}
@@ -112,7 +128,9 @@ async fn accept<R: Runtime>(
     room: Arc<Semaphore>,
 ) {
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let Ok(permit) = room.clone().acquire_owned().await else {
+            return;
+        };
         let stream = match listener.accept().await {
             Ok(stream) => stream,
             Err(error) => {
@@ -141,7 +159,9 @@ impl<R: Runtime> Shared<R> {
     /// Does what the machine wants done.
     async fn drain(self: &Arc<Self>) {
         loop {
-            let Some(output) = self.machine().poll_output() else { return };
+            let Some(output) = self.machine().poll_output() else {
+                return;
+            };
             match output {
                 Output::Notify(to, notice) => self.in_background(async move |this| {
                     this.ask(to, &DirectoryRequest::Notify(notice)).await;
@@ -166,7 +186,9 @@ impl<R: Runtime> Shared<R> {
                         nodes: u32::try_from(document.document.nodes.len()).unwrap_or(u32::MAX),
                     });
                 }
-                Output::Exposed(id) => tracing::error!(authority = ?id, "an authority signed two votes for one interval"),
+                Output::Exposed(id) => {
+                    tracing::error!(authority = ?id, "an authority signed two votes for one interval")
+                }
             }
         }
     }
@@ -198,7 +220,10 @@ impl<R: Runtime> Shared<R> {
             return Some(asker.clone());
         }
         let contact = self.config.others.iter().find(|other| other.id == to)?;
-        let auth = ClientAuth::Node { secret: self.config.link_secret.clone(), server: contact.link };
+        let auth = ClientAuth::Node {
+            secret: self.config.link_secret.clone(),
+            server: contact.link,
+        };
         for address in &contact.addresses {
             if let Ok(link) = dial(&self.rt, *address, &auth, &self.config.link).await {
                 let asker = Arc::new(Asker::over(&self.rt, link));
@@ -212,8 +237,13 @@ impl<R: Runtime> Shared<R> {
     async fn fetch_vote(&self, from: AuthorityId, hash: [u8; 32], len: u32) -> Option<Bytes> {
         let mut assembly = Assembly::new(VOTE_LEN_MAX.min(usize::try_from(len).ok()?));
         loop {
-            let request = DirectoryRequest::GetVote { hash, offset: assembly.offset() };
-            let DirectoryResponse::Piece(piece) = self.ask(from, &request).await? else { return None };
+            let request = DirectoryRequest::GetVote {
+                hash,
+                offset: assembly.offset(),
+            };
+            let DirectoryResponse::Piece(piece) = self.ask(from, &request).await? else {
+                return None;
+            };
             if let Some(whole) = assembly.add(&piece).ok()? {
                 return Some(whole);
             }
@@ -224,7 +254,15 @@ impl<R: Runtime> Shared<R> {
         // `fetch` asks for the newest; one that is named is asked for by its name in every piece.
         fetch(DocumentHash::NONE, async |request| match (request, hash) {
             (DirectoryRequest::GetDocument { known, offset, .. }, Some(hash)) => {
-                self.ask(from, &DirectoryRequest::GetDocument { hash: Some(hash), known, offset }).await
+                self.ask(
+                    from,
+                    &DirectoryRequest::GetDocument {
+                        hash: Some(hash),
+                        known,
+                        offset,
+                    },
+                )
+                .await
             }
             (request, _) => self.ask(from, &request).await,
         })
@@ -234,7 +272,12 @@ impl<R: Runtime> Shared<R> {
     /// Answers one link until it ends.
     async fn serve(self: Arc<Self>, link: Link, kind: PeerKind) {
         let from = match kind {
-            PeerKind::Node(key) => self.config.others.iter().find(|other| other.link == key).map(|other| other.id),
+            PeerKind::Node(key) => self
+                .config
+                .others
+                .iter()
+                .find(|other| other.link == key)
+                .map(|other| other.id),
             PeerKind::Anonymous => None,
         };
         let rpc = Rpc::new(self.rt.clone(), link.sender(), RpcConfig::default());
@@ -269,7 +312,10 @@ impl<R: Runtime> Shared<R> {
             _ => None,
         };
         let Some(request) = decoded else {
-            self.rt.emit(Event::Refused { what: "directory request", why: Refusal::Malformed });
+            self.rt.emit(Event::Refused {
+                what: "directory request",
+                why: Refusal::Malformed,
+            });
             return None;
         };
         let now = self.rt.wall();
@@ -286,14 +332,19 @@ impl<R: Runtime> Shared<R> {
                 piece.map_or(DirectoryResponse::Nothing, DirectoryResponse::Piece)
             }
             DirectoryRequest::GetVote { hash, offset } => {
-                let piece = machine.vote(hash).and_then(|vote| Piece::cut(hash, &vote, offset));
+                let piece = machine
+                    .vote(hash)
+                    .and_then(|vote| Piece::cut(hash, &vote, offset));
                 piece.map_or(DirectoryResponse::Nothing, DirectoryResponse::Piece)
             }
             DirectoryRequest::Notify(notice) => {
                 if let Some(from) = from {
                     machine.notified(now, from, &notice);
                 } else {
-                    self.rt.emit(Event::Refused { what: "notice", why: Refusal::Misdirected });
+                    self.rt.emit(Event::Refused {
+                        what: "notice",
+                        why: Refusal::Misdirected,
+                    });
                 }
                 DirectoryResponse::Nothing
             }

@@ -23,7 +23,11 @@ pub(crate) struct WaysBack(Arc<Mutex<BTreeMap<NodeId, (LinkNumber, LinkHandle)>>
 
 impl WaysBack {
     pub(crate) fn list(&self) -> Vec<(NodeId, LinkHandle)> {
-        self.held().iter().map(|(node, (_, handle))| (*node, *handle)).take(WAYS_BACK_MAX).collect()
+        self.held()
+            .iter()
+            .map(|(node, (_, handle))| (*node, *handle))
+            .take(WAYS_BACK_MAX)
+            .collect()
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, (LinkNumber, LinkHandle)>> {
@@ -38,11 +42,24 @@ pub(crate) async fn keep_ways_back<R: Runtime>(node: Arc<Node<R>>) {
     let Some(ways) = &node.ways_back else { return };
     loop {
         let listed: BTreeSet<NodeId> = node.directory.view().map_or_else(BTreeSet::new, |view| {
-            view.document.document.with_roles(Roles::MIDDLE).map(|entry| entry.id).collect()
+            view.document
+                .document
+                .with_roles(Roles::MIDDLE)
+                .map(|entry| entry.id)
+                .collect()
         });
-        let held: Vec<(NodeId, LinkNumber)> = ways.held().iter().map(|(id, (number, _))| (*id, *number)).collect();
+        let held: Vec<(NodeId, LinkNumber)> = ways
+            .held()
+            .iter()
+            .map(|(id, (number, _))| (*id, *number))
+            .collect();
         for (id, number) in held {
-            match node.links.standing(id).await.filter(|peer| peer.number == number && listed.contains(&id)) {
+            match node
+                .links
+                .standing(id)
+                .await
+                .filter(|peer| peer.number == number && listed.contains(&id))
+            {
                 // It is of use even while nothing comes back over it.
                 Some(peer) => peer.used(node.rt.now()),
                 None => {
@@ -50,8 +67,11 @@ pub(crate) async fn keep_ways_back<R: Runtime>(node: Arc<Node<R>>) {
                 }
             }
         }
-        let mut candidates: Vec<NodeId> =
-            listed.iter().copied().filter(|id| !ways.held().contains_key(id)).collect();
+        let mut candidates: Vec<NodeId> = listed
+            .iter()
+            .copied()
+            .filter(|id| !ways.held().contains_key(id))
+            .collect();
         while ways.held().len() < wanted && !candidates.is_empty() {
             let pick = usize::try_from(rng.next_u64() % candidates.len() as u64).unwrap_or_default();
             let id = candidates.swap_remove(pick);
@@ -63,15 +83,26 @@ pub(crate) async fn keep_ways_back<R: Runtime>(node: Arc<Node<R>>) {
                 Err(error) => tracing::debug!(%error, "no way back over this node"),
             }
         }
-        let wait = if ways.held().len() < wanted { Duration::from_secs(1) } else { Duration::from_secs(10) };
+        let wait = if ways.held().len() < wanted {
+            Duration::from_secs(1)
+        } else {
+            Duration::from_secs(10)
+        };
         node.rt.sleep(wait).await;
     }
 }
 
 /// Makes `handle` name this bridge's link at a listed node; the number of that link.
-async fn register<R: Runtime>(node: &Node<R>, id: NodeId, handle: LinkHandle) -> Result<LinkNumber, ReachError> {
+async fn register<R: Runtime>(
+    node: &Node<R>,
+    id: NodeId,
+    handle: LinkHandle,
+) -> Result<LinkNumber, ReachError> {
     let peer = node.links.reach(id).await?;
     let request = Service::Entry.request(&EntryRequest::Register(handle).encode());
-    peer.rpc.call(request).await.map_err(|error| ReachError::Rpc { node: id, error })?;
+    peer.rpc
+        .call(request)
+        .await
+        .map_err(|error| ReachError::Rpc { node: id, error })?;
     Ok(peer.number)
 }

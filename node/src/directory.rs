@@ -34,9 +34,21 @@ pub struct View {
 impl View {
     fn new(document: SharedDocument) -> Self {
         let storage = Arc::new(StorageSet::new(document.document.storage()));
-        let previous = Arc::new(StorageSet::new(document.document.previous_storage.iter().cloned()));
-        let by_link = document.document.nodes.iter().map(|node| (node.link, node.id)).collect();
-        Self { document, storage, previous, by_link: Arc::new(by_link) }
+        let previous = Arc::new(StorageSet::new(
+            document.document.previous_storage.iter().cloned(),
+        ));
+        let by_link = document
+            .document
+            .nodes
+            .iter()
+            .map(|node| (node.link, node.id))
+            .collect();
+        Self {
+            document,
+            storage,
+            previous,
+            by_link: Arc::new(by_link),
+        }
     }
 
     /// The listed node that holds this link key.
@@ -66,7 +78,11 @@ impl<R: Runtime> Keeper<R> {
                 }
             },
         };
-        let keeper = Self { rt, cache: Mutex::new(cache), view: watch::Sender::new(None) };
+        let keeper = Self {
+            rt,
+            cache: Mutex::new(cache),
+            view: watch::Sender::new(None),
+        };
         keeper.refresh_view();
         Ok(keeper)
     }
@@ -80,7 +96,10 @@ impl<R: Runtime> Keeper<R> {
         let claimed = self.rt.wall();
         let reading = self.cache().observe(self.rt.now(), claimed);
         if reading.news && reading.fault.is_some() {
-            self.rt.emit(Event::ClockRefused { claimed, believed: reading.time });
+            self.rt.emit(Event::ClockRefused {
+                claimed,
+                believed: reading.time,
+            });
         }
         reading.time
     }
@@ -119,12 +138,16 @@ impl<R: Runtime> Keeper<R> {
 
     /// The hash of the newest, [`DocumentHash::NONE`] if there is none.
     pub fn newest_hash(&self) -> DocumentHash {
-        self.cache().newest().map_or(DocumentHash::NONE, |newest| newest.hash)
+        self.cache()
+            .newest()
+            .map_or(DocumentHash::NONE, |newest| newest.hash)
     }
 
     /// Takes a signed document or refuses it; what is taken is persisted.
     pub async fn offer(&self, signed: &[u8]) -> Result<Accepted, Refused> {
-        let offered = self.cache().offer(&self.rt, self.rt.now(), self.rt.wall(), signed);
+        let offered = self
+            .cache()
+            .offer(&self.rt, self.rt.now(), self.rt.wall(), signed);
         match &offered {
             Ok(Accepted::New) => {
                 let bytes = self.cache().persist();
@@ -136,7 +159,10 @@ impl<R: Runtime> Keeper<R> {
             Ok(Accepted::Known) => {}
             Err(error) => {
                 tracing::debug!(%error, "a document was refused");
-                self.rt.emit(Event::Refused { what: "document", why: Refusal::BadAuthentication });
+                self.rt.emit(Event::Refused {
+                    what: "document",
+                    why: Refusal::BadAuthentication,
+                });
             }
         }
         offered
@@ -148,12 +174,16 @@ impl<R: Runtime> Keeper<R> {
             return DirectoryResponse::Nothing;
         };
         let cache = self.cache();
-        let Some(newest) = cache.newest() else { return DirectoryResponse::Nothing };
+        let Some(newest) = cache.newest() else {
+            return DirectoryResponse::Nothing;
+        };
         let wanted = match hash {
             None => newest.hash != *known,
             Some(hash) => newest.hash == *hash,
         };
-        let piece = wanted.then(|| Piece::cut(newest.hash.0, &newest.signed, *offset)).flatten();
+        let piece = wanted
+            .then(|| Piece::cut(newest.hash.0, &newest.signed, *offset))
+            .flatten();
         piece.map_or(DirectoryResponse::Nothing, DirectoryResponse::Piece)
     }
 }

@@ -103,7 +103,10 @@ struct Way<R: Runtime> {
 
 impl<R: Runtime> Default for Way<R> {
     fn default() -> Self {
-        Self { slot: Arc::default(), waiting: Arc::default() }
+        Self {
+            slot: Arc::default(),
+            waiting: Arc::default(),
+        }
     }
 }
 
@@ -139,7 +142,13 @@ impl<R: Runtime> Links<R> {
             of_link: BTreeMap::new(),
             accepted: 0,
         };
-        Self { rt, config, directory, serve: Box::new(serve), state: Mutex::new(state) }
+        Self {
+            rt,
+            config,
+            directory,
+            serve: Box::new(serve),
+            state: Mutex::new(state),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State<R>> {
@@ -154,7 +163,10 @@ impl<R: Runtime> Links<R> {
             let mut state = self.state();
             if state.accepted >= self.config.limits.links_max {
                 drop(state);
-                self.rt.emit(Event::Refused { what: "link", why: Refusal::OverQuota });
+                self.rt.emit(Event::Refused {
+                    what: "link",
+                    why: Refusal::OverQuota,
+                });
                 return false;
             }
             state.accepted += 1;
@@ -193,7 +205,11 @@ impl<R: Runtime> Links<R> {
             closing: Arc::default(),
             used_nanos: Arc::new(AtomicU64::new(self.rt.now().as_nanos())),
         };
-        (self.serve)(Fresh { link, peer: peer.clone(), accepted });
+        (self.serve)(Fresh {
+            link,
+            peer: peer.clone(),
+            accepted,
+        });
         peer
     }
 
@@ -228,7 +244,9 @@ impl<R: Runtime> Links<R> {
     pub fn send_down(&self, handle: &LinkHandle, packet: Bytes) -> Result<(), Refusal> {
         let sender = self.state().handles.get(handle).map(|(_, sender)| sender.clone());
         let sender = sender.ok_or(Refusal::Misdirected)?;
-        sender.try_send(Channel::PACKET, packet).map_err(|_| Refusal::OverQuota)
+        sender
+            .try_send(Channel::PACKET, packet)
+            .map_err(|_| Refusal::OverQuota)
     }
 
     /// Sends a packet to a listed node, dialling it if need be.
@@ -237,14 +255,20 @@ impl<R: Runtime> Links<R> {
         let _waits = Waits::new(&waiting, self.config.limits.outbox_max).ok_or(ReachError::Full(node))?;
         let peer = self.reach(node).await?;
         peer.used(self.rt.now());
-        peer.sender.send(Channel::PACKET, packet).await.map_err(|error| ReachError::Dial { node, error })
+        peer.sender
+            .send(Channel::PACKET, packet)
+            .await
+            .map_err(|error| ReachError::Dial { node, error })
     }
 
     /// Asks a service of a listed node, dialling it if need be.
     pub async fn ask(&self, node: NodeId, service: Service, body: &[u8]) -> Result<Bytes, ReachError> {
         let peer = self.reach(node).await?;
         peer.used(self.rt.now());
-        peer.rpc.call(service.request(body)).await.map_err(|error| ReachError::Rpc { node, error })
+        peer.rpc
+            .call(service.request(body))
+            .await
+            .map_err(|error| ReachError::Rpc { node, error })
     }
 
     /// The link to a listed node; made if there is none. Several callers wait for one dial.
@@ -255,10 +279,17 @@ impl<R: Runtime> Links<R> {
             return Ok(peer.clone());
         }
         let view = self.directory.view().ok_or(ReachError::NotListed(node))?;
-        let entry = view.document.document.node(node).ok_or(ReachError::NotListed(node))?;
+        let entry = view
+            .document
+            .document
+            .node(node)
+            .ok_or(ReachError::NotListed(node))?;
         let auth = match self.config.bridge {
             Some(_) => ClientAuth::Listed { server: entry.link },
-            None => ClientAuth::Node { secret: self.config.keys.link.clone(), server: entry.link },
+            None => ClientAuth::Node {
+                secret: self.config.keys.link.clone(),
+                server: entry.link,
+            },
         };
         let mut error = LinkError::Closed;
         for address in &entry.addresses {
@@ -287,8 +318,12 @@ impl<R: Runtime> Links<R> {
         let idle = self.config.limits.idle_after;
         let mut state = self.state();
         state.ways.retain(|_, way| {
-            let Ok(mut slot) = way.slot.try_lock() else { return true };
-            let Some(peer) = slot.as_ref() else { return way.waiting.load(Ordering::Relaxed) > 0 };
+            let Ok(mut slot) = way.slot.try_lock() else {
+                return true;
+            };
+            let Some(peer) = slot.as_ref() else {
+                return way.waiting.load(Ordering::Relaxed) > 0;
+            };
             let used = Instant::from_nanos(peer.used_nanos.load(Ordering::Relaxed));
             if !peer.sender.is_closed() && now.saturating_since(used) < idle {
                 return true;
@@ -311,7 +346,10 @@ pub async fn dial<R: Runtime>(
         .await
         .map_err(std::io::Error::from)
         .and_then(|connected| connected)
-        .map_err(|error| LinkError::Stream { doing: "dialling", kind: error.kind() })?;
+        .map_err(|error| LinkError::Stream {
+            doing: "dialling",
+            kind: error.kind(),
+        })?;
     link::connect(rt, stream, auth, config).await
 }
 

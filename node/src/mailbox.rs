@@ -13,8 +13,8 @@ use bytes::Bytes;
 use phantom_core::crypto::keys::NodeId;
 use phantom_core::event::{Event, Refusal, Tag};
 use phantom_core::mailbox::{
-    Answer, BoxAddress, MAX_BATCH, MAX_OFFER, Placement, ReadAnswer, Record, Reply, Request, Rpc, WRITE_QUORUM,
-    WriteOutcome,
+    Answer, BoxAddress, MAX_BATCH, MAX_OFFER, Placement, ReadAnswer, Record, Reply, Request, Rpc,
+    WRITE_QUORUM, WriteOutcome,
 };
 use phantom_core::runtime::Runtime;
 use phantom_core::service::Service;
@@ -50,8 +50,20 @@ impl<R: Runtime> Clone for Mailbox<R> {
 
 impl<R: Runtime> Mailbox<R> {
     /// The service of node `me` over its store.
-    pub fn new(rt: R, me: NodeId, store: BoxStore<R>, directory: Arc<Keeper<R>>, links: Arc<Links<R>>) -> Self {
-        Self { rt, me, store, directory, links }
+    pub fn new(
+        rt: R,
+        me: NodeId,
+        store: BoxStore<R>,
+        directory: Arc<Keeper<R>>,
+        links: Arc<Links<R>>,
+    ) -> Self {
+        Self {
+            rt,
+            me,
+            store,
+            directory,
+            links,
+        }
     }
 
     /// Does what a client asked for. `None` when the directory is not there yet: no answer is better than a wrong one.
@@ -89,7 +101,10 @@ impl<R: Runtime> Mailbox<R> {
                 None => {}
             }
             if usize::from(replicas) >= placement.quorum() && replicas > 0 {
-                self.rt.emit(Event::BoxAcknowledged { address: Tag::of(address.as_bytes()), replicas });
+                self.rt.emit(Event::BoxAcknowledged {
+                    address: Tag::of(address.as_bytes()),
+                    replicas,
+                });
                 return WriteOutcome::Stored { replicas };
             }
         }
@@ -187,7 +202,12 @@ impl<R: Runtime> Mailbox<R> {
             let (this, tell) = (self.clone(), tell.clone());
             let ask = async move {
                 let held = if node == this.me {
-                    Some(addresses.iter().map(|address| this.store.holds(address)).collect())
+                    Some(
+                        addresses
+                            .iter()
+                            .map(|address| this.store.holds(address))
+                            .collect(),
+                    )
                 } else {
                     match this.call(node, &Rpc::Have(addresses.clone())).await {
                         Some(Reply::Have(held)) if held.len() == addresses.len() => Some(held),
@@ -219,7 +239,9 @@ impl<R: Runtime> Mailbox<R> {
                 self.store.get(address).await.ok().flatten()
             } else {
                 match self.call(node, &Rpc::Get(*address)).await {
-                    Some(Reply::Get(Some(record))) if record.address() == address && record.verify().is_ok() => {
+                    Some(Reply::Get(Some(record)))
+                        if record.address() == address && record.verify().is_ok() =>
+                    {
                         Some(*record)
                     }
                     _ => None,
@@ -256,7 +278,8 @@ impl<R: Runtime> Mailbox<R> {
     pub async fn answer(&self, peer: &Peer<R>, body: &Bytes) -> Option<Reply> {
         let view = self.directory.view()?;
         let node = peer.node?;
-        let member = |set: &phantom_core::mailbox::StorageSet| set.holders().iter().any(|holder| holder.node == node);
+        let member =
+            |set: &phantom_core::mailbox::StorageSet| set.holders().iter().any(|holder| holder.node == node);
         if !member(&view.storage) && !member(&view.previous) {
             self.refuse(Refusal::Misdirected);
             return None;
@@ -275,14 +298,20 @@ impl<R: Runtime> Mailbox<R> {
             }
             Rpc::Get(address) => Reply::Get(self.store.get(&address).await.ok().flatten().map(Box::new)),
             Rpc::Have(addresses) => Reply::Have(addresses.iter().map(|a| self.store.holds(a)).collect()),
-            Rpc::Offer(addresses) => {
-                Reply::Offer(addresses.iter().map(|a| mine(a) && !self.store.holds(a)).collect())
-            }
+            Rpc::Offer(addresses) => Reply::Offer(
+                addresses
+                    .iter()
+                    .map(|a| mine(a) && !self.store.holds(a))
+                    .collect(),
+            ),
             Rpc::Batch(records) => {
                 let mut held = Vec::with_capacity(records.len());
                 for record in &records {
                     let stored = mine(record.address())
-                        && matches!(self.checked_put(source, record).await, WriteOutcome::Stored { .. });
+                        && matches!(
+                            self.checked_put(source, record).await,
+                            WriteOutcome::Stored { .. }
+                        );
                     held.push(stored);
                 }
                 Reply::Batch(held)
@@ -325,12 +354,21 @@ impl<R: Runtime> Mailbox<R> {
     async fn hand_over(&self, view: &View, turn: usize) {
         let mut cursor = Some(Cursor::default());
         while let Some(at) = cursor {
-            let Ok((records, next)) = self.store.page(at, 64).await else { return };
+            let Ok((records, next)) = self.store.page(at, 64).await else {
+                return;
+            };
             cursor = next;
             let mut due: BTreeMap<NodeId, Vec<Record>> = BTreeMap::new();
             for record in records {
-                let (now, before) = (view.storage.place(record.address()), view.previous.place(record.address()));
-                for duty in now.hand_over(&before, self.me).into_iter().filter(|duty| duty.turn == turn) {
+                let (now, before) = (
+                    view.storage.place(record.address()),
+                    view.previous.place(record.address()),
+                );
+                for duty in now
+                    .hand_over(&before, self.me)
+                    .into_iter()
+                    .filter(|duty| duty.turn == turn)
+                {
                     due.entry(duty.to).or_default().push(record.clone());
                 }
             }
@@ -343,9 +381,15 @@ impl<R: Runtime> Mailbox<R> {
     async fn offer(&self, to: NodeId, records: &[Record]) {
         for records in records.chunks(MAX_OFFER) {
             let addresses = records.iter().map(|record| *record.address()).collect();
-            let Some(Reply::Offer(wanted)) = self.call(to, &Rpc::Offer(addresses)).await else { return };
-            let wanted: Vec<Record> =
-                records.iter().zip(wanted).filter(|(_, wanted)| *wanted).map(|(record, _)| record.clone()).collect();
+            let Some(Reply::Offer(wanted)) = self.call(to, &Rpc::Offer(addresses)).await else {
+                return;
+            };
+            let wanted: Vec<Record> = records
+                .iter()
+                .zip(wanted)
+                .filter(|(_, wanted)| *wanted)
+                .map(|(record, _)| record.clone())
+                .collect();
             for batch in wanted.chunks(MAX_BATCH) {
                 self.call(to, &Rpc::Batch(batch.to_vec())).await;
             }
@@ -393,7 +437,9 @@ impl Census {
     fn of(&self, address: &BoxAddress) -> impl Iterator<Item = (NodeId, bool)> {
         let first = (*address, NodeId::from_bytes([0; 16]));
         let last = (*address, NodeId::from_bytes([0xff; 16]));
-        self.said.range(first..=last).map(|((_, node), held)| (*node, *held))
+        self.said
+            .range(first..=last)
+            .map(|((_, node), held)| (*node, *held))
     }
 
     fn answers(&self, address: &BoxAddress) -> usize {

@@ -24,7 +24,11 @@ const IN_WORK_MAX: usize = 256;
 
 /// Lengths of requests and answers in packets of a class.
 pub const fn lengths(class: Class) -> Lengths {
-    Lengths { request: class.capacity(), answer: class.capacity(), surb: SURB_LEN }
+    Lengths {
+        request: class.capacity(),
+        answer: class.capacity(),
+        surb: SURB_LEN,
+    }
 }
 
 /// Relays packets of this node. Clones are handles to the same one.
@@ -62,7 +66,15 @@ impl<R: Runtime> Relay<R> {
         mailbox: Option<Mailbox<R>>,
     ) -> Self {
         let in_work = Arc::new(Semaphore::new(IN_WORK_MAX));
-        Self { rt, me, secrets: Arc::default(), keys, links, mailbox, in_work }
+        Self {
+            rt,
+            me,
+            secrets: Arc::default(),
+            keys,
+            links,
+            mailbox,
+            in_work,
+        }
     }
 
     /// Uses these hop keys from now on.
@@ -72,7 +84,9 @@ impl<R: Runtime> Relay<R> {
 
     /// Takes a packet from a link. Waits while too many are in work.
     pub async fn packet(&self, bytes: Bytes) {
-        let Ok(permit) = self.in_work.clone().acquire_owned().await else { return };
+        let Ok(permit) = self.in_work.clone().acquire_owned().await else {
+            return;
+        };
         let this = self.clone();
         self.rt.spawn("packet", async move {
             if let Err(why) = this.work(bytes).await {
@@ -86,7 +100,11 @@ impl<R: Runtime> Relay<R> {
         let mut packet = Packet::from_bytes(bytes).map_err(|_| Refusal::Malformed)?;
         // A reply that this node makes may name this node as its first hop: it then goes round here, not over a link.
         loop {
-            let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let secrets = self
+                .secrets
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
             let secrets = secrets.ok_or(Refusal::Expired)?;
             let peeled = packet::peel(&secrets, packet).map_err(|error| error.refusal())?;
             let admitted = self.keys.read().await.admit(peeled.key, &peeled.tag).await;
@@ -98,11 +116,17 @@ impl<R: Runtime> Relay<R> {
                 }
             })?;
             let reply = match peeled.action {
-                Action::Forward { next: NextHop::Link(handle), packet } => {
+                Action::Forward {
+                    next: NextHop::Link(handle),
+                    packet,
+                } => {
                     self.rt.emit(Event::PacketForwarded);
                     return self.links.send_down(&handle, packet.into_bytes());
                 }
-                Action::Forward { next: NextHop::Node(node), packet } if node != self.me => {
+                Action::Forward {
+                    next: NextHop::Node(node),
+                    packet,
+                } if node != self.me => {
                     self.rt.emit(Event::PacketForwarded);
                     return self.send(node, packet).await;
                 }
@@ -118,10 +142,13 @@ impl<R: Runtime> Relay<R> {
     }
 
     async fn send(&self, node: NodeId, packet: Packet) -> Result<(), Refusal> {
-        self.links.send_packet(node, packet.into_bytes()).await.map_err(|error| {
-            tracing::debug!(%error, "a packet could not be sent on");
-            Refusal::Misdirected
-        })
+        self.links
+            .send_packet(node, packet.into_bytes())
+            .await
+            .map_err(|error| {
+                tracing::debug!(%error, "a packet could not be sent on");
+                Refusal::Misdirected
+            })
     }
 
     /// Does what a request asks for; the reply and where it goes.
@@ -131,7 +158,11 @@ impl<R: Runtime> Relay<R> {
         let request = Request::decode(payload, lengths).map_err(|_| Refusal::Malformed)?;
         let (Request::Write { surb, .. } | Request::Read { surb, .. }) = &request;
         let surb = Surb::decode(&mut Reader::new(surb)).map_err(|_| Refusal::Malformed)?;
-        let Some(answer) = mailbox.request(request).await else { return Ok(None) };
-        surb.reply(class, &answer.encode(lengths)).map(Some).map_err(|_| Refusal::Malformed)
+        let Some(answer) = mailbox.request(request).await else {
+            return Ok(None);
+        };
+        surb.reply(class, &answer.encode(lengths))
+            .map(Some)
+            .map_err(|_| Refusal::Malformed)
     }
 }

@@ -49,7 +49,10 @@ pub enum NodeError {
 
 pub(crate) fn host(doing: &str) -> impl Fn(io::Error) -> NodeError {
     let doing = doing.to_owned();
-    move |error| NodeError::Host { doing: doing.clone(), error }
+    move |error| NodeError::Host {
+        doing: doing.clone(),
+        error,
+    }
 }
 
 /// Everything that a node's tasks share.
@@ -79,7 +82,10 @@ pub async fn run<R: Runtime>(rt: R, config: NodeConfig, store: StoreConfig) -> R
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     for at in node.config.listen.clone() {
         let listener = rt.listen(at).await.map_err(host(&format!("listening at {at}")))?;
-        rt.spawn("listener", accept(node.clone(), listener, auth.clone(), handshakes.clone()));
+        rt.spawn(
+            "listener",
+            accept(node.clone(), listener, auth.clone(), handshakes.clone()),
+        );
     }
     if let Some(mailbox) = &node.mailbox {
         rt.spawn("hand-over", mailbox.clone().hand_over_forever());
@@ -96,33 +102,65 @@ pub async fn run<R: Runtime>(rt: R, config: NodeConfig, store: StoreConfig) -> R
 
 async fn start<R: Runtime>(rt: R, config: NodeConfig, store: StoreConfig) -> Result<Arc<Node<R>>, NodeError> {
     let me = config.keys.identity.public().node_id();
-    let time = NodeTime::open(rt.clone(), config.directory.limits).await.map_err(host("reading the time"))?;
+    let time = NodeTime::open(rt.clone(), config.directory.limits)
+        .await
+        .map_err(host("reading the time"))?;
     let period = config.directory.timing.hop_period;
     let capacity = ReplayFilter::capacity_for(config.limits.packets_per_second, period);
-    let keys = HopKeyStore::open(rt.clone(), time.clone(), period, capacity).await.map_err(host("reading hop keys"))?;
+    let keys = HopKeyStore::open(rt.clone(), time.clone(), period, capacity)
+        .await
+        .map_err(host("reading hop keys"))?;
     let keys = Arc::new(RwLock::new(keys));
-    let directory = Keeper::open(rt.clone(), &config.directory).await.map_err(host("reading the document"))?;
+    let directory = Keeper::open(rt.clone(), &config.directory)
+        .await
+        .map_err(host("reading the document"))?;
     let directory = Arc::new(directory);
 
     // Links hand fresh ones to a loop that needs the node, which needs the links.
     let late: Arc<OnceLock<std::sync::Weak<Node<R>>>> = Arc::default();
     let (serve_rt, serve_late) = (rt.clone(), late.clone());
-    let links = Arc::new(Links::new(rt.clone(), config.clone(), directory.clone(), move |fresh| {
-        if let Some(node) = serve_late.get().and_then(std::sync::Weak::upgrade) {
-            serve_rt.spawn("link", serve(node, fresh));
-        }
-    }));
-    let mailbox = if config.bridge.is_none() && config.roles.has(phantom_core::directory::descriptor::Roles::STORAGE) {
+    let links = Arc::new(Links::new(
+        rt.clone(),
+        config.clone(),
+        directory.clone(),
+        move |fresh| {
+            if let Some(node) = serve_late.get().and_then(std::sync::Weak::upgrade) {
+                serve_rt.spawn("link", serve(node, fresh));
+            }
+        },
+    ));
+    let mailbox = if config.bridge.is_none()
+        && config
+            .roles
+            .has(phantom_core::directory::descriptor::Roles::STORAGE)
+    {
         let boxes = BoxStore::open(rt.clone(), time.clone(), store).await?;
         rt.spawn("box store", boxes.clone().run());
-        Some(Mailbox::new(rt.clone(), me, boxes, directory.clone(), links.clone()))
+        Some(Mailbox::new(
+            rt.clone(),
+            me,
+            boxes,
+            directory.clone(),
+            links.clone(),
+        ))
     } else {
         None
     };
     let relay = Relay::new(rt.clone(), me, keys.clone(), links.clone(), mailbox.clone());
     relay.rekey(keys.read().await.secrets());
     let ways_back = config.bridge.as_ref().map(|_| WaysBack::default());
-    let node = Arc::new(Node { rt, me, config, time, keys, directory, links, relay, mailbox, ways_back });
+    let node = Arc::new(Node {
+        rt,
+        me,
+        config,
+        time,
+        keys,
+        directory,
+        links,
+        relay,
+        mailbox,
+        ways_back,
+    });
     // Set once, here, before anything can dial or accept.
     let _ = late.set(Arc::downgrade(&node));
     Ok(node)
@@ -136,7 +174,9 @@ async fn accept<R: Runtime>(
     handshakes: Arc<Semaphore>,
 ) {
     loop {
-        let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
+        let Ok(permit) = handshakes.clone().acquire_owned().await else {
+            return;
+        };
         let stream = match listener.accept().await {
             Ok(stream) => stream,
             Err(error) => {
@@ -206,16 +246,19 @@ async fn serve<R: Runtime>(node: Arc<Node<R>>, fresh: Fresh<R>) {
 impl<R: Runtime> Node<R> {
     /// Answers a request over a link; `None` refuses.
     async fn request(&self, peer: &Peer<R>, request: &Bytes) -> Option<Bytes> {
-        let malformed = || self.rt.emit(Event::Refused { what: "request", why: Refusal::Malformed });
+        let malformed = || {
+            self.rt.emit(Event::Refused {
+                what: "request",
+                why: Refusal::Malformed,
+            })
+        };
         let Ok((service, body)) = Service::of_request(request) else {
             malformed();
             return None;
         };
         match service {
             Service::Entry => match EntryRequest::decode(&body) {
-                Ok(EntryRequest::Register(handle)) => {
-                    self.links.register(peer, handle).then(Bytes::new)
-                }
+                Ok(EntryRequest::Register(handle)) => self.links.register(peer, handle).then(Bytes::new),
                 Ok(EntryRequest::Hops) => Some(self.hops().await?.encode().into()),
                 Err(_) => {
                     malformed();
@@ -236,7 +279,11 @@ impl<R: Runtime> Node<R> {
     async fn hops(&self) -> Option<EntryHops> {
         let hop = self.keys.read().await.public()?;
         let ways_back = self.ways_back.as_ref().map(WaysBack::list).unwrap_or_default();
-        Some(EntryHops { node: self.me, keys: vec![(hop.epoch, hop.current), (hop.epoch.next(), hop.next)], ways_back })
+        Some(EntryHops {
+            node: self.me,
+            keys: vec![(hop.epoch, hop.current), (hop.epoch.next(), hop.next)],
+            ways_back,
+        })
     }
 }
 
@@ -259,7 +306,9 @@ async fn keep_keys<R: Runtime>(node: &Node<R>) -> Result<(), NodeError> {
             }
         };
         let longest = Duration::from_secs(60).min(node.config.limits.idle_after);
-        node.rt.sleep(wait.clamp(Duration::from_millis(10), longest)).await;
+        node.rt
+            .sleep(wait.clamp(Duration::from_millis(10), longest))
+            .await;
     }
 }
 
@@ -293,7 +342,10 @@ async fn publish<R: Runtime>(node: Arc<Node<R>>) {
     }
 }
 
-fn descriptor<R: Runtime>(node: &Node<R>, hop: phantom_core::directory::descriptor::HopKeys) -> NodeDescriptor {
+fn descriptor<R: Runtime>(
+    node: &Node<R>,
+    hop: phantom_core::directory::descriptor::HopKeys,
+) -> NodeDescriptor {
     let now = WallTime::from_unix_secs(node.time.now().as_unix_secs());
     let (min, max) = link::VERSIONS;
     NodeDescriptor {
@@ -304,7 +356,15 @@ fn descriptor<R: Runtime>(node: &Node<R>, hop: phantom_core::directory::descript
         capacity_log2: 0,
         operator: node.config.operator,
         published: now,
-        expires: now + phantom_core::directory::descriptor::DESCRIPTOR_LIFE_MAX.min(3 * node.config.directory.timing.hop_period.max(node.config.directory.timing.interval)),
+        expires: now
+            + phantom_core::directory::descriptor::DESCRIPTOR_LIFE_MAX.min(
+                3 * node
+                    .config
+                    .directory
+                    .timing
+                    .hop_period
+                    .max(node.config.directory.timing.interval),
+            ),
         hop,
         addresses: node.config.addresses.clone(),
     }
@@ -328,7 +388,9 @@ pub(crate) struct Asker<R: Runtime> {
 
 impl<R: Runtime> Asker<R> {
     async fn dial(node: &Node<R>, authority: &AuthorityContact) -> Option<Self> {
-        let auth = ClientAuth::Listed { server: authority.link };
+        let auth = ClientAuth::Listed {
+            server: authority.link,
+        };
         for address in &authority.addresses {
             if let Ok(link) = dial(&node.rt, *address, &auth, &node.config.link).await {
                 return Some(Self::over(&node.rt, link));
@@ -348,11 +410,18 @@ impl<R: Runtime> Asker<R> {
                 }
             }
         });
-        Self { rpc, _reader: phantom_core::runtime::Owned(task) }
+        Self {
+            rpc,
+            _reader: phantom_core::runtime::Owned(task),
+        }
     }
 
     pub(crate) async fn ask(&self, request: &DirectoryRequest) -> Option<DirectoryResponse> {
-        let answer = self.rpc.call(Service::Directory.request(&request.encode())).await.ok()?;
+        let answer = self
+            .rpc
+            .call(Service::Directory.request(&request.encode()))
+            .await
+            .ok()?;
         DirectoryResponse::decode(&answer).ok()
     }
 }
@@ -369,11 +438,14 @@ async fn keep_document<R: Runtime>(node: Arc<Node<R>>) {
             let first = usize::try_from(rng.next_u64() % authorities.len() as u64).unwrap_or_default();
             for turn in 0..authorities.len() {
                 let authority = &authorities[(first + turn) % authorities.len()];
-                let Some(asker) = Asker::dial(&node, authority).await else { continue };
+                let Some(asker) = Asker::dial(&node, authority).await else {
+                    continue;
+                };
                 let known = node.directory.newest_hash();
                 let whole = fetch(known, async |request| asker.ask(&request).await).await;
                 if let Some(whole) = whole
-                    && let Ok(phantom_core::directory::client::Accepted::New) = node.directory.offer(&whole).await
+                    && let Ok(phantom_core::directory::client::Accepted::New) =
+                        node.directory.offer(&whole).await
                 {
                     if let Some(view) = node.directory.view() {
                         node.time.witness(view.document.document.valid_after);
@@ -388,9 +460,14 @@ async fn keep_document<R: Runtime>(node: Arc<Node<R>>) {
         }
         // A document that is late is asked for again soon, with jitter, so that nodes do not come in step.
         let soon = (interval / 40).clamp(Duration::from_millis(200), Duration::from_secs(20));
-        let wait = node.directory.refresh_at().saturating_since(node.directory.time()).max(soon);
+        let wait = node
+            .directory
+            .refresh_at()
+            .saturating_since(node.directory.time())
+            .max(soon);
         let jitter = rng.next_u64() % u64::try_from(soon.as_nanos()).unwrap_or(u64::MAX).max(1);
-        node.rt.sleep(wait.min(interval) + Duration::from_nanos(jitter)).await;
+        node.rt
+            .sleep(wait.min(interval) + Duration::from_nanos(jitter))
+            .await;
     }
 }
-
