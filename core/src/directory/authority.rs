@@ -104,6 +104,8 @@ struct Round {
     own: Option<(DocumentHash, Vec<u8>)>,
     /// At most two hashes per authority.
     signatures: BTreeMap<DocumentHash, Signatures>,
+    /// The time to compute has come, whether or not there were votes enough.
+    tried: bool,
     published: bool,
     asked: bool,
 }
@@ -116,6 +118,7 @@ impl Round {
             votes: BTreeMap::new(),
             own: None,
             signatures: BTreeMap::new(),
+            tried: false,
             published: false,
             asked: false,
         }
@@ -199,7 +202,7 @@ impl Authority {
         let round = &self.round;
         if !round.votes.contains_key(&self.me) {
             self.before(4)
-        } else if round.own.is_none() && !round.asked {
+        } else if !round.tried {
             self.before(2)
         } else if !round.published && !round.asked {
             round.valid_after
@@ -218,7 +221,8 @@ impl Authority {
         if now >= self.before(4) && !self.round.votes.contains_key(&self.me) {
             self.cast();
         }
-        if now >= self.before(2) && self.round.own.is_none() {
+        if now >= self.before(2) && !self.round.tried {
+            self.round.tried = true;
             self.compute_and_sign();
         }
         if now >= self.round.valid_after {

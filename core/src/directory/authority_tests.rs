@@ -155,6 +155,7 @@ impl Net {
             for me in 0..self.authorities.len() {
                 if self.authorities[me].wake_at() <= self.now && !self.silent.contains(&me) {
                     self.authorities[me].wake(self.now);
+                    assert!(self.authorities[me].wake_at() > self.now, "a driver would spin");
                     self.drain(me);
                 }
             }
