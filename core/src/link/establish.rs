@@ -103,7 +103,7 @@ pub async fn resume<R: Runtime, S: Carrier>(
             Ok((codec, hello)) => {
                 shared.attach(rt.now(), hello.received, hello.window)?;
                 Driver::spawn(rt, stream, parts(shared, connection, codec, config));
-                return Ok(Resumption::Continued(Link::new(shared.clone())));
+                return Ok(Resumption::Continued(link.again()));
             }
             Err(LinkError::TimedOut { .. }) => {}
             Err(error) => return Err(error),

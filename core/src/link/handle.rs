@@ -151,7 +151,7 @@ impl Drop for Guard {
 /// Dropping the last `Link` of a session closes it: what was sent before is delivered first, as far as that works.
 /// [`Sender`]s do not keep it open.
 pub struct Link {
-    guard: Guard,
+    guard: Arc<Guard>,
 }
 
 /// The sending half of a [`Link`]; cheap to clone. It stays valid when the link is resumed.
@@ -159,11 +159,20 @@ pub struct Link {
 pub struct Sender(Arc<Shared>);
 
 impl Link {
-    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
-        Self { guard: Guard(shared) }
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            guard: Arc::new(Guard(shared)),
+        }
     }
 
-    pub(crate) const fn shared(&self) -> &Arc<Shared> {
+    /// Another handle to the same end.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            guard: self.guard.clone(),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.guard.0
     }
 

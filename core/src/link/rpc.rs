@@ -162,11 +162,16 @@ struct Shared {
 struct State {
     next_id: u32,
     /// Our calls: what came of the answer so far, and who waits for it.
-    calls: BTreeMap<u32, (Vec<u8>, oneshot::Sender<Result<Bytes, RpcError>>)>,
+    calls: BTreeMap<u32, Call>,
     /// The other end's requests: what came so far; `None` once it is whole.
     requests: BTreeMap<u32, Option<Vec<u8>>>,
     /// Whole requests that nobody serves yet.
     waiting: VecDeque<(u32, Bytes)>,
+}
+
+struct Call {
+    parts: Vec<u8>,
+    tell: oneshot::Sender<Result<Bytes, RpcError>>,
 }
 
 impl Shared {
@@ -239,7 +244,13 @@ impl<R: Clock> Rpc<R> {
             let mut state = shared.lock();
             let id = state.next_id;
             state.next_id = id.wrapping_add(1);
-            state.calls.insert(id, (Vec::new(), tell));
+            state.calls.insert(
+                id,
+                Call {
+                    parts: Vec::new(),
+                    tell,
+                },
+            );
             id
         };
         let _calling = Calling(shared, id);
@@ -261,8 +272,8 @@ impl<R: Clock> Rpc<R> {
             Kind::AnswerPart => self.answer(id, body, false),
             Kind::Answer => self.answer(id, body, true),
             Kind::Refused => {
-                if let Some((_, tell)) = self.shared.lock().calls.remove(&id) {
-                    let _ = tell.send(Err(RpcError::Refused)); // nobody waits any more: nothing to tell
+                if let Some(call) = self.shared.lock().calls.remove(&id) {
+                    let _ = call.tell.send(Err(RpcError::Refused)); // nobody waits any more: nothing to tell
                 }
                 Ok(())
             }
@@ -272,7 +283,7 @@ impl<R: Clock> Rpc<R> {
     fn answer(&self, id: u32, body: &[u8], last: bool) -> Result<(), RpcViolation> {
         let mut state = self.shared.lock();
         // An answer that nobody waits for any more came too late: its parts are dropped one by one.
-        let Some((parts, _)) = state.calls.get_mut(&id) else {
+        let Some(Call { parts, .. }) = state.calls.get_mut(&id) else {
             return Ok(());
         };
         let bound = self.shared.config.answer_max;
@@ -283,7 +294,7 @@ impl<R: Clock> Rpc<R> {
             });
         }
         parts.extend_from_slice(body);
-        if last && let Some((parts, tell)) = state.calls.remove(&id) {
+        if last && let Some(Call { parts, tell }) = state.calls.remove(&id) {
             let _ = tell.send(Ok(Bytes::from(parts))); // as above
         }
         Ok(())

@@ -500,6 +500,7 @@ impl Session {
 
     /// Ends the session and gives back what nobody knows the fate of.
     pub(crate) fn abandon(&mut self) -> Vec<(Channel, Bytes)> {
+        self.cause = None;
         self.finish(None);
         self.outgoing.take_unknown()
     }
