@@ -3,8 +3,10 @@
 pub mod bench;
 pub mod censor;
 pub mod check;
+pub mod cli;
 pub mod host;
 pub mod loopback;
+pub mod run;
 pub mod scenario;
 pub mod stage;
 pub mod swarm;

@@ -1,0 +1,75 @@
+//! What a run costs: wall time, CPU time, memory; and which commit it ran.
+
+use std::time::{Duration, Instant};
+
+/// Measures from its making.
+#[derive(Clone, Copy, Debug)]
+pub struct Meter {
+    started: Instant,
+    cpu: Option<Duration>,
+}
+
+impl Meter {
+    /// Starts to measure.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the cost of a run is real time, which no simulated clock shows"
+    )]
+    pub fn start() -> Self {
+        Self {
+            started: Instant::now(),
+            cpu: cpu(),
+        }
+    }
+
+    /// Wall time since the start.
+    pub fn wall(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// CPU time of this thread since the start; zero where the system does not tell.
+    pub fn cpu(&self) -> Duration {
+        cpu()
+            .zip(self.cpu)
+            .map_or(Duration::ZERO, |(now, then)| now.saturating_sub(then))
+    }
+}
+
+/// CPU time of this thread so far. Linux: nanoseconds on the CPU, the first field of schedstat.
+fn cpu() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace()
+        .next()?
+        .parse()
+        .ok()
+        .map(Duration::from_nanos)
+}
+
+/// The most memory this process has held; 0 where the system does not tell.
+pub fn peak_rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok())
+        .map_or(0, |kib| kib * 1024)
+}
+
+/// The commit of the working tree, marked if it was changed since; `unknown` outside of one.
+pub fn commit() -> String {
+    let git = |args: &[&str]| {
+        let output = std::process::Command::new("git")
+            .args(args)
+            .output()
+            .ok()
+            .filter(|output| output.status.success())?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    match git(&["rev-parse", "--short=12", "HEAD"]) {
+        Some(commit)
+            if git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|s| !s.is_empty()) =>
+        {
+            format!("{commit}-dirty")
+        }
+        Some(commit) => commit,
+        None => "unknown".to_owned(),
+    }
+}

@@ -1,0 +1,313 @@
+//! `run` and `replay`: one world, from its plan to its verdicts.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::meter::{Meter, commit, peak_rss_bytes};
+use super::progress::Progress;
+use super::store::{self, EventLog, RESULT_FORMAT, RunResult, link_latest, run_dir, run_key};
+use super::words::Words;
+use super::{FAILED, HOLDS, Players, RunArgs, Stop, VIOLATED, library, table};
+use crate::check::claims::ClaimResult;
+use crate::check::judge::{Judge, Judgement};
+use crate::check::observe::{Observation, Seen, Sink};
+use crate::run::{Player, RunOutput};
+use crate::scenario::load::{Directory, Loaded, from_text, read_file};
+use crate::scenario::plan::Plan;
+
+/// A run that came to its end.
+pub struct Played {
+    /// What is kept and printed.
+    pub result: RunResult,
+    /// The verdicts and the series.
+    pub judgement: Judgement,
+    /// What the engine left.
+    pub output: RunOutput,
+}
+
+/// Feeds the judge, the log and the progress line.
+struct Recorder<'a> {
+    judge: Judge,
+    log: Option<EventLog>,
+    progress: Option<&'a Progress>,
+}
+
+impl Sink for Recorder<'_> {
+    fn observe(&mut self, observation: &Observation) {
+        if let Some(log) = &mut self.log {
+            log.observe(observation);
+        }
+        self.judge.observe(observation);
+        if let (Seen::Tick { steps }, Some(progress), Some(moment)) =
+            (&observation.seen, self.progress, self.judge.latest())
+        {
+            progress.tick(moment, *steps);
+        }
+    }
+}
+
+/// Plays `plan` and judges it. `log`: where its events go.
+///
+/// # Errors
+/// The run did not come to its end, or its events could not be written.
+pub fn play(
+    loaded: &Loaded,
+    plan: &Plan,
+    player: &dyn Player,
+    runtime: &str,
+    log: Option<EventLog>,
+    progress: Option<&Progress>,
+) -> Result<Played, Stop> {
+    let meter = Meter::start();
+    let mut recorder = Recorder {
+        judge: Judge::new(plan, player.epoch(), player.senses()),
+        log,
+        progress,
+    };
+    let output = player.play(plan, &mut recorder)?;
+    if let Some(log) = recorder.log {
+        log.finish()?;
+    }
+    let judgement = recorder.judge.finish(output.end);
+    let claims: Vec<ClaimResult> = plan
+        .claims
+        .iter()
+        .zip(&judgement.claims)
+        .map(|(claim, sample)| ClaimResult::of(claim, &[*sample]))
+        .collect();
+    let holds = judgement.holds() && !claims.iter().any(ClaimResult::refuted);
+    let result = RunResult {
+        format: RESULT_FORMAT,
+        scenario: plan.name.clone(),
+        scenario_hash: plan.scenario_hash.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: commit(),
+        runtime: runtime.to_owned(),
+        seed: plan.seed,
+        params: loaded.params.clone(),
+        peers: plan.peers(loaded),
+        sim_seconds: output.end.since_start().as_secs_f64(),
+        wall_seconds: meter.wall().as_secs_f64(),
+        cpu_seconds: meter.cpu().as_secs_f64(),
+        peak_rss_bytes: peak_rss_bytes(),
+        events: output.events,
+        trace_digest: output.trace_digest.clone(),
+        verdict: if holds { "pass" } else { "fail" }.to_owned(),
+        invariants: judgement.invariants.clone(),
+        claims,
+        metrics: judgement.metrics.clone(),
+    };
+    Ok(Played {
+        result,
+        judgement,
+        output,
+    })
+}
+
+/// `phantom-sim run`.
+///
+/// # Errors
+/// Usage, the scenario, the run, the disk.
+pub fn run(
+    args: &RunArgs,
+    players: Players<'_>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<u8, Stop> {
+    let library = library();
+    let words = Words::read(&args.words)?;
+    let name = words.one(&library)?;
+    let loaded = words.load(&library, name)?;
+    let seed = words.seed.unwrap_or(loaded.scenario.run.seed);
+    let plan = Plan::draw(&loaded, seed);
+    let runtime = args.runtime.name();
+    let player = players(runtime)?;
+    if !args.json {
+        let say = format!(
+            "{}: {}\nseed {seed}, {} peers, {} simulated, on {runtime}\n",
+            plan.name,
+            loaded.scenario.summary,
+            plan.peers(&loaded),
+            loaded.scenario.run.duration.value
+        );
+        err.write_all(say.as_bytes())
+            .map_err(Stop::disk("writing to stderr"))?;
+    }
+    let dir = run_dir(&args.out, &plan.name, &run_key(&loaded.hash, runtime, seed));
+    let progress = Progress::new(plan.duration, args.json);
+    let played = play(
+        &loaded,
+        &plan,
+        &*player,
+        runtime,
+        Some(EventLog::create(&dir)?),
+        Some(&progress),
+    );
+    progress.finish();
+    let played = played?;
+    store::write(&dir, &loaded, &plan, &played.result, &played.judgement)?;
+    link_latest(&args.out, &dir)?;
+    let mut code = conclude(&played, args.json, out)?;
+    if args.twice {
+        let again = play(&loaded, &plan, &*player, runtime, None, None)?;
+        if let Some(difference) = difference(&played.output, &again.output) {
+            writeln!(err, "played twice: NOT the same: {difference}")
+                .map_err(Stop::disk("writing to stderr"))?;
+            code = VIOLATED;
+        } else if !args.json {
+            writeln!(
+                err,
+                "played twice: the same digest, {}",
+                again.output.trace_digest
+            )
+            .map_err(Stop::disk("writing to stderr"))?;
+        }
+    }
+    if code == VIOLATED {
+        last_lines(
+            err,
+            &words.replay(name, seed, runtime),
+            &played.result.commit,
+            &dir,
+        )?;
+    }
+    Ok(code)
+}
+
+/// `phantom-sim replay`.
+///
+/// # Errors
+/// The directory is no run, the run, the disk.
+pub fn replay(
+    dir: &Path,
+    players: Players<'_>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<u8, Stop> {
+    let path = dir.join("result.json");
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Stop::Usage(format!(
+            "{} is not the directory of a run: {}: {error}",
+            dir.display(),
+            path.display()
+        ))
+    })?;
+    let stored: RunResult = serde_json::from_str(&text).map_err(|error| {
+        Stop::Usage(format!(
+            "{} is not a result of this version: {error}",
+            path.display()
+        ))
+    })?;
+    let file = dir.join("scenario.toml");
+    let text = read_file(&file).map_err(|error| {
+        Stop::Usage(format!(
+            "{} is not the directory of a run: {}: {error}",
+            dir.display(),
+            file.display()
+        ))
+    })?;
+    // It is called scenario.toml whatever its name, and extends nothing any more.
+    let mut loaded = from_text(
+        &Directory(dir.to_path_buf()),
+        &file.display().to_string(),
+        text,
+        None,
+        &[],
+    )?;
+    // A resolved scenario says all there is; its parameters' values are the run's.
+    loaded.params.clone_from(&stored.params);
+    let plan = Plan::draw(&loaded, stored.seed);
+    let player = players(&stored.runtime)?;
+    let progress = Progress::new(plan.duration, false);
+    let played = play(&loaded, &plan, &*player, &stored.runtime, None, Some(&progress));
+    progress.finish();
+    let played = played?;
+    let code = conclude(&played, false, out)?;
+    if played.result.trace_digest != stored.trace_digest {
+        writeln!(
+            err,
+            "NOT the same run: digest {} now, {} then (commit {} now, {} then)",
+            played.result.trace_digest, stored.trace_digest, played.result.commit, stored.commit
+        )
+        .map_err(Stop::disk("writing to stderr"))?;
+        return Ok(FAILED);
+    }
+    if code == VIOLATED {
+        last_lines(
+            err,
+            &format!("phantom-sim replay {}", dir.display()),
+            &played.result.commit,
+            dir,
+        )?;
+    }
+    Ok(code)
+}
+
+/// Prints the verdicts.
+fn conclude(played: &Played, json: bool, out: &mut dyn Write) -> Result<u8, Stop> {
+    let write = |error| Stop::disk("writing the verdict")(error);
+    let result = &played.result;
+    let code = if result.verdict == "pass" { HOLDS } else { VIOLATED };
+    if json {
+        let line = serde_json::to_string(result).map_err(|error| {
+            Stop::Run(crate::run::RunError::Failed(format!(
+                "the result does not serialise: {error}"
+            )))
+        })?;
+        writeln!(out, "{line}").map_err(write)?;
+        return Ok(code);
+    }
+    write!(out, "{}", table::verdicts(&result.invariants, &result.claims)).map_err(write)?;
+    for violation in played
+        .judgement
+        .violations
+        .iter()
+        .filter(|violation| !violation.details.is_empty())
+    {
+        writeln!(out, "{} (at {:.1} s):", violation.invariant, violation.at_seconds).map_err(write)?;
+        for line in &violation.details {
+            writeln!(out, "  {line}").map_err(write)?;
+        }
+    }
+    writeln!(
+        out,
+        "{}: {:.0} s simulated in {:.1} s ({:.1} s CPU), {} events, digest {}",
+        result.verdict.to_uppercase(),
+        result.sim_seconds,
+        result.wall_seconds,
+        result.cpu_seconds,
+        result.events,
+        result.trace_digest
+    )
+    .map_err(write)?;
+    Ok(code)
+}
+
+/// What is wanted after a violation, last, so that it is not scrolled away.
+pub fn last_lines(err: &mut dyn Write, replay: &str, commit: &str, dir: &Path) -> Result<(), Stop> {
+    writeln!(
+        err,
+        "replay: {replay}\ncommit: {commit}\nrun:    {}",
+        dir.display()
+    )
+    .map_err(Stop::disk("writing to stderr"))
+}
+
+/// Where two runs that should be the same first differ.
+fn difference(first: &RunOutput, second: &RunOutput) -> Option<String> {
+    if first.trace_digest == second.trace_digest && first.events == second.events {
+        return None;
+    }
+    let second_at = first
+        .checkpoints
+        .iter()
+        .zip(&second.checkpoints)
+        .position(|(a, b)| a != b);
+    let place = second_at.map_or("after the last checkpoint both have".to_owned(), |at| {
+        format!("in simulated second {at}")
+    });
+    Some(format!(
+        "{place}; digests {} and {}, {} and {} events",
+        first.trace_digest, second.trace_digest, first.events, second.events
+    ))
+}

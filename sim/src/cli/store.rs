@@ -1,0 +1,220 @@
+//! Results on disk: `store/<scenario>/<run key>/`, and `store/latest`.
+//!
+//! | file | what |
+//! |---|---|
+//! | `result.json` | the object that `--json` prints |
+//! | `scenario.toml` | the resolved scenario: loads and plays again by itself |
+//! | `series.csv` | per simulated second: clients, connected, share, open paths |
+//! | `phases.json` | the censor's rules and their times |
+//! | `violations.json` | what was violated, when, whom it befell |
+//! | `events.jsonl` | every observation but the most frequent kinds |
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+use phantom_core::event::Event;
+use serde::{Deserialize, Serialize};
+
+use super::Stop;
+use crate::check::claims::ClaimResult;
+use crate::check::judge::{InvariantResult, Judgement, Summary};
+use crate::check::observe::{Observation, Seen};
+use crate::run::BEHAVIOUR_VERSION;
+use crate::scenario::load::Loaded;
+use crate::scenario::params::ParamValue;
+use crate::scenario::plan::Plan;
+
+/// The version of `result.json`.
+pub const RESULT_FORMAT: u32 = 1;
+
+/// One run's result: what `--json` prints and `result.json` holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunResult {
+    /// The version of this object.
+    pub format: u32,
+    /// The scenario's name.
+    pub scenario: String,
+    /// BLAKE3 of the resolved scenario.
+    pub scenario_hash: String,
+    /// The program's version.
+    pub version: String,
+    /// The commit of the working tree.
+    pub commit: String,
+    /// The back end.
+    pub runtime: String,
+    /// The seed.
+    pub seed: u64,
+    /// The parameters' values.
+    pub params: IndexMap<String, ParamValue>,
+    /// Peers, the extra populations left out.
+    pub peers: u64,
+    /// Simulated time.
+    pub sim_seconds: f64,
+    /// Real time.
+    pub wall_seconds: f64,
+    /// CPU time.
+    pub cpu_seconds: f64,
+    /// The most memory the process held.
+    pub peak_rss_bytes: u64,
+    /// Events that the engine processed.
+    pub events: u64,
+    /// The digest of the trace.
+    pub trace_digest: String,
+    /// `pass` or `fail`.
+    pub verdict: String,
+    /// Per invariant.
+    pub invariants: Vec<InvariantResult>,
+    /// Per claim, over this run alone.
+    pub claims: Vec<ClaimResult>,
+    /// Metrics by name.
+    pub metrics: IndexMap<String, Summary>,
+}
+
+/// A rule's time, for pictures.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Phase {
+    /// The rule.
+    pub name: String,
+    /// From, in simulated seconds.
+    pub from_seconds: f64,
+    /// Until.
+    pub until_seconds: f64,
+}
+
+/// The key of a run: whoever has the same key has the same trace.
+pub fn run_key(scenario_hash: &str, runtime: &str, seed: u64) -> String {
+    let text = format!("{scenario_hash}\n{runtime}\n{BEHAVIOUR_VERSION}\n{seed}\n");
+    let key = blake3::derive_key("phantom-net 2026 run key v1", text.as_bytes());
+    key[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where the run of `key` is kept.
+pub fn run_dir(out: &Path, scenario: &str, key: &str) -> PathBuf {
+    out.join(scenario).join(key)
+}
+
+/// Writes observations as lines of JSON. The first error is kept and told at the end: a run is not torn apart by it.
+pub struct EventLog {
+    path: PathBuf,
+    file: BufWriter<File>,
+    error: Option<std::io::Error>,
+}
+
+impl EventLog {
+    /// A log in `dir`, which is made.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn create(dir: &Path) -> Result<Self, Stop> {
+        let path = dir.join("events.jsonl");
+        std::fs::create_dir_all(dir).map_err(Stop::disk(format!("making {}", dir.display())))?;
+        let file = File::create(&path).map_err(Stop::disk(format!("writing {}", path.display())))?;
+        Ok(Self {
+            path,
+            file: BufWriter::new(file),
+            error: None,
+        })
+    }
+
+    /// Writes one, unless it is of a kind that comes with every packet.
+    pub fn observe(&mut self, observation: &Observation) {
+        let frequent = matches!(
+            observation.seen,
+            Seen::Tick { .. }
+                | Seen::Searched { .. }
+                | Seen::Event(Event::RoundTrip | Event::PacketForwarded)
+        );
+        if frequent || self.error.is_some() {
+            return;
+        }
+        let written = serde_json::to_writer(&mut self.file, observation).map_err(std::io::Error::from);
+        self.error = written.and_then(|()| self.file.write_all(b"\n")).err();
+    }
+
+    /// Ends the log.
+    ///
+    /// # Errors
+    /// The first thing that went wrong with it.
+    pub fn finish(mut self) -> Result<(), Stop> {
+        let flushed = self.file.flush();
+        self.error
+            .map_or(flushed, Err)
+            .map_err(Stop::disk(format!("writing {}", self.path.display())))
+    }
+}
+
+/// Writes everything but the events of a run into `dir`.
+///
+/// # Errors
+/// What the file system says.
+pub fn write(
+    dir: &Path,
+    loaded: &Loaded,
+    plan: &Plan,
+    result: &RunResult,
+    judgement: &Judgement,
+) -> Result<(), Stop> {
+    std::fs::create_dir_all(dir).map_err(Stop::disk(format!("making {}", dir.display())))?;
+    let put = |name: &str, text: String| {
+        let path = dir.join(name);
+        std::fs::write(&path, text).map_err(Stop::disk(format!("writing {}", path.display())))
+    };
+    let failed = |what: &str, error: &dyn std::fmt::Display| {
+        Stop::Run(crate::run::RunError::Failed(format!(
+            "{what} does not serialise: {error}"
+        )))
+    };
+    let json = |value: serde_json::Result<String>| value.map_err(|error| failed("the result", &error));
+    let mut scenario = loaded.scenario.clone();
+    scenario.run.seed = plan.seed;
+    put(
+        "scenario.toml",
+        toml::to_string(&scenario).map_err(|error| failed("the scenario", &error))?,
+    )?;
+    put("result.json", json(serde_json::to_string_pretty(result))?)?;
+    put(
+        "violations.json",
+        json(serde_json::to_string_pretty(&judgement.violations))?,
+    )?;
+    let phases: Vec<Phase> = plan
+        .rules
+        .iter()
+        .map(|rule| Phase {
+            name: rule.name.clone(),
+            from_seconds: rule.from.as_secs_f64(),
+            until_seconds: rule.until.as_secs_f64(),
+        })
+        .collect();
+    put("phases.json", json(serde_json::to_string_pretty(&phases))?)?;
+    let mut series = String::from("seconds,clients,connected,share,open_paths\n");
+    for moment in &judgement.series {
+        let open = moment.open.map_or(String::new(), |open| open.to_string());
+        series.push_str(&format!(
+            "{},{},{},{:.6},{open}\n",
+            moment.at.as_secs_f64(),
+            moment.clients,
+            moment.connected,
+            moment.share()
+        ));
+    }
+    put("series.csv", series)
+}
+
+/// Points `latest` at `dir`. Where links cannot be made, `latest` is a file that names it.
+///
+/// # Errors
+/// What the file system says.
+pub fn link_latest(out: &Path, dir: &Path) -> Result<(), Stop> {
+    let latest = out.join("latest");
+    let target = dir.strip_prefix(out).unwrap_or(dir);
+    let next = out.join(format!(".latest.{}", std::process::id()));
+    let _ = std::fs::remove_file(&next);
+    #[cfg(unix)]
+    let made = std::os::unix::fs::symlink(target, &next);
+    #[cfg(not(unix))]
+    let made = std::fs::write(&next, target.display().to_string());
+    made.and_then(|()| std::fs::rename(&next, &latest))
+        .map_err(Stop::disk(format!("writing {}", latest.display())))
+}

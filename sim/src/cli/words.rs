@@ -1,0 +1,174 @@
+//! The words of the command line: a scenario's name or file, and `key=value`.
+
+use std::path::{Path, PathBuf};
+
+use super::Stop;
+use crate::scenario::load::{Directory, Loaded, by_name, by_path};
+
+/// What the words say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Words {
+    /// Scenarios by name or file.
+    pub scenarios: Vec<String>,
+    /// `seed=N`.
+    pub seed: Option<u64>,
+    /// `threads=N`.
+    pub threads: Option<usize>,
+    /// The scenario's own parameters.
+    pub params: Vec<(String, String)>,
+}
+
+impl Words {
+    /// Sorts out `words`.
+    ///
+    /// # Errors
+    /// A word that is neither a name nor `key=value`, a key given twice, a number that is none.
+    pub fn read(words: &[String]) -> Result<Self, Stop> {
+        let mut read = Self::default();
+        for word in words {
+            let Some((key, value)) = word.split_once('=') else {
+                if word.is_empty() {
+                    return Err(Stop::Usage(
+                        "an empty word; wanted a scenario or key=value".to_owned(),
+                    ));
+                }
+                read.scenarios.push(word.clone());
+                continue;
+            };
+            let number = |what: &str| {
+                value
+                    .parse::<u64>()
+                    .map_err(|_| Stop::Usage(format!("{what} is a whole number from 0, not '{value}'")))
+            };
+            let twice = match key {
+                "" => return Err(Stop::Usage(format!("'{word}' has no name before '='"))),
+                "scenario" => {
+                    read.scenarios.push(value.to_owned());
+                    false
+                }
+                "seed" => read.seed.replace(number("seed")?).is_some(),
+                "threads" => {
+                    let threads = number("threads")?;
+                    if !(1..=1_024).contains(&threads) {
+                        return Err(Stop::Usage(format!("threads is 1 to 1024, not '{value}'")));
+                    }
+                    read.threads.replace(threads as usize).is_some()
+                }
+                _ => {
+                    let twice = read.params.iter().any(|(other, _)| other == key);
+                    read.params.push((key.to_owned(), value.to_owned()));
+                    twice
+                }
+            };
+            if twice {
+                return Err(Stop::Usage(format!("{key} is given twice")));
+            }
+        }
+        Ok(read)
+    }
+
+    /// The one scenario of `run`.
+    ///
+    /// # Errors
+    /// None or several.
+    pub fn one(&self, library: &Directory) -> Result<&str, Stop> {
+        use crate::scenario::load::Library as _;
+        match self.scenarios.as_slice() {
+            [one] => Ok(one),
+            [] => Err(Stop::Usage(format!(
+                "which scenario? there are: {}",
+                library.names().join(", ")
+            ))),
+            [first, second, ..] => Err(Stop::Usage(format!(
+                "two scenarios: '{first}' and '{second}'; write parameters as key=value"
+            ))),
+        }
+    }
+
+    /// Loads `scenario`, a name or a file.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it or with the parameters.
+    pub fn load(&self, library: &Directory, scenario: &str) -> Result<Loaded, Stop> {
+        let path = Path::new(scenario);
+        let is_file = scenario.ends_with(".toml") || scenario.contains(std::path::MAIN_SEPARATOR);
+        if !is_file {
+            return Ok(by_name(library, scenario, &self.params)?);
+        }
+        let beside = path
+            .parent()
+            .filter(|dir| !dir.as_os_str().is_empty())
+            .map_or(PathBuf::from("."), PathBuf::from);
+        Ok(by_path(&Directory(beside), path, &self.params)?)
+    }
+
+    /// The command that plays the same run again, on this machine or another.
+    pub fn replay(&self, scenario: &str, seed: u64, runtime: &str) -> String {
+        let mut command = if scenario.ends_with(".toml") {
+            format!("phantom-sim run {scenario} seed={seed}")
+        } else {
+            format!("just sim scenario={scenario} seed={seed}")
+        };
+        for (key, value) in &self.params {
+            let plain = value
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || ".-_/".contains(c));
+            command.push_str(&if plain {
+                format!(" {key}={value}")
+            } else {
+                format!(" {key}='{value}'")
+            });
+        }
+        if runtime != "swarm" {
+            command.push_str(&format!(" --runtime {runtime}"));
+        }
+        command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &[&str]) -> Result<Words, String> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        Words::read(&words).map_err(|stop| stop.to_string())
+    }
+
+    #[test]
+    fn words_are_sorted_out_in_any_order() {
+        let words = read(&["seed=7", "scenario=first-look", "peers=50", "threads=2"]).expect("good");
+        assert_eq!(
+            (words.seed, words.threads, words.scenarios),
+            (Some(7), Some(2), vec!["first-look".to_owned()])
+        );
+        assert_eq!(words.params, [("peers".to_owned(), "50".to_owned())]);
+    }
+
+    #[test]
+    fn bad_words_say_what_is_wrong() {
+        for (words, message) in [
+            (&["seed=abc"][..], "seed is a whole number from 0, not 'abc'"),
+            (&["threads=0"], "threads is 1 to 1024, not '0'"),
+            (&["=5"], "'=5' has no name before '='"),
+            (&["peers=1", "peers=2"], "peers is given twice"),
+            (&["seed=1", "seed=2"], "seed is given twice"),
+            (&[""], "an empty word; wanted a scenario or key=value"),
+        ] {
+            assert_eq!(read(words), Err(message.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_replay_command_can_be_pasted() {
+        let words = read(&["x", "cut=90 s", "peers=50"]).expect("good");
+        assert_eq!(
+            words.replay("x", 7, "swarm"),
+            "just sim scenario=x seed=7 cut='90 s' peers=50"
+        );
+        assert_eq!(
+            words.replay("a/x.toml", 7, "paused"),
+            "phantom-sim run a/x.toml seed=7 cut='90 s' peers=50 --runtime paused"
+        );
+    }
+}

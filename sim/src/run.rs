@@ -1,0 +1,84 @@
+//! From a plan to a result: the one trait by which a plan is played, and what is kept of a run.
+
+use phantom_core::units::{Instant, WallTime};
+use thiserror::Error;
+
+use crate::check::observe::Sink;
+use crate::scenario::metric::Sense;
+use crate::scenario::plan::Plan;
+
+/// Raised by every commit that changes any digest: runs of different numbers are not the same run.
+pub const BEHAVIOUR_VERSION: u32 = 1;
+
+/// Plays plans on one back end.
+pub trait Player: Sync {
+    /// What this back end can show; checks that need more are N/A.
+    fn senses(&self) -> &[Sense];
+
+    /// The true date at which its worlds begin.
+    fn epoch(&self) -> WallTime;
+
+    /// Plays `plan` (its seed is in it) from start to end.
+    ///
+    /// Everything observed goes to `sink` in order of time, with a [`crate::check::observe::Seen::Tick`] each simulated
+    /// second: invariants, series, events on disk and the progress line all feed on it.
+    ///
+    /// # Errors
+    /// The run did not come to its end; never that a promise was broken.
+    fn play(&self, plan: &Plan, sink: &mut dyn Sink) -> Result<RunOutput, RunError>;
+}
+
+/// What a run leaves besides its observations.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunOutput {
+    /// When it ended.
+    pub end: Instant,
+    /// Events that the engine processed.
+    pub events: u64,
+    /// The digest of the whole trace, in hex.
+    pub trace_digest: String,
+    /// The rolling digest after each simulated second: two runs that differ name the first second at which they do.
+    pub checkpoints: Vec<u64>,
+}
+
+/// Why a run has no result. Exit code 3, but for [`RunError::OtherBuild`].
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RunError {
+    /// This program holds no code for it.
+    #[error(
+        "the runtime '{runtime}' is not built in: this program can check scenarios, but not play them on it"
+    )]
+    NotBuiltIn {
+        /// The runtime.
+        runtime: String,
+    },
+    /// It needs a program built another way. Exit code 2.
+    #[error("the runtime '{runtime}' needs a build of its own: {how}")]
+    OtherBuild {
+        /// The runtime.
+        runtime: String,
+        /// How to build it.
+        how: String,
+    },
+    /// The scenario's step limit.
+    #[error("the step limit of {limit} events was reached at {at}")]
+    StepLimit {
+        /// The limit.
+        limit: u64,
+        /// Simulated time by then.
+        at: Instant,
+    },
+    /// Anything else: out of disk, a panic of a program.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The player for `runtime`.
+///
+/// # Errors
+/// There is none in this build.
+pub fn player(runtime: &str) -> Result<Box<dyn Player>, RunError> {
+    Err(RunError::NotBuiltIn {
+        runtime: runtime.to_owned(),
+    })
+}

@@ -1,0 +1,167 @@
+//! The program itself: exit codes and messages of `phantom-sim`, run as a user runs it.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn phantom_sim(args: &[&str]) -> (i32, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(env!("CARGO_BIN_EXE_phantom-sim"))
+        .args(args)
+        .current_dir(
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .parent()
+                .expect("the workspace"),
+        )
+        .output()
+        .expect("it starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (status.code().expect("an exit code"), text(stdout), text(stderr))
+}
+
+#[test]
+fn every_scenario_is_listed_with_what_it_shows() {
+    let (code, out, err) = phantom_sim(&["list"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    for name in [
+        "blocked-bootstrap",
+        "first-look",
+        "node-churn",
+        "poisoned-dns",
+        "udp-off",
+    ] {
+        assert!(out.lines().any(|line| line.starts_with(name)), "{name}");
+    }
+    let (code, out, _) = phantom_sim(&["list", "--json"]);
+    let rows: serde_json::Value = serde_json::from_str(&out).expect("JSON and nothing else");
+    assert_eq!((code, rows.as_array().map(Vec::len)), (0, Some(5)));
+    assert_eq!(
+        rows[0]["params"]["dht"]["choices"],
+        serde_json::json!(["on", "off"])
+    );
+}
+
+#[test]
+fn usage_errors_exit_2_and_name_the_choices() {
+    for (args, wanted) in [
+        (
+            &["run", "blokced-bootstrap"][..],
+            "unknown scenario 'blokced-bootstrap'; did you mean 'blocked-bootstrap'?",
+        ),
+        (
+            &["run", "seed=7"],
+            "which scenario? there are: blocked-bootstrap, first-look,",
+        ),
+        (
+            &["run", "first-look", "udp-off"],
+            "two scenarios: 'first-look' and 'udp-off'",
+        ),
+        (
+            &["run", "blocked-bootstrap", "dth=off"],
+            "unknown key 'dth'; did you mean 'dht'?",
+        ),
+        (
+            &["run", "blocked-bootstrap", "dth=off"],
+            "choices: scenario, seed, threads, peers, dht, friends, dht-nodes",
+        ),
+        (
+            &["run", "blocked-bootstrap", "dht=no"],
+            "dht is one of on, off, not 'no'",
+        ),
+        (
+            &["run", "blocked-bootstrap", "peers=0"],
+            "peers is at least 20, not 0",
+        ),
+        (
+            &["run", "blocked-bootstrap", "peers=-5"],
+            "peers is at least 20, not -5",
+        ),
+        (
+            &["run", "blocked-bootstrap", "seed=abc"],
+            "seed is a whole number from 0, not 'abc'",
+        ),
+        (&["run", "../etc/passwd.toml"], "cannot read ../etc/passwd.toml"),
+        (
+            &["run", "first-look", "--runtime", "swram"],
+            "possible values: swarm, paused, turmoil, madsim, tokio",
+        ),
+        (&["run"], "required"),
+        (
+            &["check", "first-look", "seed=3"],
+            "check goes through seeds 1 to N",
+        ),
+        (
+            &["check", "first-look", "--seeds", "0"],
+            "0 is not in 1..=1000000",
+        ),
+        (
+            &["replay", "/nowhere/at/all"],
+            "/nowhere/at/all is not the directory of a run",
+        ),
+        (&["dance"], "unrecognized subcommand"),
+    ] {
+        let (code, out, err) = phantom_sim(args);
+        assert_eq!((code, out.as_str()), (2, ""), "{args:?}: {err}");
+        assert!(err.contains(wanted), "{args:?}:\n{err}\nwanted: {wanted}");
+    }
+}
+
+#[test]
+fn a_bad_file_exits_2_with_its_line_and_column() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("mine.toml");
+    let good = std::fs::read_to_string("../scenarios/first-look.toml").expect("shipped");
+    let path = file.display().to_string();
+    std::fs::write(
+        &file,
+        good.replace("\"first-look\"", "\"mine\"")
+            .replace("\"outside\"\narea", "\"outsied\"\narea"),
+    )
+    .expect("written");
+    let (code, out, err) = phantom_sim(&["scenario", "check", &path]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(
+        err.contains("unknown region 'outside'; did you mean 'outsied'?"),
+        "{err}"
+    );
+    let place = err
+        .strip_prefix("phantom-sim: ")
+        .and_then(|rest| rest.strip_prefix(&path))
+        .expect("the file first");
+    assert!(place.starts_with(":24:13: "), "{err}");
+    std::fs::write(&file, good.replace("\"first-look\"", "\"mine\"")).expect("written");
+    let (code, out, _) = phantom_sim(&["scenario", "check", &path]);
+    assert!(code == 0 && out.contains("good. 44 hosts"), "{out}");
+}
+
+#[test]
+fn the_schema_is_json_and_describes_every_part() {
+    let (code, out, _) = phantom_sim(&["scenario", "schema"]);
+    let schema: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(code, 0);
+    for part in [
+        "run",
+        "params",
+        "topology",
+        "population",
+        "graph",
+        "censor",
+        "fault",
+        "workload",
+        "invariant",
+        "claim",
+    ] {
+        assert!(schema["properties"][part].is_object(), "{part}");
+    }
+    assert_eq!(schema["additionalProperties"], false);
+}
+
+#[test]
+fn help_and_version_are_answers() {
+    for flag in ["--help", "--version"] {
+        let (code, out, err) = phantom_sim(&[flag]);
+        assert!(code == 0 && !out.is_empty() && err.is_empty());
+    }
+}
