@@ -236,4 +236,15 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn every_metric_is_documented_with_its_meaning() {
+        let text = include_str!("../../../docs/SCENARIOS.md");
+        for entry in METRICS {
+            let row = text.lines().find(|line| {
+                line.starts_with("| `") && line.contains(entry.name) && line.contains(entry.help)
+            });
+            assert!(row.is_some(), "docs/SCENARIOS.md has no row for {}", entry.name);
+        }
+    }
 }
