@@ -18,12 +18,14 @@ use phantom_core::event::{Event, Refusal};
 use phantom_core::link::rpc::{Rpc, RpcConfig};
 use phantom_core::link::{self, Accepted, Channel, ClientAuth, Link, PeerKind, ServerAuth};
 use phantom_core::runtime::{Listener, Runtime};
+use phantom_core::trusted_time::TimeLimits;
 use phantom_core::service::Service;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::config::AuthorityContact;
 use crate::links::dial;
 use crate::service::{Asker, NodeError, host};
+use crate::store::NodeTime;
 
 const FILE: &str = "document";
 const LINKS_MAX: usize = 1_024;
@@ -41,6 +43,8 @@ pub struct AuthorityConfig {
     pub keys: KeySet,
     /// The other authorities.
     pub others: Vec<AuthorityContact>,
+    /// How far its wall clock is believed.
+    pub limits: TimeLimits,
     /// Intervals of the document and of hop keys.
     pub timing: Timing,
     /// Which nodes are listed.
@@ -52,6 +56,7 @@ pub struct AuthorityConfig {
 struct Shared<R: Runtime> {
     rt: R,
     config: AuthorityConfig,
+    time: NodeTime<R>,
     machine: Mutex<Authority>,
     /// The machine may want something else by now.
     changed: Notify,
@@ -71,6 +76,7 @@ pub async fn run<R: Runtime>(rt: R, config: AuthorityConfig) -> Result<(), NodeE
             .ok(),
         None => None,
     };
+    let time = NodeTime::open(rt.clone(), config.limits).await.map_err(host("reading the time"))?;
     let machine = Authority::new(
         config.identity.clone(),
         config.keys.clone(),
@@ -78,7 +84,7 @@ pub async fn run<R: Runtime>(rt: R, config: AuthorityConfig) -> Result<(), NodeE
         config.admission.clone(),
         Vec::new(),
         newest,
-        rt.wall(),
+        time.now(),
     );
     let askers = config
         .others
@@ -88,6 +94,7 @@ pub async fn run<R: Runtime>(rt: R, config: AuthorityConfig) -> Result<(), NodeE
     let shared = Arc::new(Shared {
         rt: rt.clone(),
         config,
+        time,
         machine: Mutex::new(machine),
         changed: Notify::new(),
         askers,
@@ -104,14 +111,14 @@ pub async fn run<R: Runtime>(rt: R, config: AuthorityConfig) -> Result<(), NodeE
     rt.emit(Event::Started);
     loop {
         let next = {
-            let now = shared.rt.wall();
+            let now = shared.time.now();
             let mut machine = shared.machine();
             machine.wake(now);
             machine.wake_at()
         };
         shared.drain().await;
         let wait = next
-            .saturating_since(shared.rt.wall())
+            .saturating_since(shared.time.now())
             .clamp(Duration::from_millis(5), Duration::from_secs(600));
         tokio::select! {
             biased;
@@ -168,12 +175,12 @@ impl<R: Runtime> Shared<R> {
                 }),
                 Output::FetchVote { from, hash, len } => self.in_background(async move |this| {
                     let bytes = this.fetch_vote(from, hash, len).await;
-                    this.machine().vote_fetched(this.rt.wall(), hash, bytes);
+                    this.machine().vote_fetched(this.time.now(), hash, bytes);
                     this.changed.notify_one();
                 }),
                 Output::FetchDocument { from, hash } => self.in_background(async move |this| {
                     if let Some(bytes) = this.fetch_document(from, hash).await {
-                        this.machine().document_fetched(this.rt.wall(), &bytes);
+                        this.machine().document_fetched(this.time.now(), &bytes);
                         this.changed.notify_one();
                     }
                 }),
@@ -318,7 +325,7 @@ impl<R: Runtime> Shared<R> {
             });
             return None;
         };
-        let now = self.rt.wall();
+        let now = self.time.now();
         let mut machine = self.machine();
         Some(match request {
             DirectoryRequest::Upload(bytes) => DirectoryResponse::Uploaded(machine.upload(now, &bytes)),

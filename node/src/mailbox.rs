@@ -124,13 +124,12 @@ impl<R: Runtime> Mailbox<R> {
 
     /// Stores a box here. Its signature was checked.
     async fn put(&self, source: Source, record: &Record, repair: bool) -> WriteOutcome {
-        let address = Tag::of(record.address().as_bytes());
         match self.store.put(source, record).await {
-            Ok(Stored::New { expires }) => {
-                self.rt.emit(match repair {
-                    true => Event::BoxRepaired { address },
-                    false => Event::BoxStored { address, expires },
-                });
+            Ok(Stored::New { .. }) => {
+                if repair {
+                    let address = Tag::of(record.address().as_bytes());
+                    self.rt.emit(Event::BoxRepaired { address });
+                }
                 WriteOutcome::Stored { replicas: 1 }
             }
             Ok(Stored::Already) => WriteOutcome::Stored { replicas: 1 },

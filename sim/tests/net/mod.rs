@@ -86,6 +86,7 @@ impl Net {
                 listen: vec![SocketAddr::new(at(1, i), PORT)],
                 keys: pinned.clone(),
                 others: contacts.iter().filter(|c| c.id != me).cloned().collect(),
+                limits: TimeLimits::default(),
                 timing: timing(),
                 admission: Admission::Open,
                 link: link::Config::default(),
