@@ -312,3 +312,15 @@ fn a_node_that_joins_later_is_found_and_serves() {
     };
     assert!(network.addrs().iter().filter(|other| knows_it(other)).count() >= 8);
 }
+
+#[test]
+fn an_idle_node_of_a_larger_network_holds_less_than_8_kib() {
+    let network = Network::new(5, 300, Duration::from_secs(120));
+    let held = |addr: &SocketAddr| network.server(*addr).expect("there").idle_bytes();
+    let most = network.addrs().iter().map(held).max().expect("nodes");
+    println!(
+        "the largest of 300 idle nodes holds {most} bytes; {} datagrams in 120 s",
+        network.sent()
+    );
+    assert!(most < 8 * 1024, "{most}");
+}

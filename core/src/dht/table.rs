@@ -1,7 +1,7 @@
 //! The routing table: buckets of 8 by the length of the prefix shared with our id. BEP 5; SPEC §7.3.
 //!
 //! One flat list of 44-byte entries, because a simulation holds thousands of tables: a network of 4,000 nodes fills about
-//! 80 of them (4 KiB). A node enters when it has answered us (or asked us, unverified, if its bucket has room), keeps its
+//! 80 of them (4 KiB, by arithmetic). A node enters when it has answered us (or asked us, unverified, if its bucket has room), keeps its
 //! address until it is bad, and leaves after [`FAILURES_MAX`] unanswered queries once somebody better wants its place.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -73,6 +73,11 @@ impl Table {
     /// Whether no node is held.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Bytes allocated for the nodes held.
+    pub fn heap_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>()
     }
 
     /// Takes note of a node: `verified` when it answered a query of ours.
