@@ -233,6 +233,13 @@ pub enum Event {
         /// Whether that was enough.
         found: bool,
     },
+    /// A bridge put its sealed records into the DHT.
+    BridgePublished {
+        /// Items that enough nodes stored.
+        stored: u32,
+        /// Items that too few stored.
+        failed: u32,
+    },
     /// A friend's invitation was handed over, out of band.
     InvitationReceived,
 }

@@ -18,8 +18,8 @@ use phantom_core::event::{Event, Refusal};
 use phantom_core::link::rpc::{Rpc, RpcConfig};
 use phantom_core::link::{self, Accepted, Channel, ClientAuth, Link, PeerKind, ServerAuth};
 use phantom_core::runtime::{Listener, Runtime};
-use phantom_core::trusted_time::TimeLimits;
 use phantom_core::service::Service;
+use phantom_core::trusted_time::TimeLimits;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::config::AuthorityContact;
@@ -76,7 +76,9 @@ pub async fn run<R: Runtime>(rt: R, config: AuthorityConfig) -> Result<(), NodeE
             .ok(),
         None => None,
     };
-    let time = NodeTime::open(rt.clone(), config.limits).await.map_err(host("reading the time"))?;
+    let time = NodeTime::open(rt.clone(), config.limits)
+        .await
+        .map_err(host("reading the time"))?;
     let machine = Authority::new(
         config.identity.clone(),
         config.keys.clone(),

@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use phantom_core::crypto::keys::{IdentitySecret, LinkPublic, LinkSecret};
+use phantom_core::dht;
 use phantom_core::directory::descriptor::Roles;
 use phantom_core::directory::document::Timing;
 use phantom_core::directory::sign::{AuthorityId, KeySet};
 use phantom_core::link::{self, BridgeSecret};
 use phantom_core::mailbox::OperatorId;
+use phantom_core::rendezvous::BridgeSlots;
 use phantom_core::trusted_time::TimeLimits;
 
 /// The long-term keys of a node. Losing them means a new node; leaking them lets another pose as this one.
@@ -51,6 +53,10 @@ pub struct Bridge {
     pub secret: BridgeSecret,
     /// Links to listed nodes over which replies come back. Default 3: a client needs one that works.
     pub ways_back: usize,
+    /// The slots in which it publishes its descriptor.
+    pub slots: BridgeSlots,
+    /// How it reaches the DHT; `None`: it does not publish there.
+    pub dht: Option<dht::client::ClientConfig>,
 }
 
 /// Bounds of what others can make a node hold or do.

@@ -10,6 +10,7 @@ pub mod directory;
 pub mod hopkeys;
 pub mod links;
 pub mod mailbox;
+mod publish;
 pub mod relay;
 mod service;
 pub mod store;

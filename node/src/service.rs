@@ -93,6 +93,7 @@ pub async fn run<R: Runtime>(rt: R, config: NodeConfig, store: StoreConfig) -> R
     rt.spawn("document", keep_document(node.clone()));
     if node.config.bridge.is_some() {
         rt.spawn("ways back", crate::bridge::keep_ways_back(node.clone()));
+        rt.spawn("publish", crate::publish::publish_forever(node.clone()));
     } else {
         rt.spawn("descriptor", publish(node.clone()));
     }

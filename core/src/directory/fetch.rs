@@ -16,8 +16,14 @@ where
     let mut assembly = Assembly::document();
     loop {
         let hash = assembly.hash().map(DocumentHash);
-        let request = DirectoryRequest::GetDocument { hash, known, offset: assembly.offset() };
-        let DirectoryResponse::Piece(piece) = ask(request).await? else { return None };
+        let request = DirectoryRequest::GetDocument {
+            hash,
+            known,
+            offset: assembly.offset(),
+        };
+        let DirectoryResponse::Piece(piece) = ask(request).await? else {
+            return None;
+        };
         match assembly.add(&piece) {
             Ok(Some(whole)) => return Some(whole),
             Ok(None) => {}

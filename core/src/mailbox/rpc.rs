@@ -103,7 +103,11 @@ impl Rpc {
             }
             5 => {
                 let n = count(&mut r, "boxes asked for", MAX_READ)?;
-                Self::Have((0..n).map(|_| r.array().map(BoxAddress::from_bytes)).collect::<Result<_, _>>()?)
+                Self::Have(
+                    (0..n)
+                        .map(|_| r.array().map(BoxAddress::from_bytes))
+                        .collect::<Result<_, _>>()?,
+                )
             }
             got => {
                 return Err(DecodeError::BadValue {

@@ -1,0 +1,66 @@
+//! How a bridge makes itself found: its sealed descriptor goes into the DHT, in every slot it holds. Spec: SPEC §7.7.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use phantom_core::dht::DhtClient;
+use phantom_core::directory::descriptor::{BridgeDescriptor, VersionRange};
+use phantom_core::event::{Event, Sensitive};
+use phantom_core::link;
+use phantom_core::rendezvous::publish::{REPUBLISH, publish};
+use phantom_core::runtime::Runtime;
+use phantom_core::units::WallTime;
+use rand_core::Rng;
+use zeroize::Zeroizing;
+
+use crate::config::Bridge;
+use crate::service::Node;
+
+/// A descriptor that nobody renewed is not believed for longer.
+const DESCRIPTOR_LIFE: Duration = Duration::from_secs(2 * 86_400);
+/// When some items were not stored.
+const RETRY: Duration = Duration::from_secs(120);
+
+/// What this bridge tells the cohorts of its slots.
+pub(crate) fn descriptor<R: Runtime>(node: &Node<R>, bridge: &Bridge) -> BridgeDescriptor {
+    let (min, max) = link::VERSIONS;
+    let now = WallTime::from_unix_secs(node.time.now().as_unix_secs());
+    BridgeDescriptor {
+        versions: VersionRange { min, max },
+        identity: node.config.keys.identity.public(),
+        link: node.config.keys.link.public(),
+        psk: Zeroizing::new(*bridge.secret.as_bytes()),
+        expires: now + DESCRIPTOR_LIFE,
+        addresses: node.config.addresses.clone(),
+    }
+}
+
+/// Publishes in the DHT for ever.
+pub(crate) async fn publish_forever<R: Runtime>(node: Arc<Node<R>>) {
+    let Some(bridge) = &node.config.bridge else { return };
+    let Some(dht) = bridge.dht.clone().filter(|_| !bridge.slots.0.is_empty()) else {
+        return;
+    };
+    node.rt
+        .sensitive(Sensitive::BridgeKey, node.config.keys.link.public().as_bytes());
+    node.rt.sensitive(Sensitive::BridgeKey, bridge.secret.as_bytes());
+    let client = DhtClient::new(node.rt.clone(), dht);
+    let mut rng = node.rt.rng("publish");
+    loop {
+        let published = publish(&node.rt, &client, &bridge.slots, &descriptor(&node, bridge)).await;
+        node.rt.emit(Event::BridgePublished {
+            stored: published.stored,
+            failed: published.failed,
+        });
+        tracing::info!(
+            stored = published.stored,
+            failed = published.failed,
+            "published in the DHT"
+        );
+        let wait = if published.failed > 0 { RETRY } else { REPUBLISH };
+        let jitter = rng.next_u64() % u64::try_from(wait.as_nanos() / 4).unwrap_or(u64::MAX).max(1);
+        node.rt
+            .sleep(wait - wait / 8 + Duration::from_nanos(jitter))
+            .await;
+    }
+}
