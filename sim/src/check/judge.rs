@@ -259,11 +259,6 @@ impl Judge {
         self.series.last()
     }
 
-    /// Events of programs so far.
-    pub fn events(&self) -> u64 {
-        self.world.events
-    }
-
     fn tick(&mut self) {
         let now = self.world.now.since_start();
         let (connected, clients) = self.world.clients.connected(self.world.now);

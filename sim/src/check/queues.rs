@@ -11,6 +11,7 @@ use crate::scenario::plan::HostId;
 #[derive(Clone, Debug, Default)]
 pub struct Queues {
     fill: BTreeMap<(HostId, &'static str), f64>,
+    highest: f64,
     marks: u64,
     overflows: u64,
 }
@@ -31,12 +32,18 @@ impl Queues {
             };
             let highest = self.fill.entry((host, queue)).or_default();
             *highest = highest.max(fill);
+            self.highest = self.highest.max(fill);
         }
     }
 
     /// Per queue and host, its deepest as a share of its bound.
     pub fn fills(&self) -> Vec<f64> {
         self.fill.values().copied().collect()
+    }
+
+    /// The fullest of them, and how many queues there are: looked at every simulated second, so it is kept at hand.
+    pub fn highest(&self) -> (f64, u64) {
+        (self.highest, self.fill.len() as u64)
     }
 
     /// Times that a queue was over its bound, and marks seen.

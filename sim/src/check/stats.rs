@@ -19,17 +19,6 @@ pub enum Finding {
     Undecided,
 }
 
-impl Finding {
-    /// As people read it.
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Proven => "PROVEN",
-            Self::Refuted => "REFUTED",
-            Self::Undecided => "UNDECIDED",
-        }
-    }
-}
-
 /// The regularised incomplete beta function, total on its closed domain.
 fn beta(a: f64, b: f64, x: f64) -> f64 {
     if x <= 0.0 {

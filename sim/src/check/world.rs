@@ -53,8 +53,6 @@ pub struct World {
     queues: Queues,
     boxes: Boxes,
     deeds: Deeds,
-    /// Events of programs so far.
-    pub events: u64,
     /// Rule name to its window; the index is the rule's.
     rules: Vec<(String, Duration, Duration)>,
     oracle: bool,
@@ -73,7 +71,6 @@ impl World {
             queues: Queues::default(),
             boxes: Boxes::new(epoch),
             deeds: Deeds::default(),
-            events: 0,
             rules: plan
                 .rules
                 .iter()
@@ -87,20 +84,17 @@ impl World {
     pub fn observe(&mut self, observation: &Observation) {
         self.now = self.now.max(observation.at);
         match &observation.seen {
-            Seen::Event(event) => {
-                self.events += 1;
-                match event {
-                    Event::QueueHigh { .. } => self.queues.observe(observation),
-                    Event::BridgeLearned { .. } => self.insiders.observe(observation),
-                    Event::MessageAccepted { .. } | Event::MessageDelivered { .. } => {
-                        self.messages.observe(observation)
-                    }
-                    Event::BoxStored { .. } | Event::BoxAcknowledged { .. } | Event::BoxRepaired { .. } => {
-                        self.boxes.observe(observation);
-                    }
-                    _ => self.clients.observe(observation),
+            Seen::Event(event) => match event {
+                Event::QueueHigh { .. } => self.queues.observe(observation),
+                Event::BridgeLearned { .. } => self.insiders.observe(observation),
+                Event::MessageAccepted { .. } | Event::MessageDelivered { .. } => {
+                    self.messages.observe(observation)
                 }
-            }
+                Event::BoxStored { .. } | Event::BoxAcknowledged { .. } | Event::BoxRepaired { .. } => {
+                    self.boxes.observe(observation);
+                }
+                _ => self.clients.observe(observation),
+            },
             Seen::Tick { .. } => {}
             Seen::Censor { .. } => self.deeds.observe(observation),
             Seen::Searched { .. } | Seen::Leak { .. } => self.leaks.observe(observation),
@@ -236,6 +230,10 @@ impl World {
                 }
             }
             Number::Quantile(call, q) => over(call, &|samples| super::stats::quantile(samples, *q)),
+            Number::Max(call) if call.metric == Metric::QueueFill => {
+                let (value, n) = self.queues.highest();
+                Reading { value, n }
+            }
             Number::Max(call) => over(call, &|samples| {
                 samples.iter().copied().fold(f64::NEG_INFINITY, f64::max)
             }),

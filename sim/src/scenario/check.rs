@@ -12,6 +12,11 @@ pub use super::promises::{Claim, Claimed, Invariant, Kind};
 use super::source::{At, Problem, nearest};
 use super::units::Time;
 
+/// Most edges of a graph: what a plan holds is bounded before it is drawn.
+const MOST_EDGES: u64 = 20_000_000;
+/// Most faults of one kind in a run.
+const MOST_FAULTS: u64 = 1_000_000;
+
 /// What checking adds to a scenario: its expressions, typed, and how many peers each population has.
 #[derive(Clone, Debug, Default)]
 pub struct Checked {
@@ -104,7 +109,7 @@ pub fn check(scenario: &Scenario, stem: Option<&str>) -> Result<Checked, Vec<Pro
     head(&mut checker, scenario, stem);
     places(&mut checker, scenario);
     let counts = populations(&mut checker, scenario);
-    graphs(&mut checker, scenario);
+    graphs(&mut checker, scenario, &counts);
     censor(&mut checker, scenario);
     deeds(&mut checker, scenario);
     let (invariants, claims) = promises(&mut checker, scenario);
@@ -246,7 +251,7 @@ fn populations(checker: &mut Checker, scenario: &Scenario) -> BTreeMap<String, u
     counts
 }
 
-fn graphs(checker: &mut Checker, scenario: &Scenario) {
+fn graphs(checker: &mut Checker, scenario: &Scenario, counts: &BTreeMap<String, u64>) {
     let populations = || scenario.population.keys().map(String::as_str).collect::<Vec<_>>();
     for graph in scenario.graph.values() {
         for name in &graph.among {
@@ -276,6 +281,18 @@ fn graphs(checker: &mut Checker, scenario: &Scenario) {
                 degree.at,
                 format!("wanted a degree from 1 to 1000{even}, got {}", degree.value),
             );
+        }
+        let tied = graph
+            .among
+            .iter()
+            .filter_map(|name| counts.get(&name.value))
+            .sum::<u64>();
+        if tied.saturating_mul(u64::from(degree.value)) > MOST_EDGES {
+            let message = format!(
+                "{} edges for each of {tied} peers; at most {MOST_EDGES} edges",
+                degree.value
+            );
+            checker.wrong(degree.at, message);
         }
     }
 }
@@ -371,8 +388,13 @@ fn deeds(checker: &mut Checker, scenario: &Scenario) {
                     super::units::Spread::Fixed(time) | super::units::Spread::Exponential(time) => time,
                     super::units::Spread::Uniform(_, high) => high,
                 };
-                if least.0 < Duration::from_millis(10) {
-                    checker.wrong(every.at, "wanted at least 10 ms from one to the next");
+                let span = fault.until.as_ref().map_or(duration, |until| until.value);
+                let times = span.0.as_nanos() / least.0.as_nanos().max(1);
+                if times * u128::from(fault.peers) > u128::from(MOST_FAULTS) {
+                    checker.wrong(
+                        every.at,
+                        format!("this makes more than {MOST_FAULTS} faults in a run"),
+                    );
                 }
             }
             (None, None) => {}

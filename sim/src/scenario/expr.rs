@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use super::metric::{Call, Entry, Gives, METRICS, Metric, SECRETS, STEPS, Sense, Takes, Unit};
+use super::metric::{Call, Entry, Gives, METRICS, SECRETS, STEPS, Sense, Takes, Unit};
 use super::source::{Problem, nearest, shorten};
 use super::{de::Placed, units::Time};
 
@@ -566,11 +566,6 @@ impl<'a> Parser<'a> {
             choices.iter().copied(),
         ))
     }
-}
-
-/// Whether `metric` appears in `condition`; for tests and for choosing what to record.
-pub fn mentions(condition: &Condition, metric: Metric) -> bool {
-    condition.calls().iter().any(|call| call.metric == metric)
 }
 
 #[cfg(test)]

@@ -62,6 +62,69 @@ pub struct Scenario {
     pub sweep: Option<Sweep>,
 }
 
+impl Scenario {
+    /// A scenario built in Rust: two regions, "inside" (behind NAT) and "outside", nobody in them yet. Everything that a
+    /// file can say is a public field; [`super::load::built`] checks it as it checks a file.
+    pub fn new(name: &str, duration: Time) -> Self {
+        let region = |name: &str, area, nat| Region {
+            name: name.into(),
+            area,
+            ases: one_as(),
+            nat,
+            ipv6: Switch::Off,
+        };
+        Self {
+            format: FORMAT.into(),
+            name: name.into(),
+            summary: String::new(),
+            tags: Vec::new(),
+            extends: None,
+            run: Run {
+                duration: duration.into(),
+                seed: one(),
+                step_limit: default_step_limit(),
+                clock_bound: default_clock_bound(),
+            },
+            params: IndexMap::new(),
+            topology: Topology {
+                latency: Latency::default(),
+                loss: no_share(),
+                jitter: no_spread(),
+                access: Access::default(),
+                region: vec![
+                    region("inside", Area::AsiaPacific, Switch::On),
+                    region("outside", Area::Europe, Switch::Off),
+                ],
+                link: Vec::new(),
+            },
+            population: IndexMap::new(),
+            graph: IndexMap::new(),
+            censor: None,
+            fault: Vec::new(),
+            workload: Vec::new(),
+            invariant: Vec::new(),
+            claim: Vec::new(),
+            sweep: None,
+        }
+    }
+
+    /// Adds `count` peers of one kind, all there from the start.
+    #[must_use]
+    pub fn with(mut self, population: &str, region: &str, count: u64, node: Node) -> Self {
+        let population_of = Population {
+            region: region.into(),
+            count: Count::Extra(count).into(),
+            node,
+            arrive: None,
+            access: None,
+            clock_skew: None,
+            published: None,
+        };
+        self.population.insert(population.to_owned(), population_of);
+        self
+    }
+}
+
 /// How long, and how the run is bounded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

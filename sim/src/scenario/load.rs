@@ -179,6 +179,27 @@ pub fn from_text(
         })
 }
 
+/// Checks a scenario that was built in Rust.
+///
+/// # Errors
+/// Whatever is wrong; nothing has a place.
+pub fn built(scenario: Scenario) -> Result<Loaded, ScenarioError> {
+    let sources = Sources::default();
+    let checked = check::check(&scenario, None).map_err(|problems| ScenarioError::new(&sources, problems))?;
+    let params = scenario
+        .params
+        .iter()
+        .map(|(name, param)| (name.clone(), param.default.clone()))
+        .collect();
+    Ok(Loaded {
+        hash: hash(&scenario),
+        params,
+        checked,
+        sources,
+        scenario,
+    })
+}
+
 type Parts = (Scenario, IndexMap<String, ParamValue>, Checked);
 
 fn read_all(

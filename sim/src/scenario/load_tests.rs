@@ -486,6 +486,55 @@ fn a_resolved_scenario_loads_again_as_itself() {
 }
 
 #[test]
+fn a_scenario_built_in_rust_is_checked_as_a_file_is() {
+    use crate::scenario::file::{Invariant, Node};
+    use crate::scenario::units::Time;
+    let scenario = Scenario::new("mine", Time::minutes(5)).with("service", "outside", 6, Node::Service);
+    let always = |text: &str| Invariant {
+        name: "x".into(),
+        always: Some(text.into()),
+        ..Invariant::default()
+    };
+    let mut good = scenario.clone();
+    good.invariant.push(always("queue.overflow == 0"));
+    let loaded = built(good).unwrap_or_else(|error| panic!("{error}"));
+    let text = toml::to_string(&loaded.scenario).expect("serialises");
+    assert_eq!(
+        from_text(&Memory::default(), "mine.toml", text, Some("mine"), &[])
+            .expect("good")
+            .hash,
+        loaded.hash
+    );
+    let mut bad = scenario;
+    bad.invariant.push(always("queue.overfull == 0"));
+    let error = built(bad.with("client", "insied", 1, Node::Service))
+        .expect_err("two mistakes")
+        .to_string();
+    assert!(
+        error.contains("unknown region 'insied'; did you mean 'inside'?"),
+        "{error}"
+    );
+    assert!(error.contains("unknown metric 'queue.overfull'"), "{error}");
+}
+
+#[test]
+fn what_a_plan_would_hold_is_bounded_before_it_is_drawn() {
+    let refused = |old: &str, new: &str| read(&GOOD.replacen(old, new, 1)).expect_err(new).to_string();
+    let crash = "until = \"9 min\"\nevery = \"1 us\"\ndo = { crash";
+    assert!(refused("do = { crash", crash).contains("this makes more than 1000000 faults in a run"));
+    let many = GOOD
+        .replace("max = 1000", "max = 1_000_000")
+        .replace("default = 100,", "default = 100_000,");
+    let error = read(&many.replace("degree = 4", "degree = 800"))
+        .expect_err("too many edges")
+        .to_string();
+    assert!(
+        error.contains("800 edges for each of 90000 peers; at most 20000000 edges"),
+        "{error}"
+    );
+}
+
+#[test]
 fn the_schema_names_the_parts_of_the_format() {
     let schema = serde_json::to_string(&schemars::schema_for!(Scenario)).expect("json");
     for part in [

@@ -643,7 +643,7 @@ fn faults(loaded: &Loaded, seed: u64, hosts: &[Host]) -> Vec<Fault> {
             let (Some(every), Some(until)) = (&fault.every, until) else {
                 break;
             };
-            // The check refuses a spread shorter than 10 ms; the floor bounds an exponential's short draws.
+            // The check bounds the number of faults by the spread's mean; the floor ends a run of short draws.
             at += every.value.draw(rng.next_u64()).max(Duration::from_millis(1));
             if at >= until {
                 break;
