@@ -111,9 +111,8 @@ async fn answer<R: Runtime>(rt: &R, me: u32, stream: &mut R::Stream, tally: &Tal
     stream.read_exact(&mut message).await?;
     tally.messages.fetch_add(1, Ordering::Relaxed);
     tally.add(rt.now(), 1 << 40, me.into(), message[0].into());
-    for byte in &mut message {
-        *byte = byte.wrapping_add(1);
-    }
+    let reply = message[0].wrapping_add(1);
+    message.fill(reply);
     stream.write_all(&message).await
 }
 
@@ -122,7 +121,7 @@ async fn call<R: Runtime>(rt: &R, to: u32, fill: u8) -> io::Result<()> {
     let mut message = vec![fill; MESSAGE_BYTES];
     stream.write_all(&message).await?;
     stream.read_exact(&mut message).await?;
-    if message.iter().any(|byte| *byte != fill.wrapping_add(1)) {
+    if message[0] != fill.wrapping_add(1) || message[MESSAGE_BYTES - 1] != message[0] {
         return Err(io::ErrorKind::InvalidData.into());
     }
     Ok(())

@@ -15,6 +15,9 @@ pub(crate) struct Item<E> {
     pub(crate) event: E,
 }
 
+/// Buckets from here on hold times about a second or more away.
+const FAR: usize = 30;
+
 pub(crate) struct RadixHeap<E> {
     /// The time of the last refill of `ready`; nothing earlier can be pushed.
     last: u64,
@@ -98,7 +101,10 @@ impl<E: Copy> RadixHeap<E> {
                     self.put(item);
                 }
             }
-            self.buckets[bucket] = items;
+            // A bucket of far times is filled once in a long while: its memory goes back.
+            if bucket < FAR {
+                self.buckets[bucket] = items;
+            }
             if self.ready.len() > 1 {
                 self.ready
                     .make_contiguous()

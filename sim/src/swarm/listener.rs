@@ -61,6 +61,8 @@ impl Listener {
         };
         let key = state.listeners.insert(Listening::default());
         let host = &mut state.net.hosts[peer as usize];
+        // Few hosts have a second one.
+        host.listeners.reserve_exact(1);
         host.listeners.push((ip, port, key));
         drop(state);
         Ok(Self {

@@ -78,7 +78,10 @@ impl Udp {
             port => port,
         };
         let key = state.sockets.insert(Socket::default());
-        state.net.hosts[peer as usize].sockets.push((ip, port, key));
+        let host = &mut state.net.hosts[peer as usize];
+        // Few hosts have a second one.
+        host.sockets.reserve_exact(1);
+        host.sockets.push((ip, port, key));
         drop(state);
         Ok(Self {
             shared: Arc::clone(shared),
