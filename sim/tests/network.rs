@@ -1,5 +1,7 @@
 //! The network: handshakes, back-pressure, rates, loss, cuts, NAT, datagrams, names, and what the border sees.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
