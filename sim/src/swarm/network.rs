@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use indexmap::IndexMap;
-use phantom_core::units::{BitRate, Instant};
+use phantom_core::units::{BitRate, Instant, Probability};
 
 use super::border::{BorderCounters, Direction, Kind, Middlebox, Packet, Protocol, Verdict};
 use super::leak::{Hit, Leaks, Tail};
 use super::nat::Nat;
-use super::topology::{Access, AsId, Delays, HostSpec};
+use super::topology::{AsId, Delays, HostSpec};
 use super::world::State;
 use crate::host::record::{Leak, mix};
 use crate::host::{Disk, PeerId, Streams, Wall};
@@ -109,7 +109,8 @@ pub(crate) struct Host {
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) nat: Option<u32>,
     pub(crate) resolver: Option<IpAddr>,
-    pub(crate) access: Access,
+    pub(crate) loss: Probability,
+    pub(crate) jitter_ns: u64,
     pub(crate) uplink: Pipe,
     pub(crate) downlink: Pipe,
     pub(crate) listeners: Vec<(Option<IpAddr>, u16, super::slab::Key)>,
@@ -135,7 +136,8 @@ impl Host {
             addresses: spec.addresses,
             nat,
             resolver: spec.resolver,
-            access: spec.access,
+            loss: spec.access.loss,
+            jitter_ns: nanos(spec.access.jitter),
             uplink: Pipe::new(spec.access.up, spec.access.queue_bytes),
             downlink: Pipe::new(spec.access.down, spec.access.queue_bytes),
             listeners: Vec::new(),
@@ -291,16 +293,14 @@ impl Net {
                 return Fate::Lost;
             };
             leaves = through;
-            let (loss_there, jitter_there) = (self.hosts[to].access.loss, self.hosts[to].access.jitter);
+            let (loss_there, jitter_there) = (self.hosts[to].loss, self.hosts[to].jitter_ns);
             let host = &mut self.hosts[from];
-            let spread = nanos(host.access.jitter) + nanos(jitter_there);
+            let spread = host.jitter_ns + jitter_there;
             if spread > 0 {
                 jitter = host.roll() % (spread + 1);
             }
-            let loss_here = host.access.loss;
-            let lost = |p: phantom_core::units::Probability, host: &mut Host| {
-                p.get() > 0.0 && p.happens(host.roll())
-            };
+            let loss_here = host.loss;
+            let lost = |p: Probability, host: &mut Host| p.get() > 0.0 && p.happens(host.roll());
             if lost(loss_here, host) || lost(loss_there, host) {
                 self.counters.lost += 1;
                 return Fate::Lost;
