@@ -14,7 +14,6 @@ use crate::mailbox::{Record, TtlBucket, WriteCap};
 use crate::units::{Instant, WallTime};
 
 /// What a restart needs.
-#[derive(Debug)]
 pub(super) struct State {
     pub(super) cap: WriteCap,
     pub(super) chain: Chain,
@@ -31,7 +30,6 @@ pub(super) struct State {
 }
 
 /// An accepted message; in submission order, so that indexes rise with it.
-#[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) id: MessageId,
     pub(super) expires: WallTime,

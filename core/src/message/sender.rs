@@ -10,6 +10,7 @@
 //! acceptance was told is still there.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -78,7 +79,7 @@ pub enum Slot {
 }
 
 /// What happens to a sender.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Input {
     /// The user wants this delivered within `ttl`.
     Submit {
@@ -186,7 +187,6 @@ pub enum Error {
 }
 
 /// The writer of one direction.
-#[derive(Debug)]
 pub struct Sender<R> {
     pub(super) state: State,
     config: Config,
@@ -662,5 +662,33 @@ impl<R: Rng> Sender<R> {
         let ends = ends.map(|end| now + end.saturating_since(wall));
         let ack_due = self.ack_due.filter(|&due| due > now); // Past: it waits for room in the window.
         phases.chain(ends).chain(ack_due).min().map(|at| at.max(now))
+    }
+}
+
+impl<R> fmt::Debug for Sender<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender")
+            .field("chain", &self.state.chain)
+            .field("acked", &self.state.acked)
+            .field("messages", &self.state.messages.len())
+            .field("boxes", &self.state.boxes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // A message's bytes are the user's.
+            Self::Submit { id, body, ttl } => write!(f, "Submit({id:?}, {} bytes, {ttl:?})", body.len()),
+            Self::Written { slot, outcome } => write!(f, "Written({slot:?}, {outcome:?})"),
+            Self::Failed { slot } => write!(f, "Failed({slot:?})"),
+            Self::PeerAck(ack) => write!(f, "PeerAck({ack:?})"),
+            Self::Acknowledge { ack, until, wanted } => {
+                write!(f, "Acknowledge({ack:?}, until {until:?}, wanted {wanted})")
+            }
+            Self::Persisted(generation) => write!(f, "Persisted({generation})"),
+            Self::Tick => f.write_str("Tick"),
+        }
     }
 }

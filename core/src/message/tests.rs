@@ -133,6 +133,31 @@ fn nothing_leaves_before_its_state_is_durable() {
 }
 
 #[test]
+fn nothing_prints_a_message_or_a_key() {
+    let mut world = World::new(10, CALM);
+    world.sides[1].online = false;
+    let body = Bytes::from_static(b"secret words");
+    let input = sender::Input::Submit {
+        id: MessageId::from_bytes([1; 16]),
+        body,
+        ttl: HOUR,
+    };
+    let now = wall(Instant::ZERO);
+    let mut text = format!("{input:?}");
+    world.sides[0]
+        .sender
+        .handle(Instant::ZERO, now, input)
+        .expect("accepted");
+    world.run(Duration::from_secs(5));
+    text += &format!("{:?} {:?}", world.sides[0].sender, world.sides[1].receiver);
+    assert!(!text.contains("secret words"));
+    let state = world.sides[1].receiver.encode();
+    // Version, capability (32), index (8), state of the chain: no four bytes of it in any usual form.
+    let key = &state[41..45];
+    assert!(!text.contains(&format!("{}, {}, {}, {}", key[0], key[1], key[2], key[3])));
+}
+
+#[test]
 fn what_cannot_be_kept_is_not_accepted() {
     let mut world = World::new(8, CALM);
     let sender = &mut world.sides[0].sender;
