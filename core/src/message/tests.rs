@@ -133,6 +133,37 @@ fn nothing_leaves_before_its_state_is_durable() {
 }
 
 #[test]
+fn nothing_is_told_or_handed_over_before_it_is_durable() {
+    let mut world = World::new(11, CALM);
+    world.sides[1].online = false;
+    world.submit(0, 10, HOUR);
+    world.run(Duration::from_secs(3));
+    let now = wall(world.now);
+    let receiver = &mut world.sides[1].receiver;
+    let (_, (record, _)) = world.store.first_key_value().expect("one box is stored");
+    assert!(receiver.wanted(now, 8).contains(record.address()));
+    let found = receiver::Input::Found(Box::new(record.clone()));
+    receiver.handle(world.now, now, found.clone()).expect("wanted");
+    assert!(matches!(receiver.poll_output(), receiver::Output::PeerAck(_)));
+    assert_eq!(receiver.poll_output(), receiver::Output::Persist(1));
+    assert!(matches!(receiver.poll_output(), receiver::Output::WaitUntil(_)));
+    assert_eq!(
+        receiver.handle(world.now, now, found),
+        Err(receiver::Error::NotWanted),
+        "read once"
+    );
+    receiver
+        .handle(world.now, now, receiver::Input::Persisted(1))
+        .expect("no box");
+    assert!(matches!(
+        receiver.poll_output(),
+        receiver::Output::Acknowledge { wanted: true, .. }
+    ));
+    assert!(matches!(receiver.poll_output(), receiver::Output::Deliver(_)));
+    assert_eq!(receiver.poll_output(), receiver::Output::Done);
+}
+
+#[test]
 fn nothing_prints_a_message_or_a_key() {
     let mut world = World::new(10, CALM);
     world.sides[1].online = false;
