@@ -111,7 +111,7 @@ pub(super) struct State {
 
 impl Receiver {
     pub(super) fn with_state(state: State) -> Self {
-        Self {
+        let mut receiver = Self {
             state,
             names: BTreeMap::new(),
             cursor: 0,
@@ -122,7 +122,22 @@ impl Receiver {
             asked: 0,
             durable: 0,
             wake: None,
+        };
+        // Whether the sender had stored what it was told is not known here: tell it again, or the other side may wait
+        // for an acknowledgement that a crash took.
+        let until = receiver.state.ack_until;
+        if until > WallTime::UNIX_EPOCH {
+            let ack = receiver.ack();
+            receiver.gated.push_back((
+                0,
+                Output::Acknowledge {
+                    ack,
+                    until,
+                    wanted: true,
+                },
+            ));
         }
+        receiver
     }
 
     /// Up to `count` boxes to look for, in the order of preference: first the lowest missing ones, then others of the

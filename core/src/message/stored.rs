@@ -236,7 +236,8 @@ impl Receiver {
     }
 
     /// The reader as it was stored. `has` says which messages the driver holds durably already: those were handed over,
-    /// and the crash came before it was noted here.
+    /// and the crash came before it was noted here. Give it
+    /// [`receiver::Input::Tick`] at once: messages not handed over, and the acknowledgement, come out again.
     ///
     /// # Errors
     /// [`DecodeError`].
