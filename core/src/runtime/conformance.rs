@@ -201,6 +201,7 @@ macro_rules! conformance_core {
             tasks::{
                 an_abort_drops_the_future_wherever_it_waits,
                 a_task_outlives_its_handle_unless_it_is_owned,
+                tasks_outlive_the_program_that_started_them,
                 a_crash_drops_every_task_and_a_restart_starts_anew,
                 entropy_differs_by_label_by_call_by_peer_and_by_start,
                 shared_values_are_made_once,

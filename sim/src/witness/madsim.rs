@@ -77,6 +77,8 @@ impl Player for Madsim {
                 if let Some((host, program)) = started {
                     program(host.runtime(Local { address, addresses })).await;
                 }
+                // When a node's first task ends, madsim ends all its others.
+                std::future::pending::<()>().await;
             }
         };
         let node = self

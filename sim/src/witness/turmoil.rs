@@ -29,8 +29,9 @@ pub type TurmoilStage = WitnessStage<Turmoil>;
 
 /// Turmoil's step. Its default of 1 ms costs ten times as much; what we judge is counted in seconds.
 const TICK: Duration = Duration::from_millis(10);
-/// Segments under way per stream, and datagrams per socket. Turmoil panics nowhere if they are exceeded.
-const CAPACITY: usize = 256;
+/// Segments under way per stream, datagrams per socket, and connections that wait to be accepted. Turmoil panics when more
+/// of the last arrive, so this is far above what a small world does.
+const CAPACITY: usize = 1024;
 const DATAGRAM_BYTES_MAX: usize = 65_507;
 
 type Addresses = Arc<Mutex<BTreeSet<IpAddr>>>;

@@ -80,6 +80,36 @@ pub fn a_task_outlives_its_handle_unless_it_is_owned<H: Harness>() {
     case.finish(LONG);
 }
 
+/// A program that has ended has started what goes on.
+pub fn tasks_outlive_the_program_that_started_them<H: Harness>() {
+    let ticks = Arc::new(AtomicUsize::new(0));
+    let mut case = Case::<H>::new(2);
+    let count = ticks.clone();
+    case.check(1, move |rt| {
+        let count = count.clone();
+        async move {
+            let clock = rt.clone();
+            rt.spawn("ticks", async move {
+                for _ in 0..5 {
+                    clock.sleep(Duration::from_millis(50)).await;
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            Ok(())
+        }
+    });
+    case.check(0, move |rt| {
+        let ticks = ticks.clone();
+        async move {
+            rt.sleep(Duration::from_millis(1_000)).await;
+            let ticked = ticks.load(Ordering::Relaxed);
+            ensure!(ticked == 5, "{ticked} of 5 ticks after the program's end");
+            Ok(())
+        }
+    });
+    case.finish(LONG);
+}
+
 /// The task tree of a peer.
 pub fn a_crash_drops_every_task_and_a_restart_starts_anew<H: Harness>() {
     let alive = Arc::new(AtomicUsize::new(0));
