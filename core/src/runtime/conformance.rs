@@ -217,6 +217,7 @@ macro_rules! conformance_core {
                 an_accept_that_is_dropped_loses_no_stream,
                 after_a_crash_no_byte_comes_and_the_restarted_host_listens_again,
                 many_streams_at_once,
+                unread_bytes_do_not_destroy_an_answer,
             },
             datagrams::{
                 datagrams_arrive_with_their_source,
@@ -251,7 +252,6 @@ macro_rules! conformance_full {
                 streams::{
                     a_writer_waits_while_nobody_reads,
                     connecting_takes_a_round_trip,
-                    unread_bytes_do_not_destroy_an_answer,
                 },
                 datagrams::{a_datagram_beyond_any_mtu_does_not_arrive},
             );

@@ -32,6 +32,8 @@ const TICK: Duration = Duration::from_millis(10);
 /// Segments under way per stream, datagrams per socket, and connections that wait to be accepted. Turmoil panics when more
 /// of the last arrive, so this is far above what a small world does.
 const CAPACITY: usize = 1024;
+/// The most that one segment carries. Turmoil bounds what is under way by segments, not by bytes: 4 MiB per direction.
+const SEGMENT_BYTES_MAX: usize = 4096;
 const DATAGRAM_BYTES_MAX: usize = 65_507;
 
 type Addresses = Arc<Mutex<BTreeSet<IpAddr>>>;
@@ -276,7 +278,7 @@ impl AsyncRead for TurmoilStream {
 
 impl AsyncWrite for TurmoilStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        Pin::new(&mut self.tcp).poll_write(cx, &buf[..buf.len().min(SEGMENT_BYTES_MAX)])
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tcp).poll_flush(cx)

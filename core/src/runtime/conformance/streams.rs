@@ -390,7 +390,7 @@ pub fn connecting_takes_a_round_trip<H: Harness>() {
     case.finish(LONG);
 }
 
-/// Full set: a close with unread bytes is a reset in many systems, which must not cost the peer what was sent before.
+/// A close with unread bytes is a reset in many systems, which must not cost the peer what was sent before.
 pub fn unread_bytes_do_not_destroy_an_answer<H: Harness>() {
     // More than the reader's system takes in before it reads: the rest is still on the sender's side at the close.
     const ANSWER: usize = 1 << 20;
