@@ -216,6 +216,15 @@ impl State {
     }
 }
 
+/// What is to be done after a batch of polls.
+#[derive(Clone, Copy)]
+struct After {
+    /// Something is to be told to the observer or the digest.
+    news: bool,
+    /// Events and polls so far.
+    steps: u64,
+}
+
 type Action = Box<dyn FnOnce(&mut World) + Send>;
 
 /// Hosts, their programs, and the network between them.
@@ -518,6 +527,7 @@ impl World {
                 }
                 None => {
                     self.run(until.as_nanos(), observer)?;
+                    self.report(observer);
                     self.move_to(until);
                     return Ok(());
                 }
@@ -537,9 +547,13 @@ impl World {
         loop {
             shared.ready.swap(&mut batch);
             if !batch.is_empty() {
-                self.poll_all(&shared, &mut batch);
-                self.report(observer);
-                self.check_limit()?;
+                let after = self.poll_all(&shared, &mut batch);
+                if after.news {
+                    self.report(observer);
+                }
+                if after.steps > self.step_limit {
+                    return Err(self.stuck());
+                }
                 continue;
             }
             let state = &mut *shared.lock();
@@ -553,7 +567,7 @@ impl World {
     }
 
     /// Polls each task of a batch once. The lock is taken once per task: to put the last one back and take the next.
-    fn poll_all(&mut self, shared: &Shared, batch: &mut Vec<Key>) {
+    fn poll_all(&mut self, shared: &Shared, batch: &mut Vec<Key>) -> After {
         if let Some(shuffle) = &mut self.shuffle {
             for n in (1..batch.len()).rev() {
                 *shuffle = mix(*shuffle, n as u64);
@@ -565,6 +579,7 @@ impl World {
         loop {
             let mut discarded = None;
             let mut next = None;
+            let after;
             {
                 let state = &mut *shared.lock();
                 if let Some((key, body, done)) = polled.take() {
@@ -580,27 +595,31 @@ impl World {
                         break;
                     }
                 }
+                let second = state.now / 1_000_000_000;
+                let news = !state.events.is_empty()
+                    || !state.net.reports.is_empty()
+                    || second > self.digest.checkpoints().len() as u64;
+                let steps = state.polls + state.happenings;
+                after = After { news, steps };
             }
             drop(discarded);
-            let Some((key, mut body)) = next else { return };
+            let Some((key, mut body)) = next else {
+                return after;
+            };
             body.begin_poll();
             let done = body.poll();
             polled = Some((key, body, done));
         }
     }
 
-    fn check_limit(&self) -> Result<(), RunError> {
-        let state = self.shared.lock();
-        if state.polls + state.happenings <= self.step_limit {
-            return Ok(());
-        }
-        let at = Instant::from_nanos(state.now);
-        Err(RunError::StepLimit {
+    fn stuck(&self) -> RunError {
+        let (at, steps) = (self.now(), self.step_limit);
+        RunError::StepLimit {
             at,
-            steps: self.step_limit,
+            steps,
             peer: PeerId(self.last.0),
             task: self.last.1,
-        })
+        }
     }
 
     /// Hands what was emitted to the digest and the observer.
