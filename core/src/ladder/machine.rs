@@ -28,7 +28,7 @@ pub struct Config {
     pub ask_base: Duration,
     /// The longest such wait. Default 60 s.
     pub ask_max: Duration,
-    /// Candidates held; more are ignored. Default 64.
+    /// Candidates held; one more takes the place of the one that failed most, if any did. Default 64.
     pub candidates_max: usize,
 }
 
@@ -173,14 +173,13 @@ impl<E: Clone + PartialEq, G: Rng> Ladder<E, G> {
             source.asks,
         );
         source.due = Some(now + wait);
-        let report = self.report.step_mut(step);
         if entries.is_empty() {
-            report.empty += 1;
+            self.report.step_mut(step).empty += 1;
         }
         for entry in entries {
             let known = self.candidates.iter().any(|candidate| candidate.entry == entry);
-            if !known && self.candidates.len() < self.config.candidates_max {
-                report.entries += 1;
+            if !known && self.make_room() {
+                self.report.step_mut(step).entries += 1;
                 self.candidates.push(Candidate {
                     step,
                     entry,
@@ -189,6 +188,33 @@ impl<E: Clone + PartialEq, G: Rng> Ladder<E, G> {
                     running: None,
                 });
             }
+        }
+    }
+
+    /// Whether there is room for one more candidate, if need be in the place of the one that failed most: a list of dead
+    /// entries must not keep a living one out for ever.
+    fn make_room(&mut self) -> bool {
+        if self.candidates.len() < self.config.candidates_max {
+            return true;
+        }
+        let worst = self
+            .candidates
+            .iter()
+            .enumerate()
+            .filter(|(_, candidate)| candidate.running.is_none() && candidate.failures > 0)
+            .max_by_key(|(_, candidate)| candidate.failures)
+            .map(|(index, _)| index);
+        worst.map(|index| self.candidates.swap_remove(index)).is_some()
+    }
+
+    /// The race is over without the ladder, because a lost link was resumed. The driver gives up what is under way; nothing
+    /// is to do before [`Ladder::start`].
+    pub fn stop(&mut self) {
+        self.done = true;
+        self.pending.clear();
+        self.running.clear();
+        for candidate in &mut self.candidates {
+            candidate.running = None;
         }
     }
 

@@ -175,3 +175,43 @@ fn a_late_answer_about_a_cancelled_attempt_changes_nothing() {
     assert_eq!(*l.report(), before);
     assert_ne!(l.poll_output(at(10_300)), Output::Done);
 }
+
+#[test]
+fn a_full_list_of_dead_entries_makes_room_for_a_new_one() {
+    let config = Config {
+        candidates_max: 2,
+        ..Config::default()
+    };
+    let mut l: TestLadder = Ladder::new(config, &[Step::Static, Step::Dht], ChaCha12Rng::seed_from_u64(1));
+    l.start(at(0));
+    drain(&mut l, at(0));
+    l.found(at(0), Step::Static, vec!["a", "b"]);
+    l.found(at(0), Step::Dht, vec!["early"]);
+    for n in 1..=3 {
+        for o in drain(&mut l, at(250 * n)) {
+            if let Output::Dial { attempt, entry, .. } = o {
+                assert_ne!(entry, "early", "no room while nothing has failed");
+                l.ended(at(250 * n), attempt, Outcome::Refused);
+            }
+        }
+    }
+    l.found(at(1_000), Step::Dht, vec!["bridge"]);
+    let outs = drain(&mut l, at(1_000));
+    let dials = |o: &Output<&'static str>| matches!(o, Output::Dial { entry: "bridge", .. });
+    assert!(outs.iter().any(dials), "{outs:?}");
+}
+
+#[test]
+fn a_stopped_ladder_rests_until_it_is_started_again() {
+    let mut l = ladder(&[Step::Cached]);
+    l.start(at(0));
+    drain(&mut l, at(0));
+    l.found(at(0), Step::Cached, vec!["a"]);
+    drain(&mut l, at(250));
+    l.stop();
+    assert_eq!(drain(&mut l, at(60_000)), vec![Output::Done]);
+    l.start(at(60_000));
+    drain(&mut l, at(60_000));
+    let outs = drain(&mut l, at(60_250));
+    assert!(outs.iter().any(|o| matches!(o, Output::Dial { entry: "a", .. })), "{outs:?}");
+}
