@@ -115,6 +115,8 @@ pub enum Input {
     },
     /// The state of this generation (or a later one) is durable.
     Persisted(u64),
+    /// There is a way to the nodes again: what pauses after a failure for want of one is due now.
+    Reachable,
     /// Time passed.
     Tick,
 }
@@ -252,6 +254,10 @@ impl<R: Rng> Sender<R> {
                 self.durable = self.durable.max(generation);
                 Ok(())
             }
+            Input::Reachable => {
+                self.reachable(now);
+                Ok(())
+            }
             Input::Tick => Ok(()),
         };
         self.pump(now, wall);
@@ -375,6 +381,16 @@ impl<R: Rng> Sender<R> {
         {
             message.stored = true;
             self.out.push_back(Output::Stored(id));
+        }
+    }
+
+    fn reachable(&mut self, now: Instant) {
+        let announcement = self.state.announcement.iter_mut().map(|(_, progress)| progress);
+        let boxes = self.state.boxes.values_mut().map(|plan| &mut plan.progress);
+        for progress in boxes.chain(announcement).filter(|progress| !progress.stored) {
+            if let Phase::Due(at) = progress.phase {
+                (progress.phase, progress.attempts) = (Phase::Due(at.min(now)), 0);
+            }
         }
     }
 
@@ -688,6 +704,7 @@ impl fmt::Debug for Input {
                 write!(f, "Acknowledge({ack:?}, until {until:?}, wanted {wanted})")
             }
             Self::Persisted(generation) => write!(f, "Persisted({generation})"),
+            Self::Reachable => f.write_str("Reachable"),
             Self::Tick => f.write_str("Tick"),
         }
     }

@@ -189,6 +189,38 @@ fn nothing_prints_a_message_or_a_key() {
 }
 
 #[test]
+fn a_box_that_could_not_be_sent_is_due_as_soon_as_there_is_a_way() {
+    let mut world = World::new(11, CALM);
+    let sender = &mut world.sides[0].sender;
+    let mut step = |now: Instant, input| {
+        sender.handle(now, wall(now), input).expect("taken");
+        std::iter::from_fn(|| match sender.poll_output() {
+            sender::Output::WaitUntil(_) | sender::Output::Done => None,
+            output => Some(output),
+        })
+        .filter_map(|output| match output {
+            sender::Output::Write { slot, .. } => Some(slot),
+            _ => None,
+        })
+        .collect::<Vec<_>>()
+    };
+    let id = MessageId::from_bytes([1; 16]);
+    let body = Bytes::from_static(b"x");
+    step(Instant::ZERO, sender::Input::Submit { id, body, ttl: HOUR });
+    let slot = step(Instant::ZERO, sender::Input::Persisted(1))[0];
+    let mut now = Instant::ZERO;
+    for _ in 0..6 {
+        assert_eq!(step(now, sender::Input::Failed { slot }), []);
+        now += Duration::from_secs(80);
+        assert_eq!(step(now, sender::Input::Tick), [slot]);
+    }
+    assert_eq!(step(now, sender::Input::Failed { slot }), []);
+    assert_eq!(step(now, sender::Input::Tick), [], "it pauses");
+    assert_eq!(step(now, sender::Input::Reachable), [slot]);
+    assert_eq!(step(now, sender::Input::Reachable), [], "it is on its way");
+}
+
+#[test]
 fn what_cannot_be_kept_is_not_accepted() {
     let mut world = World::new(8, CALM);
     let sender = &mut world.sides[0].sender;
