@@ -90,12 +90,13 @@ impl SequencePins {
     }
 }
 
-/// Looks for the bridges of `cohort` and hands each to `found` as soon as it is known; ends when all lookups have.
+/// Looks for the bridges in these `slots` of `cohort` and hands each to `found` as soon as it is known; ends when all lookups have.
 /// Returns how many were found. Dropping it ends the lookups.
 pub async fn fetch<R: Runtime>(
     rt: &R,
     client: &Arc<DhtClient<R>>,
     cohort: &Cohort,
+    slots: &[Slot],
     pins: &mut SequencePins,
     mut found: impl FnMut(Found) + Send,
 ) -> usize {
@@ -104,7 +105,7 @@ pub async fn fetch<R: Runtime>(
     let (told, mut reports) = mpsc::channel(SLOTS_TIMES_DAYS_MAX);
     let mut lookups = Vec::new();
     for day in days {
-        for slot in Slot::ALL {
+        for slot in slots.iter().copied() {
             let (key, pinned) = (cohort.dht_key(slot, day), pins.get(slot, day));
             let (client, told) = (Arc::clone(client), told.clone());
             lookups.push(Owned(rt.spawn("rendezvous lookup", async move {
