@@ -1,0 +1,173 @@
+//! The directory document: restored, looked for in time, checked, kept. Spec: SPEC §6.6, §6.7.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use phantom_core::directory::client::{Accepted, DirectoryCache};
+use phantom_core::directory::document::{DocumentHash, SharedDocument};
+use phantom_core::directory::fetch::fetch;
+use phantom_core::directory::rpc::DirectoryResponse;
+use phantom_core::directory::sign::KeySet;
+use phantom_core::event::{Event, Refusal};
+use phantom_core::link::rpc::Rpc;
+use phantom_core::runtime::Runtime;
+use phantom_core::service::Service;
+use phantom_core::trusted_time::TimeLimits;
+use phantom_core::units::{Instant, WallTime};
+
+use crate::paths::View;
+
+/// Pause after the first vain attempt to get a newer document, doubled after each further one.
+const RETRY_FIRST: Duration = Duration::from_secs(5);
+/// The longest such pause.
+const RETRY_MAX: Duration = Duration::from_secs(300);
+
+/// What the client holds of the directory.
+pub(crate) struct Documents {
+    cache: DirectoryCache,
+    view: Option<View>,
+    /// Vain attempts in a row.
+    failures: u32,
+    /// Not to be asked for before.
+    retry: Instant,
+    pub(crate) clock_refused: bool,
+}
+
+impl Documents {
+    /// From what [`Documents::header`] and the file of the signed document say; damaged ones are like none.
+    pub(crate) fn restore<R: Runtime>(
+        rt: &R,
+        published: KeySet,
+        limits: TimeLimits,
+        header: &[u8],
+        signed: &[u8],
+    ) -> Self {
+        let whole = [header, signed].concat();
+        // If the document is damaged or lost, what is known of the time and of changed keys is still there.
+        let cache = DirectoryCache::restore(rt, published.clone(), limits, &whole)
+            .or_else(|_| DirectoryCache::restore(rt, published.clone(), limits, header))
+            .unwrap_or_else(|_| DirectoryCache::new(published, limits));
+        let mut this = Self {
+            cache,
+            view: None,
+            failures: 0,
+            retry: Instant::ZERO,
+            clock_refused: false,
+        };
+        this.look(rt);
+        this
+    }
+
+    /// What to store besides the document: the highest time and the keys to pin.
+    pub(crate) fn header(&self) -> Vec<u8> {
+        let mut whole = self.cache.persist();
+        let signed = self.cache.newest().map_or(0, |newest| newest.signed.len());
+        whole.truncate(whole.len() - signed);
+        whole
+    }
+
+    /// The newest document as it was signed.
+    pub(crate) fn newest(&self) -> Option<&SharedDocument> {
+        self.cache.newest()
+    }
+
+    /// The time to judge by.
+    pub(crate) fn time<R: Runtime>(&mut self, rt: &R) -> WallTime {
+        let wall = rt.wall();
+        let reading = self.cache.observe(rt.now(), wall);
+        self.clock_refused = reading.fault.is_some();
+        if reading.news && reading.fault.is_some() {
+            rt.emit(Event::ClockRefused {
+                claimed: wall,
+                believed: reading.time,
+            });
+        }
+        reading.time
+    }
+
+    /// The document to choose paths from, if one may be used now.
+    pub(crate) fn view<R: Runtime>(&mut self, rt: &R) -> Option<(&View, WallTime)> {
+        let time = self.time(rt);
+        self.cache.usable()?;
+        Some((self.view.as_ref()?, time))
+    }
+
+    /// Whether one may be used now.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.cache.usable().is_some()
+    }
+
+    /// When to ask for a newer one.
+    pub(crate) fn due<R: Runtime>(&mut self, rt: &R) -> Instant {
+        let time = self.time(rt);
+        let wait = self.cache.refresh_at().saturating_since(time);
+        if self.is_usable() {
+            (rt.now() + wait).max(self.retry)
+        } else {
+            self.retry
+        }
+    }
+
+    /// What to tell the other side is known.
+    pub(crate) fn known(&self) -> DocumentHash {
+        self.cache
+            .newest()
+            .map_or(DocumentHash::NONE, |newest| newest.hash)
+    }
+
+    /// Takes what came; `true` if it is a newer document, to be stored.
+    pub(crate) fn offer<R: Runtime>(&mut self, rt: &R, bytes: Option<&Bytes>) -> bool {
+        let now = rt.now();
+        let result = bytes.map(|bytes| self.cache.offer(rt, now, rt.wall(), bytes));
+        if let Some(Ok(Accepted::New)) = result {
+            self.failures = 0;
+            self.retry = now;
+            self.look(rt);
+            return true;
+        }
+        if let Some(Err(error)) = result {
+            tracing::info!(%error, "a directory document was refused");
+            rt.emit(Event::Refused {
+                what: "directory document",
+                why: Refusal::BadAuthentication,
+            });
+        }
+        // A short interval, as in demonstrations, leaves no time for long pauses.
+        let interval = self
+            .cache
+            .newest()
+            .map(|newest| newest.document.timing.interval / 6);
+        let most = interval.map_or(RETRY_MAX, |sixth| sixth.clamp(Duration::from_secs(1), RETRY_MAX));
+        self.retry = now + RETRY_FIRST.saturating_mul(1 << self.failures.min(8)).min(most);
+        self.failures = self.failures.saturating_add(1);
+        false
+    }
+
+    /// A new entry may know more: ask it without delay.
+    pub(crate) fn new_entry(&mut self, now: Instant) {
+        self.failures = 0;
+        self.retry = now;
+    }
+
+    fn look<R: Runtime>(&mut self, rt: &R) {
+        self.view = self.cache.newest().map(|newest| View::new(rt, newest));
+        if let Some(newest) = self.cache.newest() {
+            rt.emit(Event::DocumentAccepted {
+                valid_after: newest.document.valid_after,
+                nodes: u32::try_from(newest.document.nodes.len()).unwrap_or(u32::MAX),
+            });
+        }
+    }
+}
+
+/// Asks the entry for a document newer than `known`.
+pub(crate) async fn ask<R: Runtime>(rpc: &Rpc<R>, known: DocumentHash) -> Option<Bytes> {
+    fetch(known, |request| {
+        let request = Service::Directory.request(&request.encode());
+        async move {
+            let answer = rpc.call(request).await.ok()?;
+            DirectoryResponse::decode(&answer).ok()
+        }
+    })
+    .await
+}

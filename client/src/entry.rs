@@ -1,0 +1,401 @@
+//! Getting in: drives the ladder, dials what it says, resumes what was lost. Spec: SPEC §9.
+//!
+//! What takes time (a lookup, a name, a dial) is a task of its own that reports through one channel; it ends when its
+//! handle is dropped, so winning the race is dropping the rest.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use phantom_core::dht::{DhtClient, Endpoint};
+use phantom_core::event::{Event, Outcome, Step};
+use phantom_core::ladder::{AttemptId, Ladder, Output, Report};
+use phantom_core::link::{Link, Resumption};
+use phantom_core::rendezvous::fetch::fetch;
+use phantom_core::rendezvous::{SequencePins, Slot};
+use phantom_core::runtime::{Owned, Runtime};
+use phantom_core::units::Instant;
+use rand_chacha::ChaCha12Rng;
+use rand_core::Rng;
+use std::net::SocketAddr;
+use tokio::sync::mpsc;
+
+use crate::candidate::{Candidate, dial, mark_sensitive, redial};
+use crate::config::ClientConfig;
+use crate::documents::Documents;
+use crate::state::Kept;
+
+/// Nodes of the document that one question to it gives.
+const LISTED_PER_ASK: usize = 8;
+/// How long an entry that carried nothing is not dialled.
+const SHUN_FOR: Duration = Duration::from_secs(60);
+
+/// What a task of this module found out.
+pub(crate) enum Found {
+    /// A step knows these.
+    Candidates(Step, Vec<Candidate>),
+    /// A step has said all it knows.
+    End(Step, bool),
+    /// What the DHT taught besides bridges.
+    Dht(SequencePins, Vec<SocketAddr>),
+    /// How a dial ended.
+    Dialled(AttemptId, Result<Link, Outcome>),
+    /// How a resumption ended.
+    Resumed(Option<Box<Resumption>>),
+}
+
+struct Dial<R: Runtime> {
+    _task: Owned<R::Task>,
+    step: Step,
+    candidate: Candidate,
+}
+
+/// The driver of the ladder.
+pub(crate) struct Entrance<R: Runtime> {
+    rt: R,
+    config: Arc<ClientConfig>,
+    ladder: Ladder<Candidate, ChaCha12Rng>,
+    climbing: bool,
+    dials: BTreeMap<AttemptId, Dial<R>>,
+    asking: BTreeMap<Step, Owned<R::Task>>,
+    resuming: Option<Owned<R::Task>>,
+    rng: ChaCha12Rng,
+    dht: Arc<DhtClient<R>>,
+    /// How often the DHT was asked in this climb.
+    dht_asks: u32,
+    /// Carried nothing lately.
+    shunned: Option<(Candidate, Instant)>,
+    found: mpsc::Sender<Found>,
+}
+
+/// What the ladder learns from; and whether friends should be asked.
+pub(crate) struct Sources<'a> {
+    pub(crate) kept: &'a Kept,
+    pub(crate) documents: &'a mut Documents,
+    /// Set when the friends' step was asked.
+    pub(crate) want_invitation: bool,
+}
+
+impl<R: Runtime> Entrance<R> {
+    pub(crate) fn new(rt: &R, config: &Arc<ClientConfig>, kept: &Kept, found: mpsc::Sender<Found>) -> Self {
+        let installation = &config.installation;
+        let mut cached = installation.dht_nodes.clone();
+        cached.retain(|node| !kept.dht_nodes.contains(node));
+        cached.extend(&kept.dht_nodes);
+        let dht = phantom_core::dht::ClientConfig {
+            // The latest that answered come last there, and are asked first.
+            cached: cached.split_off(cached.len().saturating_sub(phantom_core::dht::client::CACHED_MAX)),
+            routers: installation.routers.clone(),
+            lookup: config.dht,
+        };
+        Self {
+            rt: rt.clone(),
+            config: config.clone(),
+            ladder: Ladder::new(config.ladder.clone(), &config.steps, rt.rng("ladder")),
+            climbing: false,
+            dials: BTreeMap::new(),
+            asking: BTreeMap::new(),
+            resuming: None,
+            rng: rt.rng("client entry"),
+            dht: Arc::new(DhtClient::new(rt.clone(), dht)),
+            dht_asks: 0,
+            shunned: None,
+            found,
+        }
+    }
+
+    pub(crate) fn report(&self) -> &Report {
+        self.ladder.report()
+    }
+
+    /// Looks for a way in.
+    pub(crate) fn climb(&mut self) {
+        self.climbing = true;
+        self.dht_asks = 0;
+        self.ladder.start(self.rt.now());
+    }
+
+    /// Tries, beside the ladder and once, to carry a lost link on.
+    pub(crate) fn resume(&mut self, candidate: Candidate, lost: Link) {
+        if !lost.can_resume() {
+            return;
+        }
+        let (rt, config, found) = (self.rt.clone(), self.config.clone(), self.found.clone());
+        let limit = config.ladder.attempt_limit;
+        self.resuming = Some(Owned(self.rt.spawn("client resumes", async move {
+            let redial = redial(&rt, &candidate, lost, &config.link);
+            let resumed = phantom_core::runtime::timeout(&rt, limit, redial)
+                .await
+                .ok()
+                .flatten();
+            // Whoever dropped the other end does not wait for it.
+            let _ = found.send(Found::Resumed(resumed.map(Box::new))).await;
+        })));
+    }
+
+    /// A link stands that the ladder did not make.
+    pub(crate) fn stop(&mut self) {
+        self.climbing = false;
+        self.ladder.stop();
+        self.dials.clear();
+        self.asking.clear();
+        self.resuming = None;
+    }
+
+    /// Does not dial an entry that carried nothing, for a while.
+    pub(crate) fn shun(&mut self, candidate: Candidate) {
+        self.shunned = Some((candidate, self.rt.now() + SHUN_FOR));
+    }
+
+    /// Takes what friends gave.
+    pub(crate) fn friends(&mut self, candidates: Vec<Candidate>) {
+        self.ladder.found(self.rt.now(), Step::Friend, candidates);
+    }
+
+    /// Does what is due; returns when to call again at the latest.
+    pub(crate) fn drive(&mut self, sources: &mut Sources<'_>) -> Option<Instant> {
+        let now = self.rt.now();
+        while self.climbing {
+            match self.ladder.poll_output(now) {
+                Output::Ask(step) => self.ask(step, sources),
+                Output::Dial { attempt, step, entry } => self.dial(now, attempt, step, entry),
+                Output::Cancel(attempt) => {
+                    // While the race is on, only what is over its time is cancelled.
+                    if let Some(dial) = self.dials.remove(&attempt) {
+                        self.rt.emit(Event::Attempt {
+                            step: dial.step,
+                            target: Some(dial.candidate.address),
+                            outcome: Outcome::TimedOut,
+                        });
+                    }
+                }
+                Output::WaitUntil(at) => return Some(at),
+                Output::Done => self.stop(),
+            }
+        }
+        None
+    }
+
+    /// Takes what a task found out; a link that won the race, with where it leads and how that became known.
+    pub(crate) fn take(&mut self, found: Found, kept: &mut Kept) -> Option<Won> {
+        let now = self.rt.now();
+        match found {
+            Found::Candidates(step, candidates) => self.ladder.found(now, step, candidates),
+            Found::End(step, nothing) => {
+                self.asking.remove(&step);
+                if nothing {
+                    self.nothing(step);
+                }
+            }
+            Found::Dht(pins, nodes) => {
+                kept.pins = pins;
+                kept.dht_nodes = nodes;
+            }
+            Found::Dialled(attempt, result) => {
+                let dial = self.dials.remove(&attempt)?;
+                match result {
+                    Ok(link) => {
+                        self.ladder.ended(now, attempt, Outcome::Connected);
+                        self.stop();
+                        return Some(Won {
+                            step: dial.step,
+                            candidate: dial.candidate,
+                            link,
+                        });
+                    }
+                    Err(outcome) => self.ladder.ended(now, attempt, outcome),
+                }
+            }
+            Found::Resumed(_) => self.resuming = None,
+        }
+        None
+    }
+
+    /// A step had nothing: said once per question.
+    fn nothing(&mut self, step: Step) {
+        self.rt.emit(Event::Attempt {
+            step,
+            target: None,
+            outcome: Outcome::NothingKnown,
+        });
+        self.ladder.found(self.rt.now(), step, Vec::new());
+    }
+
+    fn dial(&mut self, now: Instant, attempt: AttemptId, step: Step, candidate: Candidate) {
+        let shunned = self
+            .shunned
+            .as_ref()
+            .is_some_and(|(shunned, until)| *shunned == candidate && now < *until);
+        if shunned || !candidate.is_usable(self.rt.wall()) {
+            self.ladder.ended(now, attempt, Outcome::Failed);
+            return;
+        }
+        let (rt, config, found, to) = (
+            self.rt.clone(),
+            self.config.clone(),
+            self.found.clone(),
+            candidate.clone(),
+        );
+        let task = Owned(self.rt.spawn("client dials", async move {
+            let result = dial(&rt, step, &to, &config.link).await;
+            let _ = found.send(Found::Dialled(attempt, result)).await; // as in `resume`
+        }));
+        let dial = Dial {
+            _task: task,
+            step,
+            candidate,
+        };
+        self.dials.insert(attempt, dial);
+    }
+
+    fn ask(&mut self, step: Step, sources: &mut Sources<'_>) {
+        if self.asking.contains_key(&step) {
+            return; // Its answer is still to come.
+        }
+        let wall = self.rt.wall();
+        match step {
+            Step::Cached => {
+                let usable = sources.kept.entries.iter().filter(|entry| entry.is_usable(wall));
+                let usable = usable.cloned().collect();
+                self.known(step, usable);
+            }
+            Step::Static => self.ask_static(),
+            Step::Directory => {
+                let listed = self.listed(sources.documents);
+                self.known(step, listed);
+            }
+            Step::Dht => self.ask_dht(sources.kept),
+            Step::Friend => {
+                sources.want_invitation = true;
+                let bridges = sources.kept.friends.iter();
+                let bridges = bridges.filter(|bridge| wall < bridge.expires);
+                self.known(step, bridges.flat_map(Candidate::of_bridge).collect());
+            }
+        }
+    }
+
+    fn known(&mut self, step: Step, candidates: Vec<Candidate>) {
+        if candidates.is_empty() {
+            self.nothing(step);
+        } else {
+            self.ladder.found(self.rt.now(), step, candidates);
+        }
+    }
+
+    fn ask_static(&mut self) {
+        let entries = &self.config.installation.entries;
+        let mut by_address: Vec<_> = entries
+            .iter()
+            .filter_map(|entry| match entry.endpoint {
+                Endpoint::Addr(address) => Some(Candidate::of_static(entry, address)),
+                Endpoint::Name { .. } => None,
+            })
+            .collect();
+        // Not everybody begins with the same one.
+        shuffle(&mut self.rng, &mut by_address);
+        let named: Vec<_> = entries
+            .iter()
+            .filter(|entry| matches!(entry.endpoint, Endpoint::Name { .. }))
+            .cloned()
+            .collect();
+        if named.is_empty() || !by_address.is_empty() {
+            self.known(Step::Static, by_address);
+        }
+        if named.is_empty() {
+            return;
+        }
+        let (rt, found) = (self.rt.clone(), self.found.clone());
+        let task = self.rt.spawn("client resolves", async move {
+            let mut nothing = true;
+            for entry in named {
+                let addresses = entry.endpoint.resolve(&rt).await;
+                if addresses.is_empty() {
+                    rt.emit(Event::Attempt {
+                        step: Step::Static,
+                        target: None,
+                        outcome: Outcome::NoSuchName,
+                    });
+                    continue;
+                }
+                nothing = false;
+                let candidates = addresses
+                    .into_iter()
+                    .map(|at| Candidate::of_static(&entry, at))
+                    .collect();
+                let _ = found.send(Found::Candidates(Step::Static, candidates)).await; // as in `resume`
+            }
+            let _ = found.send(Found::End(Step::Static, nothing)).await; // as in `resume`
+        });
+        self.asking.insert(Step::Static, Owned(task));
+    }
+
+    /// Some entries of the newest document, others at each question.
+    fn listed(&mut self, documents: &Documents) -> Vec<Candidate> {
+        let Some(newest) = documents.newest() else {
+            return Vec::new();
+        };
+        let entry = phantom_core::directory::descriptor::Roles::ENTRY;
+        let mut nodes: Vec<_> = newest.document.with_roles(entry).collect();
+        shuffle(&mut self.rng, &mut nodes);
+        nodes
+            .into_iter()
+            .take(LISTED_PER_ASK)
+            .flat_map(Candidate::of_listed)
+            .collect()
+    }
+
+    /// Two slots first, all of them when these do not help: what a client never looked up, nobody learns from it.
+    fn ask_dht(&mut self, kept: &Kept) {
+        let mut slots = Slot::ALL.to_vec();
+        // The same two for an installation whenever it asks, but not for all installations.
+        let first = usize::from(self.config.installation.cohort.public.id().0[0]) % slots.len();
+        slots.rotate_left(first);
+        if self.dht_asks == 0 {
+            slots.truncate(2);
+        }
+        self.dht_asks += 1;
+        let (rt, config, found, dht) = (
+            self.rt.clone(),
+            self.config.clone(),
+            self.found.clone(),
+            self.dht.clone(),
+        );
+        let mut pins = kept.pins.clone();
+        let task = self.rt.spawn("client looks in the DHT", async move {
+            let told = found.clone();
+            let marking = rt.clone();
+            let count = fetch(
+                &rt,
+                &dht,
+                &config.installation.cohort,
+                &slots,
+                &mut pins,
+                move |new| {
+                    mark_sensitive(&marking, &new.bridge);
+                    let candidates = Candidate::of_bridge(&new.bridge).collect();
+                    // If the channel is full, the next question finds it again.
+                    let _ = told.try_send(Found::Candidates(Step::Dht, candidates));
+                },
+            )
+            .await;
+            let _ = found.send(Found::Dht(pins, dht.known_nodes())).await; // as in `resume`
+            let _ = found.send(Found::End(Step::Dht, count == 0)).await; // as in `resume`
+        });
+        self.asking.insert(Step::Dht, Owned(task));
+    }
+}
+
+/// The link that won the race.
+pub(crate) struct Won {
+    pub(crate) step: Step,
+    pub(crate) candidate: Candidate,
+    pub(crate) link: Link,
+}
+
+/// Fisher and Yates; the remainder's bias is below 2^-40.
+fn shuffle<T>(rng: &mut impl Rng, items: &mut [T]) {
+    for last in (1..items.len()).rev() {
+        let other = rng.next_u64() % (last as u64 + 1);
+        items.swap(last, other as usize);
+    }
+}

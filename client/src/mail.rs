@@ -1,0 +1,545 @@
+//! All contacts of a client: drives the sender and the receiver of each, and says what to poll for. Spec: SPEC §5.4 to §5.8.
+//!
+//! Machines ask for their state to be stored before anything that depends on it comes out; [`Mail::unsaved`] collects these
+//! wishes, so that one write of the client's file serves all of them. A message that arrived is confirmed to its receiver
+//! first, and handed to the user once that is durable: wherever a crash falls, it is handed over once.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use phantom_core::event::{Event, Refusal, Sensitive, Tag};
+use phantom_core::mailbox::{BoxAddress, MAX_READ, ReadAnswer, Record, WriteOutcome};
+use phantom_core::message::contact::Contact as Established;
+use phantom_core::message::fragment::Message;
+use phantom_core::message::poll::{self, Schedule};
+use phantom_core::message::receiver::{self, Receiver};
+use phantom_core::message::sender::{self, Sender, Slot};
+use phantom_core::message::{MAX_MESSAGE, MessageId};
+use phantom_core::runtime::Runtime;
+use phantom_core::units::{Instant, WallTime};
+use phantom_core::wire::{DecodeError, Reader, Writer};
+use rand_chacha::ChaCha12Rng;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::user::{AddError, ContactId, Notice, SendError};
+
+/// Contacts at most.
+pub(crate) const CONTACTS_MAX: usize = 1_024;
+/// Boxes known to exist and not fetched yet, at most; more are found again by later polls.
+const EAGER_MAX: usize = 2 * MAX_READ;
+/// Mean pause before a poll that follows a find, if polls are further apart than that.
+const FOLLOW_UP: Duration = Duration::from_millis(500);
+
+/// A contact, by its place in the list; contacts are only ever added.
+pub(crate) type Index = usize;
+
+type Accepted = oneshot::Sender<Result<Tag, SendError>>;
+
+struct Contact {
+    id: ContactId,
+    sender: Sender<ChaCha12Rng>,
+    receiver: Receiver,
+    sender_wake: Option<Instant>,
+    receiver_wake: Option<Instant>,
+    /// Who waits to hear that a message is durable.
+    waiting: Vec<(MessageId, Accepted)>,
+    /// Messages that wait for room in the user's channel.
+    ready: VecDeque<Message>,
+}
+
+/// A box to be written; to be answered with [`Mail::written`].
+pub(crate) struct Write {
+    pub(crate) contact: Index,
+    pub(crate) slot: Slot,
+    pub(crate) record: Box<Record>,
+}
+
+/// A wish of a machine to have its state stored.
+enum Unsaved {
+    Sender(Index, u64),
+    Receiver(Index, u64),
+}
+
+/// What becomes true once the state is stored.
+#[derive(Default)]
+pub(crate) struct Saving {
+    unsaved: Vec<Unsaved>,
+    handing: Vec<(Index, Message)>,
+    adding: Vec<oneshot::Sender<Result<(), AddError>>>,
+}
+
+/// All contacts.
+pub(crate) struct Mail<R> {
+    rt: R,
+    config: sender::Config,
+    boxes: usize,
+    contacts: Vec<Contact>,
+    ids: ChaCha12Rng,
+    notices: mpsc::Sender<Notice>,
+    /// Boxes to be written.
+    pub(crate) writes: VecDeque<Write>,
+    saving: Saving,
+    schedule: Schedule<ChaCha12Rng>,
+    follow_ups: Schedule<ChaCha12Rng>,
+    next_poll: Instant,
+    follow_up: Option<Instant>,
+    /// Boxes that a poll showed to exist and did not bring.
+    eager: VecDeque<(Index, BoxAddress)>,
+    /// Which contact a poll begins with.
+    turn: usize,
+}
+
+impl<R: Runtime> Mail<R> {
+    pub(crate) fn new(
+        rt: &R,
+        config: sender::Config,
+        poll: poll::Config,
+        notices: mpsc::Sender<Notice>,
+    ) -> Self {
+        let mut schedule = Schedule::new(poll.mean_gap, rt.rng("client polls"));
+        let next_poll = rt.now() + schedule.next_gap();
+        Self {
+            rt: rt.clone(),
+            config,
+            boxes: poll.boxes.clamp(1, MAX_READ),
+            contacts: Vec::new(),
+            ids: rt.rng("message ids"),
+            notices,
+            writes: VecDeque::new(),
+            saving: Saving::default(),
+            schedule,
+            follow_ups: Schedule::new(poll.mean_gap.min(FOLLOW_UP), rt.rng("client follow-ups")),
+            next_poll,
+            follow_up: None,
+            eager: VecDeque::new(),
+            turn: 0,
+        }
+    }
+
+    /// Every contact with the messages to it that wait.
+    pub(crate) fn contacts(&self) -> Vec<(ContactId, usize)> {
+        let contacts = self.contacts.iter();
+        contacts
+            .map(|contact| (contact.id.clone(), contact.sender.pending()))
+            .collect()
+    }
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u16(self.contacts.len() as u16);
+        for contact in &self.contacts {
+            out.put_bytes(contact.id.as_str().as_bytes());
+            for state in [contact.sender.encode(), contact.receiver.encode()] {
+                out.put_u32(state.len() as u32);
+                out.put(&state);
+            }
+        }
+    }
+
+    pub(crate) fn decode(&mut self, r: &mut Reader<'_>) -> Result<(), DecodeError> {
+        let bad = DecodeError::BadValue {
+            field: "name of a contact",
+            got: 0,
+        };
+        for _ in 0..r.count("contacts", CONTACTS_MAX)? {
+            let name = r.bytes("name of a contact", ContactId::LEN_MAX)?;
+            let id = std::str::from_utf8(name)
+                .ok()
+                .and_then(ContactId::new)
+                .ok_or(bad)?;
+            let len = r.u32()? as usize;
+            let sender = Sender::decode(r.take(len)?, self.config, self.rt.rng("message sender"))?;
+            let len = r.u32()? as usize;
+            // What the user was given was confirmed and is gone from this state.
+            let receiver = Receiver::decode(r.take(len)?, |_| false)?;
+            self.push(id, sender, receiver);
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, id: ContactId, sender: Sender<ChaCha12Rng>, receiver: Receiver) {
+        self.contacts.push(Contact {
+            id,
+            sender,
+            receiver,
+            // A first tick brings out what a restart left to do.
+            sender_wake: Some(Instant::ZERO),
+            receiver_wake: Some(Instant::ZERO),
+            waiting: Vec::new(),
+            ready: VecDeque::new(),
+        });
+    }
+
+    /// Takes a new contact; `added` is answered when it is durable.
+    pub(crate) fn add(
+        &mut self,
+        id: ContactId,
+        contact: &Established,
+        added: oneshot::Sender<Result<(), AddError>>,
+    ) {
+        let refused = if self.contacts.iter().any(|known| known.id == id) {
+            Some(AddError::NameTaken)
+        } else if self.contacts.len() >= CONTACTS_MAX {
+            Some(AddError::TooMany { bound: CONTACTS_MAX })
+        } else {
+            None
+        };
+        if let Some(refused) = refused {
+            let _ = added.send(Err(refused)); // a user who does not wait for the answer misses nothing
+            return;
+        }
+        for secret in [
+            &contact.outgoing.root,
+            &contact.incoming.root,
+            &contact.outgoing.announce,
+            &contact.incoming.announce,
+        ] {
+            self.rt.sensitive(Sensitive::UserKey, &**secret);
+        }
+        for cap in [contact.outgoing.cap.read_cap(), &contact.incoming.cap] {
+            self.rt.sensitive(Sensitive::UserKey, cap.as_bytes());
+        }
+        let sender = Sender::new(&contact.outgoing, self.config, self.rt.rng("message sender"));
+        self.push(id, sender, Receiver::new(&contact.incoming));
+        self.saving.adding.push(added);
+    }
+
+    /// Takes a message of the user's; `accepted` is answered when it is durable.
+    pub(crate) fn send(
+        &mut self,
+        at: Time,
+        contact: &ContactId,
+        text: Bytes,
+        ttl: Duration,
+        accepted: Accepted,
+    ) {
+        let found = self.contacts.iter().position(|known| known.id == *contact);
+        let Some(index) = found else {
+            let _ = accepted.send(Err(SendError::NoSuchContact)); // as in `add`
+            return;
+        };
+        let id = MessageId::from_rng(&mut self.ids);
+        self.rt.sensitive(Sensitive::MessageId, id.as_bytes());
+        if !text.is_empty() && text.len() <= MAX_MESSAGE {
+            self.rt.sensitive(Sensitive::Payload, &text);
+        }
+        let input = sender::Input::Submit { id, body: text, ttl };
+        self.contacts[index].waiting.push((id, accepted));
+        if let Err(error) = self.sender(at, index, input) {
+            let waiting = &mut self.contacts[index].waiting;
+            if let Some((_, accepted)) = waiting.pop() {
+                let _ = accepted.send(Err(error.into())); // as in `add`
+            }
+        }
+    }
+
+    /// The answer to a write, `None` if there was none.
+    pub(crate) fn written(&mut self, at: Time, contact: Index, slot: Slot, outcome: Option<WriteOutcome>) {
+        let input = match outcome {
+            Some(outcome) => sender::Input::Written { slot, outcome },
+            None => sender::Input::Failed { slot },
+        };
+        // Only a submission can be refused.
+        let _ = self.sender(at, contact, input);
+    }
+
+    /// There is a way to the nodes again: what failed for want of one goes out now.
+    pub(crate) fn reachable(&mut self, at: Time) {
+        for index in 0..self.contacts.len() {
+            let _ = self.sender(at, index, sender::Input::Reachable); // as in `written`
+        }
+    }
+
+    /// Lets every machine that waited for this instant go on.
+    pub(crate) fn tick(&mut self, at: Time) {
+        let due = |wake: Option<Instant>| wake.is_some_and(|wake| wake <= at.now);
+        for index in 0..self.contacts.len() {
+            if due(self.contacts[index].receiver_wake) {
+                self.receiver(at, index, receiver::Input::Tick);
+            }
+            if due(self.contacts[index].sender_wake) {
+                let _ = self.sender(at, index, sender::Input::Tick); // as in `written`
+            }
+        }
+    }
+
+    /// When a machine or a poll is due; polls only if they `can` be sent.
+    pub(crate) fn wake(&self, can: bool) -> Option<Instant> {
+        let machines = self
+            .contacts
+            .iter()
+            .flat_map(|c| [c.sender_wake, c.receiver_wake]);
+        let polls = [self.poll_due(), self.follow_up].map(|due| due.filter(|_| can));
+        machines.chain(polls).flatten().min()
+    }
+
+    fn poll_due(&self) -> Option<Instant> {
+        (!self.contacts.is_empty()).then_some(self.next_poll)
+    }
+
+    fn sender(&mut self, at: Time, index: Index, input: sender::Input) -> Result<(), sender::Error> {
+        let result = self.contacts[index].sender.handle(at.now, at.time, input);
+        loop {
+            let contact = &mut self.contacts[index];
+            match contact.sender.poll_output() {
+                sender::Output::Persist(generation) => {
+                    self.saving.unsaved.push(Unsaved::Sender(index, generation));
+                }
+                sender::Output::Write { slot, record } => {
+                    self.rt
+                        .sensitive(Sensitive::BoxAddress, record.address().as_bytes());
+                    self.writes.push_back(Write {
+                        contact: index,
+                        slot,
+                        record,
+                    });
+                }
+                sender::Output::Accepted { id, expires } => {
+                    let message = id.tag();
+                    self.rt.emit(Event::MessageAccepted { message, expires });
+                    for (_, accepted) in contact.waiting.extract_if(.., |(waiting, _)| *waiting == id) {
+                        let _ = accepted.send(Ok(message)); // as in `add`
+                    }
+                }
+                sender::Output::Stored(id) => {
+                    self.rt.emit(Event::MessageStored { message: id.tag() });
+                    let contact = contact.id.clone();
+                    let message = id.tag();
+                    self.tell(Notice::Stored { contact, message });
+                }
+                sender::Output::Acknowledged(id) => {
+                    self.rt.emit(Event::MessageAcknowledged { message: id.tag() });
+                    let contact = contact.id.clone();
+                    let message = id.tag();
+                    self.tell(Notice::Acknowledged { contact, message });
+                }
+                sender::Output::Expired(id) => {
+                    contact.waiting.retain(|(waiting, _)| *waiting != id);
+                    self.rt.emit(Event::MessageExpired { message: id.tag() });
+                    let contact = contact.id.clone();
+                    let message = id.tag();
+                    self.tell(Notice::Expired { contact, message });
+                }
+                sender::Output::Conflict { .. } => {
+                    self.rt.emit(Event::Refused {
+                        what: "own box",
+                        why: Refusal::Conflict,
+                    });
+                    let contact = contact.id.clone();
+                    self.tell(Notice::Conflict { contact });
+                }
+                sender::Output::WaitUntil(wake) => {
+                    contact.sender_wake = Some(wake);
+                    return result;
+                }
+                sender::Output::Done => {
+                    contact.sender_wake = None;
+                    return result;
+                }
+            }
+        }
+    }
+
+    fn receiver(&mut self, at: Time, index: Index, input: receiver::Input) {
+        if let Err(error) = self.contacts[index].receiver.handle(at.now, at.time, input) {
+            let why = match error {
+                receiver::Error::NotWanted => Refusal::Replayed,
+                receiver::Error::Full(_) => Refusal::OverQuota,
+                receiver::Error::Unreadable => Refusal::BadAuthentication,
+            };
+            self.rt.emit(Event::Refused { what: "box", why });
+        }
+        loop {
+            let contact = &mut self.contacts[index];
+            let input = match contact.receiver.poll_output() {
+                receiver::Output::Persist(generation) => {
+                    self.saving.unsaved.push(Unsaved::Receiver(index, generation));
+                    continue;
+                }
+                receiver::Output::Deliver(message) => {
+                    contact.ready.push_back(message);
+                    continue;
+                }
+                receiver::Output::Expired(id) => {
+                    tracing::debug!(?id, "a message came after its time");
+                    continue;
+                }
+                receiver::Output::PeerAck(ack) => sender::Input::PeerAck(ack),
+                receiver::Output::Acknowledge { ack, until, wanted } => {
+                    sender::Input::Acknowledge { ack, until, wanted }
+                }
+                receiver::Output::WaitUntil(wake) => {
+                    contact.receiver_wake = Some(wake);
+                    return;
+                }
+                receiver::Output::Done => {
+                    contact.receiver_wake = None;
+                    return;
+                }
+            };
+            let _ = self.sender(at, index, input); // as in `written`
+        }
+    }
+
+    /// Tells the user if there is room, besides what is kept free for messages that are being handed over.
+    pub(crate) fn tell(&self, notice: Notice) {
+        if self.notices.capacity() > self.saving.handing.len() {
+            // It has room, and a user who went away needs to be told nothing.
+            let _ = self.notices.try_send(notice);
+        }
+    }
+
+    /// Whether a message waits for room in the user's channel.
+    pub(crate) fn has_ready(&self) -> bool {
+        self.contacts.iter().any(|contact| !contact.ready.is_empty())
+    }
+
+    /// Confirms messages to their receivers as far as the user has room for them.
+    pub(crate) fn hand_over(&mut self, at: Time) {
+        for index in 0..self.contacts.len() {
+            while self.notices.capacity() > self.saving.handing.len()
+                && let Some(message) = self.contacts[index].ready.pop_front()
+            {
+                let id = message.id;
+                if at.time < message.expires {
+                    self.saving.handing.push((index, message));
+                }
+                self.receiver(at, index, receiver::Input::Delivered(id));
+            }
+        }
+    }
+
+    /// What is to be stored; store [`Mail::encode`] and then call [`Mail::saved`]. `None` if nothing is.
+    pub(crate) fn unsaved(&mut self) -> Option<Saving> {
+        let Saving {
+            unsaved,
+            handing,
+            adding,
+        } = &self.saving;
+        (!(unsaved.is_empty() && handing.is_empty() && adding.is_empty()))
+            .then(|| std::mem::take(&mut self.saving))
+    }
+
+    /// The state as it was at [`Mail::unsaved`] is durable.
+    pub(crate) fn saved(&mut self, at: Time, saving: Saving) {
+        for added in saving.adding {
+            let _ = added.send(Ok(())); // as in `add`
+        }
+        // First of all: between the writing of the state and this there is nothing that a crash could come between.
+        for (index, message) in saving.handing {
+            if at.time >= message.expires {
+                continue;
+            }
+            let tag = message.id.tag();
+            self.rt.emit(Event::MessageDelivered {
+                message: tag,
+                expires: message.expires,
+            });
+            let notice = Notice::Message {
+                contact: self.contacts[index].id.clone(),
+                message: tag,
+                text: message.body,
+                expires: message.expires,
+            };
+            let _ = self.notices.try_send(notice); // room was kept for it
+        }
+        for unsaved in saving.unsaved {
+            match unsaved {
+                Unsaved::Sender(index, generation) => {
+                    let _ = self.sender(at, index, sender::Input::Persisted(generation)); // as in `written`
+                }
+                Unsaved::Receiver(index, generation) => {
+                    self.receiver(at, index, receiver::Input::Persisted(generation));
+                }
+            }
+        }
+    }
+
+    /// There is a new way to ask: poll at once instead of at the next turn of the schedule.
+    pub(crate) fn poll_soon(&mut self, now: Instant) {
+        self.next_poll = self.next_poll.min(now);
+    }
+
+    /// The boxes to ask for if a poll is due. When polls cannot be sent, their times pass unused.
+    pub(crate) fn poll(&mut self, at: Time, can: bool) -> Option<Vec<(Index, BoxAddress)>> {
+        let follow_up = self.follow_up.is_some_and(|due| due <= at.now);
+        if follow_up {
+            self.follow_up = None;
+        }
+        let regular = self.poll_due().is_some_and(|due| due <= at.now);
+        if !can || !(follow_up || regular) {
+            return None;
+        }
+        if regular {
+            self.next_poll = at.now + self.schedule.next_gap();
+        }
+        Some(self.wanted(at.time))
+    }
+
+    /// First what is known to exist, then as much of each contact as there is room for, each poll beginning with another.
+    fn wanted(&mut self, time: WallTime) -> Vec<(Index, BoxAddress)> {
+        let mut asked: Vec<(Index, BoxAddress)> = Vec::with_capacity(self.boxes);
+        while asked.len() < self.boxes
+            && let Some(known) = self.eager.pop_front()
+        {
+            asked.push(known);
+        }
+        let count = self.contacts.len();
+        let each = ((self.boxes - asked.len()) / count.max(1)).max(1);
+        for step in 0..count {
+            let index = (self.turn + step) % count;
+            let room = self.boxes - asked.len();
+            // The last one gets what the division left over.
+            let share = if step + 1 == count { room } else { each.min(room) };
+            if share == 0 {
+                break;
+            }
+            for address in self.contacts[index].receiver.wanted(time, share) {
+                if asked.iter().all(|(_, known)| *known != address) {
+                    self.rt.sensitive(Sensitive::BoxAddress, address.as_bytes());
+                    asked.push((index, address));
+                }
+            }
+        }
+        let served = if count > self.boxes { self.boxes } else { 1 };
+        self.turn = (self.turn + served) % count.max(1);
+        asked
+    }
+
+    /// The answer to a poll for `asked`.
+    pub(crate) fn polled(&mut self, at: Time, asked: &[(Index, BoxAddress)], answer: ReadAnswer) {
+        let Some(record) = answer.record else { return };
+        let Some((index, brought)) = asked
+            .iter()
+            .copied()
+            .find(|(_, address)| address == record.address())
+        else {
+            self.rt.emit(Event::Refused {
+                what: "box",
+                why: Refusal::Misdirected,
+            });
+            return;
+        };
+        self.receiver(at, index, receiver::Input::Found(record));
+        let found = asked
+            .iter()
+            .take(32)
+            .enumerate()
+            .filter(|(bit, _)| answer.found >> bit & 1 == 1);
+        for (_, known) in found {
+            if known.1 != brought && self.eager.len() < EAGER_MAX && !self.eager.contains(known) {
+                self.eager.push_back(*known);
+            }
+        }
+        // Where one box is, there often is another: a message of several, or the next message.
+        let soon = at.now + self.follow_ups.next_gap();
+        self.follow_up = Some(self.follow_up.map_or(soon, |due| due.min(soon)));
+    }
+}
+
+/// The two clocks as they are now: the monotonic one and the time believed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Time {
+    pub(crate) now: Instant,
+    pub(crate) time: WallTime,
+}

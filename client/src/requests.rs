@@ -1,0 +1,242 @@
+//! Requests on their way: made into packets, matched with their answers, given up in time. Spec: SPEC §3.5, §4.4.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use phantom_core::event::{Event, Refusal};
+use phantom_core::mailbox::{Answer, BoxAddress, Lengths, Record, Request};
+use phantom_core::packet::{self, Class, Packet, ReplyId, Surb, SurbKeys};
+use phantom_core::units::{Instant, WallTime};
+use rand_core::CryptoRng;
+use thiserror::Error;
+
+use crate::paths::{EntryHop, NoPath, View};
+use crate::user::RequestCounts;
+
+/// Requests on their way at once; further ones are not sent.
+pub(crate) const PENDING_MAX: usize = 64;
+
+/// Why a request was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Unsent {
+    /// There is no path.
+    #[error(transparent)]
+    NoPath(#[from] NoPath),
+    /// A hop key of a node is unusable: the node's fault.
+    #[error("a packet could not be made: {0}")]
+    Build(#[from] packet::BuildError),
+    /// Too many are on their way.
+    #[error("{PENDING_MAX} requests are on their way")]
+    Full,
+}
+
+/// What to ask of the nodes of a box.
+pub(crate) enum Ask {
+    Write(Box<Record>),
+    /// At least one.
+    Read(Vec<BoxAddress>),
+}
+
+struct Pending<P> {
+    keys: SurbKeys,
+    purpose: P,
+    deadline: Instant,
+}
+
+/// All requests on their way, each with what its answer is for.
+pub(crate) struct Requests<P> {
+    pending: BTreeMap<ReplyId, Pending<P>>,
+    limit: Duration,
+    counts: RequestCounts,
+}
+
+impl<P> Requests<P> {
+    pub(crate) const fn new(limit: Duration) -> Self {
+        Self {
+            pending: BTreeMap::new(),
+            limit,
+            counts: RequestCounts {
+                sent: 0,
+                answered: 0,
+                unanswered: 0,
+                unsent: 0,
+            },
+        }
+    }
+
+    pub(crate) const fn counts(&self) -> RequestCounts {
+        self.counts
+    }
+
+    /// Counts a request that could not be sent.
+    pub(crate) fn unsent(&mut self) {
+        self.counts.unsent += 1;
+    }
+
+    /// Makes the packet for a request, to be sent to the entry now.
+    ///
+    /// # Errors
+    /// [`Unsent`], and the purpose back.
+    pub(crate) fn make(
+        &mut self,
+        rng: &mut impl CryptoRng,
+        (now, time): (Instant, WallTime),
+        view: &View,
+        entry: &EntryHop,
+        ask: Ask,
+        purpose: P,
+    ) -> Result<Bytes, (Unsent, P)> {
+        if self.pending.len() >= PENDING_MAX {
+            return Err((Unsent::Full, purpose));
+        }
+        let (packet, keys) = match wrap(rng, time, view, entry, ask) {
+            Ok(wrapped) => wrapped,
+            Err(error) => return Err((error, purpose)),
+        };
+        let deadline = now + self.limit;
+        self.counts.sent += 1;
+        self.pending.insert(
+            keys.id(),
+            Pending {
+                keys,
+                purpose,
+                deadline,
+            },
+        );
+        Ok(packet)
+    }
+    /// A packet that came down the link: what it is the answer to, and the answer.
+    ///
+    /// # Errors
+    /// The event to report; nothing has changed then.
+    pub(crate) fn answer(&mut self, bytes: Bytes) -> Result<(P, Answer), Event> {
+        let refused = |why| Event::Refused {
+            what: "reply packet",
+            why,
+        };
+        let packet = Packet::from_bytes(bytes).map_err(|_| refused(Refusal::Malformed))?;
+        let id = ReplyId::of(&packet);
+        // An answer after its time, or a second one.
+        let pending = self.pending.get(&id).ok_or(refused(Refusal::Misdirected))?;
+        let content = pending
+            .keys
+            .open(packet)
+            .map_err(|error| refused(error.refusal()))?;
+        let answer = Answer::decode(&content, Lengths::SMALL).map_err(|_| refused(Refusal::Malformed))?;
+        let pending = self.pending.remove(&id).ok_or(refused(Refusal::Misdirected))?;
+        self.counts.answered += 1;
+        Ok((pending.purpose, answer))
+    }
+
+    /// Gives up what is over its time.
+    pub(crate) fn expired(&mut self, now: Instant) -> Vec<P> {
+        self.give_up(|pending| pending.deadline <= now)
+    }
+
+    /// Gives up everything: the link whose handle the answers name is gone.
+    pub(crate) fn abandon(&mut self) -> Vec<P> {
+        self.give_up(|_| true)
+    }
+
+    fn give_up(&mut self, over: impl Fn(&Pending<P>) -> bool) -> Vec<P> {
+        let ended: Vec<_> = self.pending.extract_if(.., |_, pending| over(pending)).collect();
+        self.counts.unanswered += ended.len() as u64;
+        ended.into_iter().map(|(_, pending)| pending.purpose).collect()
+    }
+
+    /// When the next one is over its time.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.pending.values().map(|pending| pending.deadline).min()
+    }
+}
+
+/// A packet for `ask` over a fresh path, and the keys of its answer.
+fn wrap(
+    rng: &mut impl CryptoRng,
+    time: WallTime,
+    view: &View,
+    entry: &EntryHop,
+    ask: Ask,
+) -> Result<(Bytes, SurbKeys), Unsent> {
+    let address = match &ask {
+        Ask::Write(record) => record.address(),
+        Ask::Read(addresses) => addresses.first().ok_or(NoPath::NoStorage)?,
+    };
+    let path = view.path(rng, time, entry, address)?;
+    let (surb, keys) = Surb::create(rng, Class::Small, &path.reply, path.handle)?;
+    let surb = surb.encode().to_vec();
+    let request = match ask {
+        Ask::Write(record) => Request::Write { surb, record },
+        Ask::Read(addresses) => Request::Read { surb, addresses },
+    };
+    let payload = request.encode(Lengths::SMALL);
+    let packet = packet::build(rng, Class::Small, &path.forward, &payload)?;
+    Ok((packet.into_bytes(), keys))
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha12Rng;
+    use rand_core::SeedableRng;
+
+    use super::*;
+    use crate::paths::tests::{NOW, listed_entry, view_of};
+
+    const LIMIT: Duration = Duration::from_secs(15);
+
+    fn ask(n: u8) -> Ask {
+        Ask::Read(vec![BoxAddress::from_bytes([n; 32])])
+    }
+
+    fn make(requests: &mut Requests<u8>, now: Instant, n: u8) -> Result<Bytes, Unsent> {
+        let view = view_of(8);
+        let entry = listed_entry(&view);
+        let mut rng = ChaCha12Rng::seed_from_u64(u64::from(n));
+        let made = requests.make(&mut rng, (now, NOW), &view, &entry, ask(n), n);
+        made.map_err(|(error, purpose)| {
+            assert_eq!(purpose, n, "given back");
+            error
+        })
+    }
+
+    #[test]
+    fn every_request_is_one_packet_of_the_small_class() {
+        let mut requests = Requests::new(LIMIT);
+        let packet = make(&mut requests, Instant::ZERO, 1).expect("sent");
+        assert_eq!(packet.len(), Class::Small.packet_len());
+    }
+
+    #[test]
+    fn an_unanswered_request_is_given_up_in_time_and_once() {
+        let mut requests = Requests::new(LIMIT);
+        make(&mut requests, Instant::ZERO, 1).expect("sent");
+        make(&mut requests, Instant::ZERO + LIMIT, 2).expect("sent");
+        assert_eq!(requests.deadline(), Some(Instant::ZERO + LIMIT));
+        assert_eq!(requests.expired(Instant::ZERO + LIMIT), [1]);
+        assert_eq!(requests.expired(Instant::ZERO + LIMIT), []);
+        assert_eq!(requests.abandon(), [2]);
+        assert_eq!(requests.deadline(), None);
+        let counts = requests.counts();
+        assert_eq!((counts.sent, counts.unanswered, counts.answered), (2, 2, 0));
+    }
+
+    #[test]
+    fn requests_on_their_way_are_bounded() {
+        let mut requests = Requests::new(LIMIT);
+        for n in 0..PENDING_MAX {
+            make(&mut requests, Instant::ZERO, n as u8).expect("sent");
+        }
+        assert_eq!(make(&mut requests, Instant::ZERO, 99), Err(Unsent::Full));
+    }
+
+    #[test]
+    fn a_packet_that_answers_nothing_is_refused_and_the_true_answer_still_counts() {
+        let mut requests = Requests::new(LIMIT);
+        make(&mut requests, Instant::ZERO, 1).expect("sent");
+        for junk in [vec![0; 17], vec![0; 4_096], vec![7; 32_768]] {
+            assert!(requests.answer(junk.into()).is_err());
+        }
+        assert_eq!(requests.pending.len(), 1);
+    }
+}

@@ -1,0 +1,598 @@
+//! The client's one task: waits for the user, the link, its helpers and time, and lets everything else react.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use phantom_core::event::{Event, Refusal, Sensitive, Step};
+use phantom_core::invite::{Invitation, InvitationError};
+use phantom_core::link::{Channel, Resumption};
+use phantom_core::mailbox::{Answer, BoxAddress};
+use phantom_core::message::sender::Slot;
+use phantom_core::runtime::Runtime;
+use phantom_core::units::Instant;
+use phantom_core::wire::{DecodeError, Reader};
+use rand_chacha::ChaCha12Rng;
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use crate::candidate::{Candidate, mark_sensitive};
+use crate::config::ClientConfig;
+use crate::documents::Documents;
+use crate::entry::{Entrance, Found, Sources, Won};
+use crate::invitations::{FetchId, Fetches};
+use crate::mail::{Index, Mail, Time};
+use crate::requests::{Ask, Requests};
+use crate::session::{Session, Told};
+use crate::state::{CLIENT_FILE, DOCUMENT_FILE, Kept, Safe, StateError};
+use crate::user::{ClientSide, Command, DocumentStatus, EntryStatus, Notice, Status};
+
+/// Reports of helpers that wait; helpers wait for room.
+const REPORTS: usize = 64;
+/// The longest wait without looking around.
+const WAIT_MAX: Duration = Duration::from_secs(3_600);
+
+/// Why a client ended.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// Its state cannot be opened or stored: going on would break its promises.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// What a request is for.
+enum Purpose {
+    Write(Index, Slot),
+    Poll(Vec<(Index, BoxAddress)>),
+    Courier(FetchId),
+}
+
+/// What the task woke up for.
+enum Turn {
+    Link(Option<(Channel, Bytes)>),
+    Found(Found),
+    Told(Told),
+    Command(Option<Command>),
+    /// Time passed, or the user took a notice.
+    Time,
+}
+
+struct Client<R: Runtime> {
+    rt: R,
+    config: Arc<ClientConfig>,
+    safe: Safe<R>,
+    kept: Kept,
+    /// Whether `kept` has changed since it was stored; and the document.
+    dirty: bool,
+    document_dirty: bool,
+    documents: Documents,
+    entrance: Entrance<R>,
+    session: Option<Session<R>>,
+    /// The session whose link is being resumed.
+    suspended: Option<Session<R>>,
+    sessions: u64,
+    requests: Requests<Purpose>,
+    mail: Mail<R>,
+    fetches: Fetches,
+    rng: ChaCha12Rng,
+    told: mpsc::Sender<Told>,
+}
+
+/// Runs a client until its user stops it or goes away.
+///
+/// # Errors
+/// [`ClientError`].
+pub async fn run<R: Runtime>(rt: R, config: ClientConfig, side: ClientSide) -> Result<(), ClientError> {
+    let ClientSide {
+        mut commands,
+        notices,
+    } = side;
+    rt.emit(Event::Started);
+    let (find, mut found) = mpsc::channel(REPORTS);
+    let (tell, mut told) = mpsc::channel(REPORTS);
+    // On the heap: thousands of clients wait in one process.
+    let mut client = Box::new(Client::open(&rt, config, notices.clone(), find, tell).await?);
+    rt.emit(Event::Arrived);
+    client.entrance.climb();
+    loop {
+        let wake = client.settle().await?;
+        let wants_room = client.mail.has_ready();
+        let turn = tokio::select! {
+            biased;
+            news = found.recv() => news.map_or(Turn::Time, Turn::Found),
+            news = told.recv() => news.map_or(Turn::Time, Turn::Told),
+            message = incoming(client.session.as_ref()) => Turn::Link(message),
+            command = commands.recv() => Turn::Command(command),
+            room = notices.reserve(), if wants_room => {
+                drop(room);
+                Turn::Time
+            }
+            () = rt.sleep_until(wake) => Turn::Time,
+        };
+        match turn {
+            Turn::Link(Some((channel, bytes))) => client.incoming(channel, bytes),
+            Turn::Link(None) => client.lost(),
+            Turn::Found(found) => client.found(found),
+            Turn::Told(told) => client.told(told),
+            Turn::Command(None | Some(Command::Stop)) => break,
+            Turn::Command(Some(command)) => client.command(command),
+            Turn::Time => {}
+        }
+    }
+    client.save().await?;
+    if let Some(link) = client.session.take().and_then(|session| session.link) {
+        link.close();
+    }
+    rt.emit(Event::Stopped);
+    Ok(())
+}
+
+/// The next message of the link; never comes back without one in use.
+async fn incoming<R: Runtime>(session: Option<&Session<R>>) -> Option<(Channel, Bytes)> {
+    match session.and_then(|session| session.link.as_ref()) {
+        Some(link) => link.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl<R: Runtime> Client<R> {
+    async fn open(
+        rt: &R,
+        config: ClientConfig,
+        notices: mpsc::Sender<Notice>,
+        find: mpsc::Sender<Found>,
+        told: mpsc::Sender<Told>,
+    ) -> Result<Self, ClientError> {
+        let config = Arc::new(config);
+        config.installation.mark_sensitive(rt);
+        let mut rng = rt.rng("client");
+        let (safe, content) = Safe::open(rt, CLIENT_FILE, &config.secret).await?;
+        let mut mail = Mail::new(rt, config.sender, config.poll, notices);
+        let kept = match &content {
+            Some(content) => decode(content, &mut mail).map_err(|error| StateError::Content {
+                file: CLIENT_FILE.to_owned(),
+                error,
+            })?,
+            None => Kept::new(&mut rng),
+        };
+        rt.sensitive(Sensitive::UserKey, kept.inviter.to_bytes().as_slice());
+        kept.friends.iter().for_each(|bridge| mark_sensitive(rt, bridge));
+        // A document that cannot be read is fetched again.
+        let signed = rt.read(DOCUMENT_FILE).await.ok().flatten().unwrap_or_default();
+        let pins = config.installation.directory.clone();
+        let documents = Documents::restore(rt, pins, config.time, &kept.directory, &signed);
+        Ok(Self {
+            entrance: Entrance::new(rt, &config, &kept, find),
+            requests: Requests::new(config.request_limit),
+            rt: rt.clone(),
+            config,
+            safe,
+            kept,
+            dirty: content.is_none(),
+            document_dirty: false,
+            documents,
+            session: None,
+            suspended: None,
+            sessions: 0,
+            mail,
+            fetches: Fetches::default(),
+            rng,
+            told,
+        })
+    }
+
+    fn time(&mut self) -> Time {
+        Time {
+            now: self.rt.now(),
+            time: self.documents.time(&self.rt),
+        }
+    }
+
+    /// Lets everything do what is due, and stores what must be, until nothing is; returns when something will be.
+    async fn settle(&mut self) -> Result<Instant, ClientError> {
+        loop {
+            let wake = self.drive();
+            let at = self.time();
+            self.mail.hand_over(at);
+            if !self.save().await? && self.mail.writes.is_empty() {
+                return Ok(wake.min(at.now + WAIT_MAX));
+            }
+        }
+    }
+
+    /// Stores what changed; `false` if nothing did.
+    async fn save(&mut self) -> Result<bool, ClientError> {
+        let saving = self.mail.unsaved();
+        if saving.is_none() && !self.dirty && !self.document_dirty {
+            return Ok(false);
+        }
+        if self.document_dirty
+            && let Some(newest) = self.documents.newest()
+        {
+            let written = self.rt.write(DOCUMENT_FILE, &newest.signed).await;
+            written.map_err(|error| StateError::Io {
+                file: DOCUMENT_FILE.to_owned(),
+                error,
+            })?;
+        }
+        self.kept.directory = self.documents.header();
+        let mut content = zeroize::Zeroizing::new(Vec::with_capacity(4_096));
+        self.kept.write(&mut content);
+        self.mail.encode(&mut content);
+        self.safe.save(&content).await?;
+        (self.dirty, self.document_dirty) = (false, false);
+        if let Some(saving) = saving {
+            let at = self.time();
+            self.mail.saved(at, saving);
+        }
+        Ok(true)
+    }
+
+    /// Everything that is due now; returns when something will be.
+    fn drive(&mut self) -> Instant {
+        let at = self.time();
+        let now = at.now;
+        let mut wakes: Vec<Option<Instant>> = Vec::with_capacity(8);
+
+        let over = self.requests.expired(now);
+        if let Some(session) = &mut self.session {
+            session.missed(over.len());
+        }
+        over.into_iter().for_each(|purpose| self.failed(at, purpose));
+        if self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.is_useless(self.config.request_limit))
+        {
+            self.give_up();
+        }
+
+        let mut sources = Sources {
+            kept: &self.kept,
+            documents: &mut self.documents,
+            want_invitation: false,
+        };
+        wakes.push(self.entrance.drive(&mut sources));
+        if sources.want_invitation {
+            let cohort = Box::new(self.config.installation.cohort.public.clone());
+            self.mail.tell(Notice::WantInvitation { cohort });
+        }
+
+        if let Some(session) = &mut self.session {
+            wakes.push(session.drive());
+            let due = self.documents.due(&self.rt);
+            if due <= now {
+                session.fetch_document(self.documents.known());
+            }
+            wakes.push((!session.is_fetching()).then_some(due));
+        }
+
+        self.mail.tick(at);
+        let can = self.can_send();
+        if let Some(asked) = self.mail.poll(at, can)
+            && !asked.is_empty()
+        {
+            let addresses = asked.iter().map(|(_, address)| *address).collect();
+            self.request(at, Ask::Read(addresses), Purpose::Poll(asked));
+        }
+        while let Some((id, addresses)) = self.fetches.ask(now) {
+            self.request(at, Ask::Read(addresses), Purpose::Courier(id));
+        }
+        // What fails at once comes back after a pause, so this ends.
+        while let Some(write) = self.mail.writes.pop_front() {
+            let purpose = Purpose::Write(write.contact, write.slot);
+            self.request(at, Ask::Write(write.record), purpose);
+        }
+
+        wakes.push(self.mail.wake(can));
+        wakes.push(self.fetches.wake());
+        wakes.push(self.requests.deadline());
+        wakes.into_iter().flatten().min().unwrap_or(Instant::FAR_FUTURE)
+    }
+
+    fn can_send(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.hop.is_some()) && self.documents.is_usable()
+    }
+
+    /// Sends a request; if that cannot be, its purpose hears so at once.
+    fn request(&mut self, at: Time, ask: Ask, purpose: Purpose) {
+        let hop = self.session.as_ref().and_then(|session| session.hop.clone());
+        let view = self
+            .documents
+            .view(&self.rt)
+            .map(|(view, time)| (view.clone(), time));
+        let (Some(hop), Some((view, time))) = (hop, view) else {
+            self.requests.unsent();
+            return self.failed(at, purpose);
+        };
+        match self
+            .requests
+            .make(&mut self.rng, (at.now, time), &view, &hop, ask, purpose)
+        {
+            Ok(packet) => {
+                // A link without room loses it: the time limit notices.
+                let sent = self.session.as_ref().is_some_and(|session| session.send(packet));
+                if !sent {
+                    tracing::debug!("the link took no packet");
+                }
+            }
+            Err((error, purpose)) => {
+                tracing::debug!(%error, "a request was not sent");
+                self.requests.unsent();
+                self.failed(at, purpose);
+            }
+        }
+    }
+
+    fn failed(&mut self, at: Time, purpose: Purpose) {
+        match purpose {
+            Purpose::Write(contact, slot) => self.mail.written(at, contact, slot, None),
+            Purpose::Poll(_) => {}
+            Purpose::Courier(id) => self.fetches.failed(id, at.now, &self.kept.inviter),
+        }
+    }
+
+    fn incoming(&mut self, channel: Channel, bytes: Bytes) {
+        match channel {
+            Channel::PACKET => self.packet(bytes),
+            Channel::RPC => {
+                let delivered = self.session.as_ref().map(|session| session.rpc.deliver(&bytes));
+                if let Some(Err(error)) = delivered {
+                    tracing::info!(%error, "the entry broke a rule");
+                    self.give_up();
+                }
+            }
+            _ => self.rt.emit(Event::Refused {
+                what: "link message",
+                why: Refusal::Malformed,
+            }),
+        }
+    }
+
+    fn packet(&mut self, bytes: Bytes) {
+        let at = self.time();
+        let (purpose, answer) = match self.requests.answer(bytes) {
+            Ok(answered) => answered,
+            Err(refused) => return self.rt.emit(refused),
+        };
+        if let Some(session) = &mut self.session {
+            session.heard();
+        }
+        match (purpose, answer) {
+            (Purpose::Write(contact, slot), Answer::Write(outcome)) => {
+                self.mail.written(at, contact, slot, Some(outcome));
+            }
+            (Purpose::Poll(asked), Answer::Read(answer)) => self.mail.polled(at, &asked, answer),
+            (Purpose::Courier(id), Answer::Read(answer)) => {
+                self.fetches
+                    .answered(id, at.now, &self.rt, answer, &self.kept.inviter);
+            }
+            (purpose, _) => {
+                self.rt.emit(Event::Refused {
+                    what: "reply packet",
+                    why: Refusal::Malformed,
+                });
+                self.failed(at, purpose);
+            }
+        }
+    }
+
+    fn found(&mut self, found: Found) {
+        match found {
+            Found::Resumed(resumed) => self.resumed(resumed.map(|resumed| *resumed)),
+            found => {
+                self.dirty |= matches!(found, Found::Dht(..));
+                if let Some(won) = self.entrance.take(found, &mut self.kept) {
+                    self.connected(won, false);
+                }
+            }
+        }
+    }
+
+    fn resumed(&mut self, resumed: Option<Resumption>) {
+        let suspended = self.suspended.take();
+        let (Some(resumed), Some(mut session)) = (resumed, suspended) else {
+            return;
+        };
+        if self.session.is_some() {
+            return; // Another way in was quicker.
+        }
+        self.entrance.stop();
+        match resumed {
+            Resumption::Continued(link) => {
+                let (step, entry) = (session.step, session.candidate.address);
+                session.link = Some(link);
+                self.session = Some(session);
+                self.tell_connected(step, entry, true);
+                let at = self.time();
+                self.mail.reachable(at);
+            }
+            Resumption::Fresh { link, .. } => {
+                let (step, candidate) = (session.step, session.candidate);
+                self.connected(
+                    Won {
+                        step,
+                        candidate,
+                        link,
+                    },
+                    false,
+                );
+            }
+        }
+    }
+
+    fn connected(&mut self, won: Won, resumed: bool) {
+        let Won {
+            step,
+            candidate,
+            link,
+        } = won;
+        // The answers to what was asked over another link cannot come any more.
+        self.suspended = None;
+        let at = self.time();
+        let lost = self.requests.abandon();
+        lost.into_iter().for_each(|purpose| self.failed(at, purpose));
+        self.tell_connected(step, candidate.address, resumed);
+        self.sessions += 1;
+        let session = Session::new(&self.rt, self.sessions, link, candidate, step, self.told.clone());
+        self.documents.new_entry(at.now);
+        self.session = Some(session);
+    }
+
+    fn tell_connected(&self, step: Step, entry: std::net::SocketAddr, resumed: bool) {
+        self.rt.emit(Event::Connected { step, entry, resumed });
+        self.mail.tell(Notice::Connected { step, entry, resumed });
+    }
+
+    /// The link is gone: resume it, and look for another way at the same time.
+    fn lost(&mut self) {
+        let Some(mut session) = self.session.take() else {
+            return;
+        };
+        self.rt.emit(Event::Disconnected);
+        self.mail.tell(Notice::Disconnected);
+        self.entrance.climb();
+        if let Some(link) = session.link.take() {
+            self.entrance.resume(session.candidate.clone(), link);
+            self.suspended = Some(session);
+        }
+    }
+
+    /// The entry is there and of no use: look for another.
+    fn give_up(&mut self) {
+        let Some(session) = self.session.take() else {
+            return;
+        };
+        self.rt.emit(Event::Disconnected);
+        self.mail.tell(Notice::Disconnected);
+        self.kept.useless(&session.candidate);
+        self.dirty = true;
+        self.entrance.shun(session.candidate);
+        self.entrance.climb();
+    }
+
+    fn told(&mut self, told: Told) {
+        let at = self.time();
+        match told {
+            Told::Hops(number, answer) => {
+                let life = self.refresh_after();
+                let Some(session) = self.session.as_mut().filter(|session| session.number == number) else {
+                    return;
+                };
+                if session.told(answer, life) {
+                    self.dirty |= self.kept.worked(&session.candidate);
+                    self.ready(at);
+                }
+            }
+            Told::Document(number, document) => {
+                if let Some(session) = self.session.as_mut().filter(|session| session.number == number) {
+                    session.fetched();
+                }
+                let could = self.can_send();
+                if self.documents.offer(&self.rt, document.as_ref()) {
+                    self.document_dirty = true;
+                }
+                if !could {
+                    self.ready(at);
+                }
+            }
+        }
+    }
+
+    /// Requests may have become possible.
+    fn ready(&mut self, at: Time) {
+        if self.can_send() {
+            self.mail.reachable(at);
+            self.mail.poll_soon(at.now);
+        }
+    }
+
+    /// How long the entry's handle and hop keys are used before it is asked again.
+    fn refresh_after(&self) -> Duration {
+        let newest = self.documents.newest();
+        let period = newest.map_or(self.config.handle_life, |newest| {
+            newest.document.timing.hop_period
+        });
+        self.config.handle_life.min(period / 2)
+    }
+
+    fn command(&mut self, command: Command) {
+        let at = self.time();
+        match command {
+            Command::AddContact { id, contact, added } => self.mail.add(id, &contact, added),
+            Command::Send {
+                contact,
+                text,
+                ttl,
+                accepted,
+            } => self.mail.send(at, &contact, text, ttl, accepted),
+            Command::FetchInvitation { cohort, reply } => self.fetches.start(at.now, at.time, cohort, reply),
+            Command::AcceptInvitation { invitation, reply } => {
+                let bridges = self.accept(at, &invitation);
+                let _ = reply.send(bridges); // a user who does not wait for the answer misses nothing
+            }
+            Command::Report(reply) => {
+                let _ = reply.send(Box::new(self.status(at))); // as above
+            }
+            Command::Stop => {}
+        }
+    }
+
+    fn accept(&mut self, at: Time, invitation: &[u8]) -> Result<usize, InvitationError> {
+        let invitation = Invitation::decode(invitation)?;
+        let opened = invitation.open(&self.config.installation.cohort, None, at.time)?;
+        self.rt.emit(Event::InvitationReceived);
+        for (slot, why) in &opened.refused {
+            tracing::info!(slot = slot.number(), %why, "a record of an invitation is of no use");
+        }
+        let mut candidates = Vec::new();
+        for (_, bridge) in &opened.bridges {
+            mark_sensitive(&self.rt, bridge);
+            for address in &bridge.addresses {
+                self.rt.emit(Event::BridgeLearned {
+                    step: Step::Friend,
+                    bridge: *address,
+                });
+            }
+            candidates.extend(Candidate::of_bridge(bridge));
+        }
+        let bridges = opened.bridges.len();
+        self.kept
+            .befriend(opened.bridges.into_iter().map(|(_, bridge)| bridge), at.time);
+        self.dirty = true;
+        self.entrance.friends(candidates);
+        Ok(bridges)
+    }
+
+    fn status(&self, at: Time) -> Status {
+        let entry = self.session.as_ref().map(|session| EntryStatus {
+            step: session.step,
+            address: session.candidate.address,
+            bridge: session.candidate.is_bridge(),
+            ready: session.hop.is_some(),
+        });
+        let document = self.documents.newest().map(|newest| DocumentStatus {
+            valid_after: newest.document.valid_after,
+            valid_until: newest.document.valid_until(),
+            nodes: newest.document.nodes.len(),
+            usable: at.time < newest.document.valid_until(),
+        });
+        Status {
+            entry,
+            ladder: self.entrance.report().clone(),
+            document,
+            clock_refused: self.documents.clock_refused,
+            contacts: self.mail.contacts(),
+            requests: self.requests.counts(),
+            cohort: self.config.installation.cohort.public.clone(),
+        }
+    }
+}
+
+fn decode<R: Runtime>(content: &[u8], mail: &mut Mail<R>) -> Result<Kept, DecodeError> {
+    let mut r = Reader::new(content);
+    let kept = Kept::read(&mut r)?;
+    mail.decode(&mut r)?;
+    r.finish()?;
+    Ok(kept)
+}

@@ -1,0 +1,266 @@
+//! What the user's program and the client say to each other, over two bounded channels.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use phantom_core::event::{Step, Tag};
+use phantom_core::invite::{Invitation, InvitationError};
+use phantom_core::ladder::Report;
+use phantom_core::message::contact::Contact;
+use phantom_core::message::sender;
+use phantom_core::rendezvous::CohortPublic;
+use phantom_core::units::WallTime;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+/// Commands that wait for the client; further senders wait.
+const COMMANDS: usize = 64;
+/// Notices that wait for the user's program. When it is full, messages stay in the client's state and other notices are
+/// dropped: [`Command::Report`] tells the state of things at any time.
+const NOTICES: usize = 256;
+
+/// The user's own name for a contact: 1 to 64 bytes of text without control characters.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContactId(Arc<str>);
+
+impl ContactId {
+    /// The longest name, in bytes.
+    pub const LEN_MAX: usize = 64;
+
+    /// Takes `name` if it is one.
+    pub fn new(name: &str) -> Option<Self> {
+        let fits = (1..=Self::LEN_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
+        fits.then(|| Self(name.into()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ContactId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Who knows whom is nobody's business: the name is not logged.
+        write!(f, "ContactId(#{:016x})", Tag::of(self.0.as_bytes()).0)
+    }
+}
+
+/// Why a message was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SendError {
+    /// There is no contact of that name.
+    #[error("there is no contact of that name")]
+    NoSuchContact,
+    /// The message breaks a bound.
+    #[error(transparent)]
+    Refused(#[from] sender::Error),
+}
+
+/// Why a contact was not added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum AddError {
+    /// The name is taken.
+    #[error("there is a contact of that name already")]
+    NameTaken,
+    /// Too many.
+    #[error("{bound} contacts are kept at most")]
+    TooMany {
+        /// The bound.
+        bound: usize,
+    },
+}
+
+/// What a user wants.
+#[derive(Debug)]
+pub enum Command {
+    /// From now on exchange messages with somebody; answered once that is durable.
+    AddContact {
+        /// The user's name for it.
+        id: ContactId,
+        /// What the two agreed on.
+        contact: Box<Contact>,
+        /// The answer.
+        added: oneshot::Sender<Result<(), AddError>>,
+    },
+    /// Deliver a message; answered once it is durable: from then on it arrives or expires.
+    Send {
+        /// To whom.
+        contact: ContactId,
+        /// The message, up to 64 KiB.
+        text: Bytes,
+        /// Not to be delivered after that, at most 14 days.
+        ttl: Duration,
+        /// The answer: the message's tag in events and notices.
+        accepted: oneshot::Sender<Result<Tag, SendError>>,
+    },
+    /// A friend asks for help to get in: fetch the records that the bridges of its cohort left. `None` when there are none
+    /// to be had.
+    FetchInvitation {
+        /// The friend's public cohort.
+        cohort: Box<CohortPublic>,
+        /// The answer.
+        reply: oneshot::Sender<Option<Invitation>>,
+    },
+    /// An invitation came out of band (its bytes). Answered with the number of bridges in it.
+    AcceptInvitation {
+        /// The invitation.
+        invitation: Bytes,
+        /// The answer.
+        reply: oneshot::Sender<Result<usize, InvitationError>>,
+    },
+    /// How are things?
+    Report(oneshot::Sender<Box<Status>>),
+    /// End.
+    Stop,
+}
+
+/// What a client tells its user.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// There is a way in.
+    Connected {
+        /// How it became known.
+        step: Step,
+        /// Where.
+        entry: SocketAddr,
+        /// Whether a lost link was resumed.
+        resumed: bool,
+    },
+    /// The way in is gone; the client looks for another.
+    Disconnected,
+    /// Somebody wrote.
+    Message {
+        /// Who.
+        contact: ContactId,
+        /// The message's tag.
+        message: Tag,
+        /// What.
+        text: Bytes,
+        /// Not to be shown after that.
+        expires: WallTime,
+    },
+    /// Enough storage nodes hold a message of the user's.
+    Stored {
+        /// To whom.
+        contact: ContactId,
+        /// Its tag.
+        message: Tag,
+    },
+    /// The reader has a message of the user's.
+    Acknowledged {
+        /// To whom.
+        contact: ContactId,
+        /// Its tag.
+        message: Tag,
+    },
+    /// The time of a message of the user's ended before the reader was known to have it.
+    Expired {
+        /// To whom.
+        contact: ContactId,
+        /// Its tag.
+        message: Tag,
+    },
+    /// The state of a contact is older than one that was used (a restored copy): renew the contact.
+    Conflict {
+        /// Which.
+        contact: ContactId,
+    },
+    /// No way in yet: a friend who is connected may fetch an invitation for this cohort.
+    WantInvitation {
+        /// The public cohort of this installation: for the friend.
+        cohort: Box<CohortPublic>,
+    },
+}
+
+/// The way in that is in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryStatus {
+    /// How it became known.
+    pub step: Step,
+    /// Where.
+    pub address: SocketAddr,
+    /// Whether it is a bridge.
+    pub bridge: bool,
+    /// Whether packets can go through it: its hop keys and a way back are known.
+    pub ready: bool,
+}
+
+/// The document that is in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentStatus {
+    /// Valid from.
+    pub valid_after: WallTime,
+    /// Valid until.
+    pub valid_until: WallTime,
+    /// Nodes in it.
+    pub nodes: usize,
+    /// Whether it may be used at the time believed.
+    pub usable: bool,
+}
+
+/// Requests since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestCounts {
+    /// Sent.
+    pub sent: u64,
+    /// Answered.
+    pub answered: u64,
+    /// Not answered in time, or lost with their entry.
+    pub unanswered: u64,
+    /// Not sent: no entry, no document or no path.
+    pub unsent: u64,
+}
+
+/// How things are.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// The way in.
+    pub entry: Option<EntryStatus>,
+    /// What the ladder tried since it last started, and what each attempt saw.
+    pub ladder: Report,
+    /// The directory document.
+    pub document: Option<DocumentStatus>,
+    /// Whether the wall clock is not believed.
+    pub clock_refused: bool,
+    /// Contacts and, for each, how many messages to it wait.
+    pub contacts: Vec<(ContactId, usize)>,
+    /// Requests through the network.
+    pub requests: RequestCounts,
+    /// This user's public cohort, to be given to friends who are to fetch an invitation.
+    pub cohort: CohortPublic,
+}
+
+/// The user's end.
+#[derive(Debug)]
+pub struct UserSide {
+    /// What the user wants. Dropping it ends the client.
+    pub commands: mpsc::Sender<Command>,
+    /// What happens.
+    pub notices: mpsc::Receiver<Notice>,
+}
+
+/// The client's end, for [`crate::run`].
+#[derive(Debug)]
+pub struct ClientSide {
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) notices: mpsc::Sender<Notice>,
+}
+
+/// Both ends.
+pub fn channels() -> (UserSide, ClientSide) {
+    let (ask, commands) = mpsc::channel(COMMANDS);
+    let (tell, notices) = mpsc::channel(NOTICES);
+    let user = UserSide {
+        commands: ask,
+        notices,
+    };
+    let client = ClientSide {
+        commands,
+        notices: tell,
+    };
+    (user, client)
+}
