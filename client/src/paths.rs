@@ -188,8 +188,8 @@ impl View {
         let nodes = &self.document.document.nodes;
         let node = |index: &u32| nodes.get(*index as usize);
         let usable = |node: &NodeEntry, strict: bool| {
-            let free = !never.contains(&node.id) && !(strict && rather_not.contains(&node.id));
-            let key = node.hop.usable_at(epoch).filter(|_| free)?;
+            let taken = never.contains(&node.id) || (strict && rather_not.contains(&node.id));
+            let key = node.hop.usable_at(epoch).filter(|_| !taken)?;
             Some((node.id, key.0, key.1))
         };
         let all = &self.choices.middles;

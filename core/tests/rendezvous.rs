@@ -86,9 +86,14 @@ async fn a_client_finds_the_bridges_of_its_cohort_and_no_others_and_takes_the_ne
     }
 
     let (mut found, mut pins) = (Vec::new(), SequencePins::default());
-    let count = fetch(&rt, &client(5), &minted.cohorts[0], &mut pins, |bridge| {
-        found.push(bridge)
-    })
+    let count = fetch(
+        &rt,
+        &client(5),
+        &minted.cohorts[0],
+        &Slot::ALL,
+        &mut pins,
+        |bridge| found.push(bridge),
+    )
     .await;
     assert_eq!(count, 2 * Day::around(rt.wall()).len());
     found.sort_by_key(|found| found.slot);
@@ -104,6 +109,7 @@ async fn a_client_finds_the_bridges_of_its_cohort_and_no_others_and_takes_the_ne
         &rt,
         &client(6),
         &minted.cohorts[1],
+        &Slot::ALL,
         &mut SequencePins::default(),
         |_| {},
     )

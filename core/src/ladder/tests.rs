@@ -213,5 +213,8 @@ fn a_stopped_ladder_rests_until_it_is_started_again() {
     l.start(at(60_000));
     drain(&mut l, at(60_000));
     let outs = drain(&mut l, at(60_250));
-    assert!(outs.iter().any(|o| matches!(o, Output::Dial { entry: "a", .. })), "{outs:?}");
+    assert!(
+        outs.iter().any(|o| matches!(o, Output::Dial { entry: "a", .. })),
+        "{outs:?}"
+    );
 }
