@@ -1,0 +1,141 @@
+//! Which program each host runs: the real ones, on whatever back end a stage has.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use phantom_client::{ClientConfig, Secret};
+use phantom_core::dht;
+use phantom_core::ladder::Step;
+use phantom_core::rendezvous::Bundle;
+use phantom_core::runtime::{Entropy, Runtime};
+use phantom_node::store::StoreConfig;
+use rand_core::Rng;
+use zeroize::Zeroizing;
+
+use super::ceremony::{Ceremony, Part};
+use super::insider;
+use super::user::{Society, User};
+use crate::scenario::file::ClientNode;
+use crate::scenario::plan::{HostId, Plan, Role};
+use crate::stage::{Program, program};
+
+/// Why programs did not start or ended: a failed run, not a broken promise.
+pub(super) type Failures = Arc<Mutex<Vec<String>>>;
+
+/// The programs of all hosts, in order.
+pub(super) fn programs<R: Runtime>(
+    plan: &Arc<Plan>,
+    ceremony: Ceremony,
+    society: &Arc<Society>,
+    failures: &Failures,
+) -> Vec<Program<R>> {
+    let Ceremony { parts, mut contacts, .. } = ceremony;
+    let mut all = Vec::with_capacity(parts.len());
+    for (n, part) in parts.into_iter().enumerate() {
+        let host = n as HostId;
+        let failures = failures.clone();
+        let name = plan.hosts[n].name.clone();
+        let fail = move |error: &dyn std::fmt::Display| {
+            failures.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{name}: {error}"));
+        };
+        all.push(match part {
+            Part::Authority(config) => program(move |rt: R| {
+                let (config, fail) = (config.clone(), fail.clone());
+                async move {
+                    if let Err(error) = phantom_node::authority::run(rt, *config).await {
+                        fail(&error);
+                    }
+                }
+            }),
+            Part::Node(config, operator) => {
+                let society = society.clone();
+                let operator = operator.map(Arc::new);
+                program(move |rt: R| {
+                    let (config, fail, society) = (config.clone(), fail.clone(), society.clone());
+                    if let Some(bundle) = operator.clone() {
+                        // The operator's own client, at home: nothing stands between it and the published entries.
+                        let node = ClientNode::default();
+                        rt.spawn("operator", client(rt.clone(), host, node, bundle, Vec::new(), society, fail.clone()));
+                    }
+                    async move {
+                        if let Err(error) = phantom_node::run(rt, *config, StoreConfig::default()).await {
+                            fail(&error);
+                        }
+                    }
+                })
+            }
+            Part::Client(bundle) => {
+                let bundle = Arc::new(bundle);
+                let (plan, society) = (plan.clone(), society.clone());
+                let contacts = contacts.remove(&host).unwrap_or_default();
+                match plan.hosts[n].role {
+                    Role::Insider(node) => program(move |rt: R| {
+                        let (plan, society, bundle) = (plan.clone(), society.clone(), (**bundle).clone());
+                        async move { insider::run(rt, plan, host, node, bundle, society).await }
+                    }),
+                    role => {
+                        let node = role.client().unwrap_or_default();
+                        program(move |rt: R| {
+                            client(rt, host, node, bundle.clone(), contacts.clone(), society.clone(), fail.clone())
+                        })
+                    }
+                }
+            }
+            Part::Dht(config) => program(move |rt: R| {
+                let (config, fail) = (config.clone(), fail.clone());
+                async move {
+                    if let Err(error) = dht::serve(rt, *config, |_| {}).await {
+                        fail(&error);
+                    }
+                }
+            }),
+        });
+    }
+    all
+}
+
+/// A client with its user.
+async fn client<R: Runtime>(
+    rt: R,
+    host: HostId,
+    node: ClientNode,
+    bundle: Arc<Box<Bundle>>,
+    contacts: Vec<(phantom_client::user::ContactId, HostId, Box<phantom_core::message::contact::Contact>)>,
+    society: Arc<Society>,
+    fail: impl Fn(&dyn std::fmt::Display) + Send + 'static,
+) {
+    let mut steps = vec![Step::Cached];
+    if node.published.is_on() {
+        steps.extend([Step::Static, Step::Directory]);
+    }
+    if node.dht.is_on() {
+        steps.push(Step::Dht);
+    }
+    if node.friends.is_on() {
+        steps.push(Step::Friend);
+    }
+    // The key of the client's file lives in the host's key store, which survives a restart with the disk.
+    let key = match rt.read("key-store").await {
+        Ok(Some(bytes)) => <[u8; 32]>::try_from(&bytes[..]).ok(),
+        _ => None,
+    };
+    let key = match key {
+        Some(key) => key,
+        None => {
+            let mut key = [0; 32];
+            Entropy::rng(&rt, "key store").fill_bytes(&mut key);
+            if let Err(error) = rt.write("key-store", &key).await {
+                return fail(&error);
+            }
+            key
+        }
+    };
+    let mut config = ClientConfig::new((**bundle).clone(), Secret::Key(Zeroizing::new(key)));
+    config.steps = steps;
+    config.poll.mean_gap = node.poll.0;
+    let (user_side, client_side) = phantom_client::channels();
+    let user = User { rt: rt.clone(), host, society, contacts };
+    rt.spawn("user", user.live(user_side));
+    if let Err(error) = phantom_client::run(rt, config, client_side).await {
+        fail(&error);
+    }
+}

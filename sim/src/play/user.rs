@@ -1,0 +1,266 @@
+//! The people at the clients: they write to their contacts, read what comes, and help friends in.
+//!
+//! A user is a task on the host of its client, so a crash of the host ends both. What passes between people out of band
+//! (an invitation on paper, a message over another channel) passes through [`Society`], with the delay of their edge.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use phantom_client::user::{Command, ContactId, Notice, UserSide};
+use phantom_core::event::Sensitive;
+use phantom_core::invite::Invitation;
+use phantom_core::message::contact::Contact;
+use phantom_core::rendezvous::CohortPublic;
+use phantom_core::runtime::Runtime;
+use phantom_core::units::Instant;
+use rand_core::Rng;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::check::observe::{Observation, Seen};
+use crate::scenario::file::{Carries, Deed, Start};
+use crate::scenario::plan::{HostId, Plan};
+
+/// How long a friend who could not help is left alone.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// How long a friend tries to fetch an invitation.
+const HELP_WITHIN: Duration = Duration::from_secs(45);
+
+/// What people know of each other outside the network, and what they tell the judges.
+pub(super) struct Society {
+    plan: Arc<Plan>,
+    /// The world's time at which the scenario's begins.
+    begins: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whose program runs, and how to speak to it.
+    clients: BTreeMap<HostId, mpsc::Sender<Command>>,
+    notes: Vec<Observation>,
+    /// Everybody has added its contacts in an earlier life.
+    met: BTreeMap<HostId, bool>,
+}
+
+impl Society {
+    pub(super) fn new(plan: Arc<Plan>, begins: Instant) -> Arc<Self> {
+        Arc::new(Self { plan, begins, state: Mutex::default() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the judges.
+    fn note(&self, at: Instant, host: HostId, seen: Seen) {
+        self.state().notes.push(Observation { at, host: Some(host), seen });
+    }
+
+    /// What was told since the last call, on the world's clock.
+    pub(super) fn take_notes(&self) -> Vec<Observation> {
+        std::mem::take(&mut self.state().notes)
+    }
+
+    /// The scenario's time on this world's clock.
+    fn scenario(&self, at: Duration) -> Instant {
+        self.begins + at
+    }
+
+    /// Who may invite `host`, and how long what passes between them takes.
+    pub(super) fn inviters(&self, host: HostId) -> Vec<(HostId, Duration)> {
+        let invitations = self.plan.edges.iter().filter(|edge| edge.carries == Carries::Invitations);
+        let of = invitations.filter_map(|edge| match (edge.from == host, edge.to == host) {
+            (_, true) => Some((edge.from, edge.delay)),
+            // Friendship is mutual; only the operators' invitations go one way.
+            (true, _) if self.plan.hosts[edge.to as usize].role.is_client() => Some((edge.to, edge.delay)),
+            _ => None,
+        });
+        let mut all: Vec<_> = of.collect();
+        all.sort_unstable();
+        all.dedup_by_key(|(friend, _)| *friend);
+        all
+    }
+
+    /// Asks a friend, who asks its own client. Takes the edge's delay there and back.
+    pub(super) async fn ask<R: Runtime>(
+        &self,
+        rt: &R,
+        friend: HostId,
+        delay: Duration,
+        cohort: &CohortPublic,
+    ) -> Option<Invitation> {
+        rt.sleep(delay / 2).await;
+        let client = self.state().clients.get(&friend).cloned()?;
+        let (reply, answer) = oneshot::channel();
+        let command = Command::FetchInvitation { cohort: Box::new(cohort.clone()), reply };
+        client.send(command).await.ok()?;
+        let invitation = phantom_core::runtime::timeout(rt, HELP_WITHIN, answer).await.ok()?.ok()??;
+        rt.sleep(delay / 2).await;
+        Some(invitation)
+    }
+}
+
+/// A user's part in a scenario.
+pub(super) struct User<R: Runtime> {
+    pub(super) rt: R,
+    pub(super) host: HostId,
+    pub(super) society: Arc<Society>,
+    pub(super) contacts: Vec<(ContactId, HostId, Box<Contact>)>,
+}
+
+impl<R: Runtime> User<R> {
+    /// Lives until its client ends.
+    pub(super) async fn live(self, side: UserSide) {
+        let UserSide { commands, mut notices } = side;
+        self.society.state().clients.insert(self.host, commands.clone());
+        self.meet(&commands).await;
+        let asked: Arc<Mutex<BTreeMap<HostId, Instant>>> = Arc::default();
+        let (connected, is_connected) = tokio::sync::watch::channel(false);
+        for work in self.work() {
+            self.rt.spawn("user writes", self.write(work, commands.clone(), is_connected.clone()));
+        }
+        while let Some(notice) = notices.recv().await {
+            match notice {
+                Notice::Connected { .. } => {
+                    let _ = connected.send(true);
+                }
+                Notice::WantInvitation { cohort } => self.ask_friends(&cohort, &asked, &commands),
+                _ => {}
+            }
+        }
+        self.society.state().clients.remove(&self.host);
+    }
+
+    /// Contacts are added once in a host's life, not at each start: the client keeps them.
+    async fn meet(&self, commands: &mpsc::Sender<Command>) {
+        if self.society.state().met.insert(self.host, true) == Some(true) {
+            return;
+        }
+        for (id, _, contact) in &self.contacts {
+            let (added, _) = oneshot::channel();
+            let command = Command::AddContact { id: id.clone(), contact: contact.clone(), added };
+            if commands.send(command).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Asks every friend that was not asked a while ago, each in its own time.
+    fn ask_friends(
+        &self,
+        cohort: &CohortPublic,
+        asked: &Arc<Mutex<BTreeMap<HostId, Instant>>>,
+        commands: &mpsc::Sender<Command>,
+    ) {
+        let now = self.rt.now();
+        for (friend, delay) in self.society.inviters(self.host) {
+            {
+                let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+                if asked.get(&friend).is_some_and(|last| now.saturating_since(*last) < ASK_AGAIN) {
+                    continue;
+                }
+                asked.insert(friend, now);
+            }
+            let (rt, society, cohort, commands) =
+                (self.rt.clone(), self.society.clone(), cohort.clone(), commands.clone());
+            self.rt.spawn("asking a friend", async move {
+                if let Some(invitation) = society.ask(&rt, friend, delay, &cohort).await {
+                    let (reply, _) = oneshot::channel();
+                    let invitation = Bytes::from(invitation.encode());
+                    // The client may have ended meanwhile.
+                    let _ = commands.send(Command::AcceptInvitation { invitation, reply }).await;
+                }
+            });
+        }
+    }
+
+    /// The writing workloads that this user has.
+    fn work(&self) -> Vec<Work> {
+        let plan = &self.society.plan;
+        let mine = plan.workloads.iter().filter(|workload| workload.hosts.contains(&self.host));
+        let mut all = Vec::new();
+        for (n, workload) in mine.enumerate() {
+            let Deed::Write { to, every, size, ttl } = &workload.what else { continue };
+            let edges = plan.edges.iter().filter(|edge| edge.graph == to.value);
+            let others: Vec<HostId> = edges
+                .filter_map(|edge| match (edge.from == self.host, edge.to == self.host) {
+                    (true, _) => Some(edge.to),
+                    (_, true) => Some(edge.from),
+                    _ => None,
+                })
+                .collect();
+            let contacts =
+                self.contacts.iter().filter(|(_, host, _)| others.contains(host)).map(|(id, host, _)| (id.clone(), *host));
+            all.push(Work {
+                number: n as u64,
+                contacts: contacts.collect(),
+                start: workload.start,
+                until: workload.until,
+                every: *every,
+                size: (size.value.0.0, size.value.1.0),
+                ttl: ttl.value.0,
+            });
+        }
+        all.retain(|work| !work.contacts.is_empty());
+        all
+    }
+
+    /// Writes to contacts drawn anew each time.
+    fn write(
+        &self,
+        work: Work,
+        commands: mpsc::Sender<Command>,
+        mut connected: tokio::sync::watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (rt, society, host) = (self.rt.clone(), self.society.clone(), self.host);
+        async move {
+            let mut rng = rt.rng("user");
+            match work.start {
+                Start::OnArrival => {}
+                Start::Connected => {
+                    if connected.wait_for(|connected| *connected).await.is_err() {
+                        return;
+                    }
+                }
+                Start::At(time) => rt.sleep_until(society.scenario(time.0)).await,
+            }
+            let until = society.scenario(work.until);
+            tracing::trace!(number = work.number, "a workload begins");
+            loop {
+                rt.sleep(work.every.draw(rng.next_u64())).await;
+                if rt.now() >= until {
+                    return;
+                }
+                let (id, to) = &work.contacts[(rng.next_u64() % work.contacts.len() as u64) as usize];
+                let (low, high) = work.size;
+                let size = low + rng.next_u64() % (high.saturating_sub(low) + 1);
+                let mut text = vec![0; usize::try_from(size).unwrap_or(0)];
+                rng.fill_bytes(&mut text);
+                rt.sensitive(Sensitive::Payload, &text);
+                let (accepted, answer) = oneshot::channel();
+                let command =
+                    Command::Send { contact: id.clone(), text: Bytes::from(text), ttl: work.ttl, accepted };
+                if commands.send(command).await.is_err() {
+                    return;
+                }
+                if let Ok(Ok(message)) = answer.await {
+                    society.note(rt.now(), host, Seen::Addressed { message, to: *to });
+                }
+            }
+        }
+    }
+}
+
+struct Work {
+    number: u64,
+    contacts: Vec<(ContactId, HostId)>,
+    start: Start,
+    until: Duration,
+    every: crate::scenario::units::Spread,
+    /// Bytes, both ends included.
+    size: (u64, u64),
+    ttl: Duration,
+}
+
