@@ -1,0 +1,152 @@
+//! From a running world to observations, in order of time: the same for every back end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use phantom_core::event::{Event, Tag};
+use phantom_core::units::{Instant, WallTime};
+
+use super::border::Blocks;
+use super::oracle::Oracle;
+use crate::check::observe::{Acted, Observation, Seen, Sink};
+use crate::scenario::plan::{HostId, Plan, Role, Targets};
+use crate::stage::Record;
+
+/// Boxes are bound to slots of a sixteenth of their lifetime, and purges to ticks: what expired this long ago is gone.
+pub(super) const PURGED_AFTER: Duration = Duration::from_secs(600);
+
+/// A bridge that an insider gave away.
+pub(super) struct GivenAway {
+    /// The rule that will block it.
+    pub(super) rule: usize,
+    /// Its address.
+    pub(super) address: std::net::IpAddr,
+    /// When, in the scenario's time.
+    pub(super) at: Instant,
+}
+
+/// Turns a world's clock into the scenario's, and keeps what the end of a run needs.
+pub(super) struct Observer<'p> {
+    plan: &'p Plan,
+    begins: Instant,
+    sink: &'p mut dyn Sink,
+    pub(super) oracle: Oracle<'p>,
+    pub(super) blocks: Blocks<'p>,
+    /// Boxes that a writer was told of, and when they expire.
+    acknowledged: BTreeSet<Tag>,
+    expires: BTreeMap<Tag, WallTime>,
+    /// Boxes purged, by host.
+    pub(super) purged: BTreeMap<HostId, u32>,
+    /// Observations that are due later.
+    later: BTreeMap<(Instant, u64), Observation>,
+    count: u64,
+}
+
+impl<'p> Observer<'p> {
+    pub(super) fn new(
+        plan: &'p Plan,
+        begins: Instant,
+        sink: &'p mut dyn Sink,
+        oracle: Oracle<'p>,
+        blocks: Blocks<'p>,
+    ) -> Self {
+        Self {
+            plan,
+            begins,
+            sink,
+            oracle,
+            blocks,
+            acknowledged: BTreeSet::new(),
+            expires: BTreeMap::new(),
+            purged: BTreeMap::new(),
+            later: BTreeMap::new(),
+            count: 0,
+        }
+    }
+
+    /// The scenario's time. What happens before it begins counts as happening at its beginning.
+    pub(super) fn scenario(&self, world: Instant) -> Instant {
+        Instant::ZERO + world.saturating_since(self.begins)
+    }
+
+    /// Has something to say at `at`, which may be later than now.
+    pub(super) fn say(&mut self, at: Instant, host: Option<HostId>, seen: Seen) {
+        self.count += 1;
+        self.later.insert((at, self.count), Observation { at, host, seen });
+    }
+
+    /// Takes what the programs reported; returns what insiders gave away.
+    pub(super) fn records(&mut self, records: Vec<Record>) -> Vec<GivenAway> {
+        let mut given_away = Vec::new();
+        for record in records {
+            let (at, host) = (self.scenario(record.at), record.peer.index() as HostId);
+            match &record.event {
+                Event::RoundTrip | Event::Connected { .. } => self.oracle.round_trip(host, at),
+                Event::BoxAcknowledged { address, .. } => {
+                    self.acknowledged.insert(*address);
+                }
+                Event::BoxStored { address, expires } => {
+                    self.expires.insert(*address, *expires);
+                }
+                Event::SegmentPurged { boxes } => *self.purged.entry(host).or_default() += boxes,
+                Event::BridgeLearned { bridge, .. }
+                    if matches!(self.plan.hosts[host as usize].role, Role::Insider(_)) =>
+                {
+                    for (rule, planned) in self.plan.rules.iter().enumerate() {
+                        let Some(Targets::Learned { lag }) = &planned.to else { continue };
+                        let blocked = at + *lag;
+                        if self.blocks.learn(blocked.since_start(), bridge.ip()) {
+                            given_away.push(GivenAway { rule, address: bridge.ip(), at: blocked });
+                            self.say(
+                                blocked,
+                                None,
+                                Seen::Censor { rule: rule as u32, act: Acted::Blocked, count: 1 },
+                            );
+                        }
+                    }
+                }
+                _ => {}
+            }
+            // Operators' own clients are not the scenario's: what they do is their bridges' business.
+            let own = self.plan.hosts[host as usize].role.is_client();
+            if own || !about_clients(&record.event) {
+                self.say(at, Some(host), Seen::Event(record.event));
+            }
+        }
+        given_away
+    }
+
+    /// Tells everything up to `now`, the oracle's judgement included.
+    pub(super) fn tell(&mut self, now: Instant, steps: u64) {
+        for (host, open) in self.oracle.judge(now, &self.blocks) {
+            self.say(now, Some(host), Seen::OpenPath(open));
+        }
+        let rest = self.later.split_off(&(now + Duration::from_nanos(1), 0));
+        for observation in std::mem::replace(&mut self.later, rest).into_values() {
+            self.sink.observe(&observation);
+        }
+        self.sink.observe(&Observation { at: now, host: None, seen: Seen::Tick { steps } });
+    }
+
+    /// Boxes that ought to be readable at `wall`.
+    pub(super) fn due(&self, wall: WallTime) -> impl Iterator<Item = Tag> {
+        self.acknowledged.iter().copied().filter(move |tag| {
+            // A box that is about to go may be gone by a replica's clock.
+            self.expires.get(tag).is_some_and(|expires| *expires > wall + self.plan.clock_bound)
+        })
+    }
+}
+
+/// Whether an event is one by which clients are judged.
+const fn about_clients(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Arrived
+            | Event::Attempt { .. }
+            | Event::Connected { .. }
+            | Event::Disconnected
+            | Event::RoundTrip
+            | Event::BridgeLearned { .. }
+            | Event::InvitationReceived
+    )
+}
