@@ -76,9 +76,12 @@ pub enum RunError {
 /// The player for `runtime`.
 ///
 /// # Errors
-/// There is none in this build.
+/// This build has none.
 pub fn player(runtime: &str) -> Result<Box<dyn Player>, RunError> {
-    Err(RunError::NotBuiltIn {
-        runtime: runtime.to_owned(),
-    })
+    match runtime {
+        "swarm" => Ok(Box::new(crate::play::SwarmPlayer::default())),
+        other => Err(RunError::NotBuiltIn {
+            runtime: other.to_owned(),
+        }),
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use phantom_client::user::ContactId;
 use phantom_client::{ClientConfig, Secret};
 use phantom_core::dht;
 use phantom_core::ladder::Step;
@@ -13,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::ceremony::{Ceremony, Part};
 use super::insider;
-use super::user::{Society, User};
+use super::user::{Agreed, Society, User};
 use crate::scenario::file::ClientNode;
 use crate::scenario::plan::{HostId, Plan, Role};
 use crate::stage::{Program, program};
@@ -54,7 +55,7 @@ pub(super) fn programs<R: Runtime>(
                     if let Some(bundle) = operator.clone() {
                         // The operator's own client, at home: nothing stands between it and the published entries.
                         let node = ClientNode::default();
-                        rt.spawn("operator", client(rt.clone(), host, node, bundle, Vec::new(), society, fail.clone()));
+                        rt.spawn("operator", client(rt.clone(), host, node, bundle, Arc::default(), Arc::default(), society, fail.clone()));
                     }
                     async move {
                         if let Err(error) = phantom_node::run(rt, *config, StoreConfig::default()).await {
@@ -66,7 +67,10 @@ pub(super) fn programs<R: Runtime>(
             Part::Client(bundle) => {
                 let bundle = Arc::new(bundle);
                 let (plan, society) = (plan.clone(), society.clone());
-                let contacts = contacts.remove(&host).unwrap_or_default();
+                let met = contacts.remove(&host).unwrap_or_default();
+                let contacts = Arc::new(met.iter().map(|(id, host, _)| (id.clone(), *host)).collect::<Vec<_>>());
+                let agreed: Agreed =
+                    Arc::new(Mutex::new(met.into_iter().map(|(id, _, contact)| (id, contact)).collect()));
                 match plan.hosts[n].role {
                     Role::Insider(node) => program(move |rt: R| {
                         let (plan, society, bundle) = (plan.clone(), society.clone(), (**bundle).clone());
@@ -75,7 +79,8 @@ pub(super) fn programs<R: Runtime>(
                     role => {
                         let node = role.client().unwrap_or_default();
                         program(move |rt: R| {
-                            client(rt, host, node, bundle.clone(), contacts.clone(), society.clone(), fail.clone())
+                            let (contacts, agreed) = (contacts.clone(), agreed.clone());
+                            client(rt, host, node, bundle.clone(), contacts, agreed, society.clone(), fail.clone())
                         })
                     }
                 }
@@ -94,12 +99,14 @@ pub(super) fn programs<R: Runtime>(
 }
 
 /// A client with its user.
+#[expect(clippy::too_many_arguments, reason = "what a person and a device are made of")]
 async fn client<R: Runtime>(
     rt: R,
     host: HostId,
     node: ClientNode,
     bundle: Arc<Box<Bundle>>,
-    contacts: Vec<(phantom_client::user::ContactId, HostId, Box<phantom_core::message::contact::Contact>)>,
+    contacts: Arc<Vec<(ContactId, HostId)>>,
+    agreed: Agreed,
     society: Arc<Society>,
     fail: impl Fn(&dyn std::fmt::Display) + Send + 'static,
 ) {
@@ -133,7 +140,7 @@ async fn client<R: Runtime>(
     config.steps = steps;
     config.poll.mean_gap = node.poll.0;
     let (user_side, client_side) = phantom_client::channels();
-    let user = User { rt: rt.clone(), host, society, contacts };
+    let user = User { rt: rt.clone(), host, society, contacts, agreed };
     rt.spawn("user", user.live(user_side));
     if let Err(error) = phantom_client::run(rt, config, client_side).await {
         fail(&error);

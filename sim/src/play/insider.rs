@@ -7,7 +7,7 @@ use std::sync::Arc;
 use phantom_core::dht::{ClientConfig, DhtClient};
 use phantom_core::event::{Event, Step};
 use phantom_core::rendezvous::fetch::fetch;
-use phantom_core::rendezvous::{Bundle, SequencePins};
+use phantom_core::rendezvous::{Bundle, SequencePins, Slot};
 use phantom_core::runtime::Runtime;
 use rand_core::Rng;
 
@@ -36,7 +36,7 @@ pub(super) async fn run<R: Runtime>(
     loop {
         if node.dht.is_on() {
             // Reports what it finds by itself.
-            fetch(&rt, &dht, &bundle.cohort, &mut pins, |_| {}).await;
+            fetch(&rt, &dht, &bundle.cohort, &Slot::ALL, &mut pins, |_| {}).await;
         }
         if node.friends.is_on() {
             for (friend, delay) in society.inviters(host) {

@@ -40,8 +40,6 @@ struct State {
     /// Whose program runs, and how to speak to it.
     clients: BTreeMap<HostId, mpsc::Sender<Command>>,
     notes: Vec<Observation>,
-    /// Everybody has added its contacts in an earlier life.
-    met: BTreeMap<HostId, bool>,
 }
 
 impl Society {
@@ -107,8 +105,14 @@ pub(super) struct User<R: Runtime> {
     pub(super) rt: R,
     pub(super) host: HostId,
     pub(super) society: Arc<Society>,
-    pub(super) contacts: Vec<(ContactId, HostId, Box<Contact>)>,
+    /// Whom the user may write to.
+    pub(super) contacts: Arc<Vec<(ContactId, HostId)>>,
+    /// What was agreed on with them, until the client has it.
+    pub(super) agreed: Agreed,
 }
+
+/// Contacts that a client is still to be told of. Taken once in a host's life: the client keeps them.
+pub(super) type Agreed = Arc<Mutex<Vec<(ContactId, Box<Contact>)>>>;
 
 impl<R: Runtime> User<R> {
     /// Lives until its client ends.
@@ -133,15 +137,12 @@ impl<R: Runtime> User<R> {
         self.society.state().clients.remove(&self.host);
     }
 
-    /// Contacts are added once in a host's life, not at each start: the client keeps them.
+    /// Tells the client of contacts that it does not know yet.
     async fn meet(&self, commands: &mpsc::Sender<Command>) {
-        if self.society.state().met.insert(self.host, true) == Some(true) {
-            return;
-        }
-        for (id, _, contact) in &self.contacts {
+        let agreed = std::mem::take(&mut *self.agreed.lock().unwrap_or_else(PoisonError::into_inner));
+        for (id, contact) in agreed {
             let (added, _) = oneshot::channel();
-            let command = Command::AddContact { id: id.clone(), contact: contact.clone(), added };
-            if commands.send(command).await.is_err() {
+            if commands.send(Command::AddContact { id, contact, added }).await.is_err() {
                 return;
             }
         }
@@ -192,14 +193,14 @@ impl<R: Runtime> User<R> {
                 })
                 .collect();
             let contacts =
-                self.contacts.iter().filter(|(_, host, _)| others.contains(host)).map(|(id, host, _)| (id.clone(), *host));
+                self.contacts.iter().filter(|(_, host)| others.contains(host)).cloned();
             all.push(Work {
                 number: n as u64,
                 contacts: contacts.collect(),
                 start: workload.start,
                 until: workload.until,
                 every: *every,
-                size: (size.value.0.0, size.value.1.0),
+                size: (size.value.0.0.0, size.value.1.0.0),
                 ttl: ttl.value.0,
             });
         }
