@@ -1,0 +1,209 @@
+//! Clients over a network of real nodes: messages both ways, through the loss of an entry and the crash of a client.
+
+mod net;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use net::Net;
+use phantom_client::{ClientConfig, Command, ContactId, Notice, Secret, channels};
+use phantom_core::dht::Endpoint;
+use phantom_core::event::{Event, Tag};
+use phantom_core::message::contact::{Invitation, accept};
+use phantom_core::message::poll;
+use phantom_core::rendezvous::{Bundle, StaticEntry, mint};
+use phantom_core::runtime::{Clock, Spawn};
+use phantom_core::units::Instant;
+use phantom_sim::host::PeerId;
+use phantom_sim::stage::{Act, HostSpec, Record, Stage, program};
+use phantom_sim::swarm::SwarmStage;
+use rand_chacha::ChaCha12Rng;
+use rand_core::SeedableRng;
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
+
+const TTL: Duration = Duration::from_secs(3_600);
+
+fn at(secs: u64) -> Instant {
+    Instant::ZERO + Duration::from_secs(secs)
+}
+
+/// What a client's user got, in order.
+type Inbox = Arc<Mutex<Vec<Bytes>>>;
+
+struct TestClient {
+    peer: PeerId,
+    inbox: Inbox,
+}
+
+/// One message of a user's.
+#[derive(Clone)]
+struct Letter {
+    when: Instant,
+    text: Bytes,
+}
+
+fn letters(count: u64, from: &str, len: usize) -> Vec<Letter> {
+    (0..count)
+        .map(|n| {
+            let mut text = format!("{from} {n} ").into_bytes();
+            text.resize(text.len().max(len), b'.');
+            Letter {
+                when: at(120 + 5 * n),
+                text: text.into(),
+            }
+        })
+        .collect()
+}
+
+/// Adds a client who writes `letters` to its one contact. `side` is its end of the exchange between the two, by the seed of
+/// that exchange, so that a restarted client does not need it again.
+fn add_client(net: &mut Net, host: u8, entries: &[usize], first: bool, letters: Vec<Letter>) -> TestClient {
+    let ip = IpAddr::V4(Ipv4Addr::new(10, 3, 0, host));
+    let peer = net.stage.add_host(HostSpec::new(format!("client-{host}"), ip));
+    let minted = mint(&mut net.rng, 1, 4).expect("four bridges");
+    let installation = Bundle {
+        cohort: minted.cohorts[0].clone(),
+        dht_nodes: Vec::new(),
+        routers: Vec::new(),
+        entries: entries
+            .iter()
+            .map(|n| StaticEntry {
+                endpoint: Endpoint::Addr(net.nodes[*n].address),
+                identity: net.nodes[*n].keys.identity.public(),
+                link: net.nodes[*n].keys.link.public(),
+            })
+            .collect(),
+        directory: net.directory.pinned.clone(),
+    };
+    let mut config = ClientConfig::new(installation, Secret::Key(Zeroizing::new([host; 32])));
+    config.poll = poll::Config {
+        mean_gap: Duration::from_secs(2),
+        boxes: 8,
+    };
+    let inbox: Inbox = Arc::default();
+    let kept = inbox.clone();
+    net.stage.set_program(
+        peer,
+        program(move |rt: <SwarmStage as Stage>::Runtime| {
+            let (config, kept, letters) = (config.clone(), kept.clone(), letters.clone());
+            async move {
+                let (user, side) = channels();
+                let running = rt.clone();
+                rt.spawn("client", async move {
+                    phantom_client::run(running, config, side)
+                        .await
+                        .expect("the client runs");
+                });
+                let (commands, mut notices) = (user.commands, user.notices);
+                rt.spawn("user reads", async move {
+                    while let Some(notice) = notices.recv().await {
+                        if let Notice::Message { text, .. } = notice {
+                            kept.lock().expect("one thread").push(text);
+                        }
+                    }
+                });
+                let contact = ContactId::new("other").expect("a name");
+                let (added, _) = oneshot::channel();
+                let established = Box::new(exchange(first));
+                let add = Command::AddContact {
+                    id: contact.clone(),
+                    contact: established,
+                    added,
+                };
+                commands.send(add).await.expect("the client runs");
+                for letter in letters {
+                    if letter.when < rt.now() {
+                        continue;
+                    }
+                    rt.sleep_until(letter.when).await;
+                    let (accepted, answer) = oneshot::channel();
+                    let send = Command::Send {
+                        contact: contact.clone(),
+                        text: letter.text,
+                        ttl: TTL,
+                        accepted,
+                    };
+                    commands.send(send).await.expect("the client runs");
+                    answer.await.expect("an answer").expect("accepted");
+                }
+                std::future::pending::<()>().await;
+            }
+        }),
+    );
+    net.stage.at(at(90), Act::Start(peer));
+    TestClient { peer, inbox }
+}
+
+/// One side of the same exchange.
+fn exchange(first: bool) -> phantom_core::message::contact::Contact {
+    let mut rng = ChaCha12Rng::seed_from_u64(77);
+    let card = Invitation::new(&mut rng);
+    let (theirs, answer) = accept(&card.to_text(), &mut rng).expect("accepted");
+    if first {
+        card.finish(&answer).expect("finished").0
+    } else {
+        theirs
+    }
+}
+
+/// Every text of `sent` is in `inbox` once, and nothing else.
+fn assert_arrived(inbox: &Inbox, sent: &[Letter]) {
+    let mut got: Vec<Bytes> = inbox.lock().expect("one thread").clone();
+    let mut wanted: Vec<Bytes> = sent.iter().map(|letter| letter.text.clone()).collect();
+    got.sort();
+    wanted.sort();
+    assert_eq!(got.len(), wanted.len());
+    assert!(got == wanted);
+}
+
+fn count(records: &[Record], peer: PeerId, wanted: impl Fn(&Event) -> bool) -> usize {
+    records
+        .iter()
+        .filter(|record| record.peer == peer && wanted(&record.event))
+        .count()
+}
+
+#[test]
+fn messages_pass_both_ways_and_both_sides_know() {
+    let mut net = Net::new(1, 3, 6);
+    let (to_b, to_a) = (letters(20, "a", 100), letters(20, "b", 9_000));
+    let a = add_client(&mut net, 1, &[0, 1], true, to_b.clone());
+    let b = add_client(&mut net, 2, &[2, 3], false, to_a.clone());
+    net.stage.run_until(at(360));
+    let records = net.stage.take_records();
+    for client in [&a, &b] {
+        assert_eq!(
+            count(&records, client.peer, |e| matches!(e, Event::Connected { .. })),
+            1
+        );
+    }
+    assert_arrived(&b.inbox, &to_b);
+    assert_arrived(&a.inbox, &to_a);
+    for client in [&a, &b] {
+        let acknowledged = count(&records, client.peer, |e| {
+            matches!(e, Event::MessageAcknowledged { .. })
+        });
+        assert_eq!(acknowledged, 20);
+    }
+    let mut delays: BTreeMap<Tag, Instant> = BTreeMap::new();
+    let mut worst = Duration::ZERO;
+    for record in &records {
+        match record.event {
+            Event::MessageAccepted { message, .. } => {
+                delays.insert(message, record.at);
+            }
+            Event::MessageDelivered { message, .. } => {
+                worst = worst.max(record.at.saturating_since(delays[&message]));
+            }
+            _ => {}
+        }
+    }
+    assert!(
+        worst < Duration::from_secs(30),
+        "{worst:?} at two seconds between polls"
+    );
+}
