@@ -1,3 +1,7 @@
-//! Command line.
+//! The command line of the client. `phantom --help` says what there is; the library does the work.
 
-fn main() {}
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

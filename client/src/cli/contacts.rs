@@ -1,0 +1,287 @@
+//! Becoming contacts, and helping each other in.
+
+use std::io::Read;
+use std::time::Duration;
+
+use phantom_client::{Command, ContactId, Safe};
+use phantom_core::invite::{decode_cohort, decode_invitation, encode_cohort, encode_invitation};
+use phantom_core::message::contact::{self, Contact, Invitation};
+use phantom_core::message::text;
+use phantom_core::runtime::{Clock, Entropy};
+use phantom_core::units::WallTime;
+use phantom_core::wire::{DecodeError, Reader, Writer};
+use zeroize::Zeroizing;
+
+use super::home::Home;
+use super::session::Session;
+use super::{Failure, failed, usage};
+
+const OFFERS: &str = "offers.vault";
+/// Offers that wait for an answer.
+const OFFERS_MAX: usize = 64;
+/// SPEC §10.
+const OFFER_LIFE: Duration = Duration::from_secs(14 * 86_400);
+/// Longest text that is read from standard input.
+const TEXT_MAX: u64 = 128 * 1024;
+/// Second byte of the texts of SPEC §5.1.
+const KIND_OFFER: u8 = 1;
+const KIND_ANSWER: u8 = 2;
+
+/// An offer that was shown and not answered yet.
+struct Offer {
+    name: ContactId,
+    made: WallTime,
+    secret: Zeroizing<[u8; 128]>,
+}
+
+/// What accepting a text came to.
+pub(crate) enum Accepted {
+    /// An offer: there is a contact now; the answer goes back to whoever offered.
+    Offer { answer: String, short_string: String },
+    /// The answer to an offer of ours: there is a contact now.
+    Answer { name: ContactId, short_string: String },
+    /// A friend's invitation with so many bridges.
+    Invitation { bridges: usize },
+}
+
+pub(crate) fn contact_id(name: &str) -> Result<ContactId, Failure> {
+    ContactId::new(name).ok_or_else(|| {
+        usage(format!(
+            "{name:?} is no name: 1 to {} bytes without control characters",
+            ContactId::LEN_MAX
+        ))
+    })
+}
+
+/// The text itself, or what standard input says if it is "-".
+pub(crate) fn read_text(text: &str) -> Result<String, Failure> {
+    if text != "-" {
+        return Ok(text.to_owned());
+    }
+    let mut read = String::new();
+    let input = std::io::stdin().lock().take(TEXT_MAX).read_to_string(&mut read);
+    input.map_err(|error| usage(format!("reading standard input: {error}")))?;
+    Ok(read.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+/// `invite NAME`.
+pub(crate) async fn offer(home: &Home, name: &str) -> Result<(), Failure> {
+    let text = make_offer(home, name).await?;
+    println!("{text}");
+    eprintln!("Show this to one person only, by a way that nobody else reads. They run:");
+    eprintln!("  phantom accept TEXT --name YOUR-NAME");
+    eprintln!("and give you back an answer; accept it in the same way.");
+    Ok(())
+}
+
+/// A text for exactly one person.
+pub(crate) async fn make_offer(home: &Home, name: &str) -> Result<String, Failure> {
+    let name = contact_id(name)?;
+    let (mut safe, mut offers) = offers(home).await?;
+    offers.retain(|offer| offer.name != name);
+    if offers.len() >= OFFERS_MAX {
+        return Err(usage(format!(
+            "{OFFERS_MAX} offers wait for an answer: the oldest ends after 14 days"
+        )));
+    }
+    let invitation = Invitation::new(&mut home.rt.rng("contact offer"));
+    offers.push(Offer {
+        name,
+        made: home.rt.wall(),
+        secret: invitation.to_bytes(),
+    });
+    save(&mut safe, &offers).await?;
+    Ok(invitation.to_text())
+}
+
+/// `accept TEXT`.
+pub(crate) async fn accept(
+    home: &Home,
+    session: &mut Session,
+    text: &str,
+    name: Option<&str>,
+) -> Result<(), Failure> {
+    let compare = |short: &str| {
+        eprintln!(
+            "Compare by voice: both of you must see {short}. If you do not, somebody stood between you."
+        );
+    };
+    match take_up(home, session, &read_text(text)?, name).await? {
+        Accepted::Offer { answer, short_string } => {
+            println!("{answer}");
+            eprintln!("Give this answer back to whoever made the offer.");
+            compare(&short_string);
+        }
+        Accepted::Answer { name, short_string } => {
+            eprintln!("{} is your contact now.", name.as_str());
+            compare(&short_string);
+        }
+        Accepted::Invitation { bridges } => eprintln!("The invitation names {bridges} ways in."),
+    }
+    Ok(())
+}
+
+/// Finds out what the text is, and does it.
+pub(crate) async fn take_up(
+    home: &Home,
+    session: &mut Session,
+    given: &str,
+    name: Option<&str>,
+) -> Result<Accepted, Failure> {
+    if given
+        .trim_start()
+        .to_ascii_lowercase()
+        .starts_with("phantominvite")
+    {
+        return take_invitation(session, given).await;
+    }
+    let bytes = text::decode(given).map_err(|error| usage(format!("the text cannot be read: {error}")))?;
+    match bytes.get(1) {
+        Some(&KIND_OFFER) => {
+            let name =
+                name.ok_or_else(|| usage("this is an offer: say what to call the contact with --name NAME"))?;
+            let id = contact_id(name)?;
+            let mut rng = home.rt.rng("contact answer");
+            let (contact, answer) =
+                contact::accept(given, &mut rng).map_err(|error| usage(error.to_string()))?;
+            let short_string = contact.short_string.clone();
+            session.add(id, contact).await?;
+            Ok(Accepted::Offer { answer, short_string })
+        }
+        Some(&KIND_ANSWER) => take_answer(home, session, given).await,
+        _ => Err(usage(
+            "this text needs nothing to be done: the contact is complete when both see the same short string",
+        )),
+    }
+}
+
+async fn take_invitation(session: &mut Session, given: &str) -> Result<Accepted, Failure> {
+    let invitation = decode_invitation(given).map_err(|error| usage(error.to_string()))?;
+    let invitation = invitation.encode().into();
+    let bridges = session
+        .ask(|reply| Command::AcceptInvitation { invitation, reply })
+        .await?;
+    let bridges = bridges.map_err(|error| failed(error.to_string()))?;
+    if bridges == 0 {
+        return Err(failed(
+            "no record of this invitation opens: they are for another day, or were changed on the way",
+        ));
+    }
+    Ok(Accepted::Invitation { bridges })
+}
+
+async fn take_answer(home: &Home, session: &mut Session, given: &str) -> Result<Accepted, Failure> {
+    let (mut safe, mut offers) = offers(home).await?;
+    let mut last = None;
+    let mut found: Option<(usize, Contact)> = None;
+    for (index, offer) in offers.iter().enumerate() {
+        let finished = Invitation::from_bytes(&offer.secret).and_then(|invitation| invitation.finish(given));
+        match finished {
+            Ok((contact, _)) => found = Some((index, contact)),
+            Err(error) => last = Some(error),
+        }
+    }
+    let Some((index, contact)) = found else {
+        let why = last.map_or_else(
+            || "there is none that waits".to_owned(),
+            |error| error.to_string(),
+        );
+        return Err(usage(format!("this answers no offer of yours: {why}")));
+    };
+    let (name, short_string) = (offers[index].name.clone(), contact.short_string.clone());
+    // The contact first: an offer that is kept too long does no harm, one that is dropped too early does.
+    session.add(name.clone(), contact).await?;
+    offers.remove(index);
+    save(&mut safe, &offers).await?;
+    Ok(Accepted::Answer { name, short_string })
+}
+
+/// `invite --my-cohort`.
+pub(crate) async fn print_cohort(home: &Home) -> Result<(), Failure> {
+    println!("{}", encode_cohort(&home.bundle().await?.cohort.public));
+    eprintln!("Give this to a friend who is connected; they run: phantom invite --for-cohort TEXT");
+    Ok(())
+}
+
+/// `invite --for-cohort TEXT`.
+pub(crate) async fn invite(session: &mut Session, cohort: &str, within: Duration) -> Result<(), Failure> {
+    println!("{}", fetch(session, cohort, within).await?);
+    eprintln!("Give this to your friend, who runs: phantom accept TEXT");
+    Ok(())
+}
+
+async fn fetch(session: &mut Session, cohort: &str, within: Duration) -> Result<String, Failure> {
+    let cohort = decode_cohort(&read_text(cohort)?).map_err(|error| usage(error.to_string()))?;
+    let rt = session.rt.clone();
+    let deadline = rt.now() + within;
+    loop {
+        let cohort = Box::new(cohort.clone());
+        let fetched = session
+            .ask(|reply| Command::FetchInvitation { cohort, reply })
+            .await?;
+        if let Some(invitation) = fetched {
+            return Ok(encode_invitation(&invitation));
+        }
+        if rt.now() >= deadline {
+            let status = session.status().await?;
+            return Err(match status.entry {
+                Some(_) => failed("no bridge has left a record for this cohort yet: try again in an hour"),
+                None => session.no_way_in().await,
+            });
+        }
+    }
+}
+
+async fn offers(
+    home: &Home,
+) -> Result<(Safe<phantom_core::runtime::tokio::TokioRuntime>, Vec<Offer>), Failure> {
+    let secret = home.secret()?;
+    let (safe, content) = Safe::open(&home.rt, OFFERS, &secret)
+        .await
+        .map_err(|e| usage(e.to_string()))?;
+    let mut offers = match content {
+        Some(content) => decode(&content).map_err(|error| failed(format!("the file {OFFERS}: {error}")))?,
+        None => Vec::new(),
+    };
+    let now = home.rt.wall();
+    offers.retain(|offer| now < offer.made + OFFER_LIFE);
+    Ok((safe, offers))
+}
+
+async fn save(
+    safe: &mut Safe<phantom_core::runtime::tokio::TokioRuntime>,
+    offers: &[Offer],
+) -> Result<(), Failure> {
+    let mut out = Zeroizing::new(Vec::with_capacity(4_096));
+    out.put_u16(offers.len() as u16);
+    for offer in offers {
+        out.put_bytes(offer.name.as_str().as_bytes());
+        out.put_u64(offer.made.as_unix_nanos());
+        out.put(&*offer.secret);
+    }
+    safe.save(&out).await.map_err(|error| failed(error.to_string()))
+}
+
+fn decode(bytes: &[u8]) -> Result<Vec<Offer>, DecodeError> {
+    let bad = DecodeError::BadValue {
+        field: "name of an offer",
+        got: 0,
+    };
+    let mut r = Reader::new(bytes);
+    let count = r.count("offers", OFFERS_MAX)?;
+    let offer = |_| {
+        let name = r.bytes("name of an offer", ContactId::LEN_MAX)?;
+        let name = std::str::from_utf8(name)
+            .ok()
+            .and_then(ContactId::new)
+            .ok_or(bad)?;
+        Ok(Offer {
+            name,
+            made: WallTime::from_unix_nanos(r.u64()?),
+            secret: Zeroizing::new(r.array()?),
+        })
+    };
+    let offers = (0..count).map(offer).collect::<Result<_, DecodeError>>()?;
+    r.finish()?;
+    Ok(offers)
+}

@@ -1,0 +1,140 @@
+//! A running client and its user's end.
+
+use std::time::Duration;
+
+use phantom_client::user::AddError;
+use phantom_client::{ClientError, Command, ContactId, Notice, Status, UserSide, channels, run};
+use phantom_core::event::Tag;
+use phantom_core::message::contact::Contact;
+use phantom_core::runtime::tokio::TokioRuntime;
+use phantom_core::runtime::{Elapsed, Spawn, timeout};
+use tokio::sync::oneshot;
+
+use super::args::{Action, Args};
+use super::home::Home;
+use super::{Failure, failed, usage};
+
+/// A client that runs.
+pub(crate) struct Session {
+    pub(crate) rt: TokioRuntime,
+    pub(crate) user: UserSide,
+    ended: oneshot::Receiver<Result<(), ClientError>>,
+}
+
+impl Session {
+    /// Starts the client of `home`.
+    pub(crate) async fn start(home: &Home, args: &Args) -> Result<Self, Failure> {
+        let mut config = home.config(args).await?;
+        if matches!(args.action, Action::Accept { .. }) {
+            // Nothing of it needs the network.
+            config.steps.clear();
+        }
+        let (user, side) = channels();
+        let (end, ended) = oneshot::channel();
+        let rt = home.rt.clone();
+        let running = rt.clone();
+        rt.spawn("client", async move {
+            let _ = end.send(run(running, config, side).await); // whoever does not wait for it is gone
+        });
+        Ok(Self { rt, user, ended })
+    }
+
+    /// Asks the client for something and waits for the answer.
+    pub(crate) async fn ask<T>(
+        &mut self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        if self.user.commands.send(command(reply)).await.is_ok()
+            && let Ok(answer) = answer.await
+        {
+            return Ok(answer);
+        }
+        Err(self.why().await)
+    }
+
+    /// The next notice.
+    pub(crate) async fn notice(&mut self) -> Result<Notice, Failure> {
+        match self.user.notices.recv().await {
+            Some(notice) => Ok(notice),
+            None => Err(self.why().await),
+        }
+    }
+
+    /// Waits for a notice of which `found` makes something, at most `within`.
+    pub(crate) async fn wait<T>(
+        &mut self,
+        within: Duration,
+        mut found: impl FnMut(Notice) -> Option<T>,
+    ) -> Result<Result<T, Elapsed>, Failure> {
+        let rt = self.rt.clone();
+        let waited = timeout(&rt, within, async {
+            loop {
+                if let Some(found) = found(self.notice().await?) {
+                    return Ok(found);
+                }
+            }
+        });
+        match waited.await {
+            Ok(found) => found.map(Ok),
+            Err(elapsed) => Ok(Err(elapsed)),
+        }
+    }
+
+    pub(crate) async fn status(&mut self) -> Result<Box<Status>, Failure> {
+        self.ask(Command::Report).await
+    }
+
+    pub(crate) async fn add(&mut self, id: ContactId, contact: Contact) -> Result<(), Failure> {
+        let contact = Box::new(contact);
+        let added: Result<(), AddError> = self
+            .ask(|added| Command::AddContact { id, contact, added })
+            .await?;
+        added.map_err(|error| usage(error.to_string()))
+    }
+
+    pub(crate) async fn send(
+        &mut self,
+        contact: ContactId,
+        text: Vec<u8>,
+        ttl: Duration,
+    ) -> Result<Tag, Failure> {
+        let text = text.into();
+        let sent = self.ask(|accepted| Command::Send {
+            contact,
+            text,
+            ttl,
+            accepted,
+        });
+        sent.await?.map_err(|error| usage(error.to_string()))
+    }
+
+    /// Why there is no way in, in words.
+    pub(crate) async fn no_way_in(&mut self) -> Failure {
+        match self.status().await {
+            Ok(status) => failed(format!("no way in so far ({})", status.ladder)),
+            Err(failure) => failure,
+        }
+    }
+
+    /// Ends the client and waits until its state is stored.
+    pub(crate) async fn stop(self) -> Result<(), Failure> {
+        let Self { rt, user, ended } = self;
+        // A client that ended by itself takes no command; its reason comes below.
+        let _ = user.commands.send(Command::Stop).await;
+        drop(user);
+        let result = match timeout(&rt, Duration::from_secs(10), ended).await {
+            Ok(Ok(result)) => result.map_err(|error| failed(error.to_string())),
+            Ok(Err(_)) | Err(_) => Ok(()),
+        };
+        rt.shutdown().await;
+        result
+    }
+
+    async fn why(&mut self) -> Failure {
+        match (&mut self.ended).await {
+            Ok(Err(error)) => failed(error.to_string()),
+            Ok(Ok(())) | Err(_) => failed("the client ended"),
+        }
+    }
+}
