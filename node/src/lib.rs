@@ -13,6 +13,8 @@ pub mod mailbox;
 mod publish;
 pub mod relay;
 mod service;
+#[cfg(feature = "service")]
+pub mod settings;
 pub mod store;
 
-pub use service::{NodeError, run};
+pub use service::{DocumentFigures, Figures, Gauges, NodeError, Prepared, fetch_document, run};

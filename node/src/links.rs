@@ -155,6 +155,11 @@ impl<R: Runtime> Links<R> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Links that others made.
+    pub fn accepted_count(&self) -> usize {
+        self.state().accepted
+    }
+
     /// Takes over a link that somebody made to us. `false` when there are too many already.
     pub fn accepted(&self, link: Link, key: Option<LinkPublic>) -> bool {
         let view = self.directory.view();

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::directory::{Keeper, View};
 use crate::links::{Links, Peer};
-use crate::store::{BoxStore, Cursor, Source, StoreError, Stored};
+use crate::store::{BoxStore, Cursor, Source, Stats, StoreError, Stored};
 
 /// How long an old holder waits for each one before it in turn to have handed over.
 const TURN: Duration = Duration::from_secs(30);
@@ -64,6 +64,11 @@ impl<R: Runtime> Mailbox<R> {
             directory,
             links,
         }
+    }
+
+    /// Figures of the box store.
+    pub fn stats(&self) -> Stats {
+        self.store.stats()
     }
 
     /// Does what a client asked for. `None` when the directory is not there yet: no answer is better than a wrong one.

@@ -7,10 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use phantom_core::crypto::keys::NodeId;
 use phantom_core::directory::descriptor::{NodeDescriptor, VersionRange};
+use phantom_core::directory::document::DocumentHash;
 use phantom_core::directory::fetch::fetch;
 use phantom_core::directory::rpc::{DirectoryRequest, DirectoryResponse};
 use phantom_core::event::{Event, Refusal};
-use phantom_core::link::{self, Accepted, Channel, ClientAuth, PeerKind, ServerAuth};
+use phantom_core::link::{self, Accepted, Channel, ClientAuth, LinkError, PeerKind, ServerAuth};
 use phantom_core::packet::ReplayFilter;
 use phantom_core::runtime::{Listener, Runtime};
 use phantom_core::service::{EntryHops, EntryRequest, Service};
@@ -26,7 +27,7 @@ use crate::hopkeys::HopKeyStore;
 use crate::links::{Fresh, Links, Peer, dial};
 use crate::mailbox::Mailbox;
 use crate::relay::Relay;
-use crate::store::{BoxStore, NodeTime, StoreConfig, StoreError};
+use crate::store::{BoxStore, NodeTime, Stats, StoreConfig, StoreError};
 
 /// Handshakes at once; more wait in the host's own queue.
 const HANDSHAKES_MAX: usize = 128;
@@ -74,7 +75,87 @@ pub(crate) struct Node<R: Runtime> {
 /// # Errors
 /// [`NodeError`], only while it starts.
 pub async fn run<R: Runtime>(rt: R, config: NodeConfig, store: StoreConfig) -> Result<(), NodeError> {
-    let node = start(rt.clone(), config, store).await?;
+    Prepared::new(rt, config, store).await?.run().await
+}
+
+/// A node that has read what it keeps and serves nobody yet.
+pub struct Prepared<R: Runtime>(Arc<Node<R>>);
+
+impl<R: Runtime> Prepared<R> {
+    /// Reads what the node keeps.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn new(rt: R, config: NodeConfig, store: StoreConfig) -> Result<Self, NodeError> {
+        start(rt, config, store).await.map(Self)
+    }
+
+    /// Where to read its figures while it runs.
+    pub fn gauges(&self) -> Gauges<R> {
+        Gauges(self.0.clone())
+    }
+
+    /// Runs until its task tree is ended.
+    ///
+    /// # Errors
+    /// [`NodeError`], only while it starts.
+    pub async fn run(self) -> Result<(), NodeError> {
+        work(self.0).await
+    }
+}
+
+/// What a running node says about itself. Nothing in it is about any one peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// Links that others made.
+    pub links: usize,
+    /// A bridge's ways back that work; `None` for a listed node.
+    pub ways_back: Option<usize>,
+    /// What its box store holds; `None` for a node that stores nothing.
+    pub store: Option<Stats>,
+    /// The document in use.
+    pub document: Option<DocumentFigures>,
+}
+
+/// The document in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DocumentFigures {
+    /// Valid from.
+    pub valid_after: WallTime,
+    /// Valid until.
+    pub valid_until: WallTime,
+    /// Nodes in it.
+    pub nodes: usize,
+    /// Whether this node is among them.
+    pub listed: bool,
+}
+
+/// A handle to the figures of a node.
+pub struct Gauges<R: Runtime>(Arc<Node<R>>);
+
+impl<R: Runtime> Gauges<R> {
+    /// The figures now.
+    pub fn read(&self) -> Figures {
+        let node = &self.0;
+        Figures {
+            links: node.links.accepted_count(),
+            ways_back: node.ways_back.as_ref().map(|ways| ways.list().len()),
+            store: node.mailbox.as_ref().map(Mailbox::stats),
+            document: node.directory.view().map(|view| {
+                let document = &view.document.document;
+                DocumentFigures {
+                    valid_after: document.valid_after,
+                    valid_until: document.valid_until(),
+                    nodes: document.nodes.len(),
+                    listed: document.node(node.me).is_some(),
+                }
+            }),
+        }
+    }
+}
+
+async fn work<R: Runtime>(node: Arc<Node<R>>) -> Result<(), NodeError> {
+    let rt = node.rt.clone();
     let auth = match &node.config.bridge {
         None => ServerAuth::listed(node.config.keys.link.clone()),
         Some(bridge) => ServerAuth::bridge(node.config.keys.link.clone(), bridge.secret.clone()),
@@ -369,6 +450,33 @@ fn descriptor<R: Runtime>(
         hop,
         addresses: node.config.addresses.clone(),
     }
+}
+
+/// Asks one authority for its newest document, as a node does.
+///
+/// # Errors
+/// Why the last of its addresses gave no link. `None`: it has no document yet.
+pub async fn fetch_document<R: Runtime>(
+    rt: &R,
+    authority: &AuthorityContact,
+    config: &link::Config,
+) -> Result<Option<Bytes>, LinkError> {
+    let auth = ClientAuth::Listed {
+        server: authority.link,
+    };
+    let mut last = LinkError::Gone {
+        doing: "dialling nowhere",
+    };
+    for address in &authority.addresses {
+        match dial(rt, *address, &auth, config).await {
+            Ok(link) => {
+                let asker = Asker::over(rt, link);
+                return Ok(fetch(DocumentHash::NONE, async |request| asker.ask(&request).await).await);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// One request to an authority over a link of its own; `None` if no address of it answers.

@@ -121,6 +121,8 @@ pub struct Stats {
     pub index_entries: usize,
     /// Frames found damaged since the start.
     pub damaged: u64,
+    /// When the oldest segment is due to be purged. In the past by more than a few seconds: something is wrong.
+    pub next_purge: Option<WallTime>,
 }
 
 /// A box store. Clones are handles to the same one.
@@ -478,6 +480,11 @@ impl<R: Disk> BoxStore<R> {
             bytes: state.used(),
             index_entries: state.index.len(),
             damaged: state.damaged,
+            next_purge: state
+                .segments
+                .values()
+                .map(|segment| WallTime::from_unix_secs(segment.name.ends))
+                .min(),
         }
     }
 
