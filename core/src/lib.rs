@@ -8,6 +8,7 @@ pub mod crypto;
 pub mod dht;
 pub mod directory;
 pub mod event;
+pub mod high_water;
 pub mod invite;
 pub mod ladder;
 pub mod link;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use phantom_core::crypto::keys::{LinkPublic, NodeId};
 use phantom_core::event::{Event, Refusal};
+use phantom_core::high_water::HighWater;
 use phantom_core::link::rpc::{Rpc, RpcConfig, RpcError};
 use phantom_core::link::{self, Channel, ClientAuth, Link, LinkError, Sender};
 use phantom_core::packet::LinkHandle;
@@ -125,6 +126,8 @@ pub struct Links<R: Runtime> {
     directory: Arc<Keeper<R>>,
     serve: Box<dyn Fn(Fresh<R>) + Send + Sync>,
     state: Mutex<State<R>>,
+    outbox: HighWater,
+    links: HighWater,
 }
 
 impl<R: Runtime> Links<R> {
@@ -135,6 +138,8 @@ impl<R: Runtime> Links<R> {
         directory: Arc<Keeper<R>>,
         serve: impl Fn(Fresh<R>) + Send + Sync + 'static,
     ) -> Self {
+        let outbox = HighWater::new("packets waiting for a link", config.limits.outbox_max);
+        let links = HighWater::new("links of others", config.limits.links_max);
         let state = State {
             next: 0,
             ways: BTreeMap::new(),
@@ -148,6 +153,8 @@ impl<R: Runtime> Links<R> {
             directory,
             serve: Box::new(serve),
             state: Mutex::new(state),
+            outbox,
+            links,
         }
     }
 
@@ -175,6 +182,7 @@ impl<R: Runtime> Links<R> {
                 return false;
             }
             state.accepted += 1;
+            self.links.note(&self.rt, state.accepted);
         }
         let peer = self.start(link, node, true);
         if let Some(node) = node {
@@ -258,6 +266,10 @@ impl<R: Runtime> Links<R> {
     pub async fn send_packet(&self, node: NodeId, packet: Bytes) -> Result<(), ReachError> {
         let waiting = self.state().ways.entry(node).or_default().waiting.clone();
         let _waits = Waits::new(&waiting, self.config.limits.outbox_max).ok_or(ReachError::Full(node))?;
+        self.outbox.note(
+            &self.rt,
+            usize::try_from(waiting.load(Ordering::Relaxed)).unwrap_or(usize::MAX),
+        );
         let peer = self.reach(node).await?;
         peer.used(self.rt.now());
         peer.sender

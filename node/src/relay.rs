@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use phantom_core::crypto::keys::NodeId;
 use phantom_core::event::{Event, Refusal};
+use phantom_core::high_water::HighWater;
 use phantom_core::mailbox::{Lengths, Request};
 use phantom_core::packet::{self, Action, Class, HopSecrets, NextHop, Packet, SURB_LEN, Surb};
 use phantom_core::runtime::Runtime;
@@ -40,6 +41,7 @@ pub struct Relay<R: Runtime> {
     links: Arc<Links<R>>,
     mailbox: Option<Mailbox<R>>,
     in_work: Arc<Semaphore>,
+    depth: Arc<HighWater>,
 }
 
 impl<R: Runtime> Clone for Relay<R> {
@@ -52,6 +54,7 @@ impl<R: Runtime> Clone for Relay<R> {
             links: self.links.clone(),
             mailbox: self.mailbox.clone(),
             in_work: self.in_work.clone(),
+            depth: self.depth.clone(),
         }
     }
 }
@@ -66,6 +69,7 @@ impl<R: Runtime> Relay<R> {
         mailbox: Option<Mailbox<R>>,
     ) -> Self {
         let in_work = Arc::new(Semaphore::new(IN_WORK_MAX));
+        let depth = Arc::new(HighWater::new("packets in work", IN_WORK_MAX));
         Self {
             rt,
             me,
@@ -74,6 +78,7 @@ impl<R: Runtime> Relay<R> {
             links,
             mailbox,
             in_work,
+            depth,
         }
     }
 
@@ -87,6 +92,8 @@ impl<R: Runtime> Relay<R> {
         let Ok(permit) = self.in_work.clone().acquire_owned().await else {
             return;
         };
+        self.depth
+            .note(&self.rt, IN_WORK_MAX - self.in_work.available_permits());
         let this = self.clone();
         self.rt.spawn("packet", async move {
             if let Err(why) = this.work(bytes).await {

@@ -6,7 +6,7 @@ pub mod check;
 pub mod cli;
 pub mod host;
 pub mod loopback;
-mod play;
+pub mod play;
 pub mod run;
 pub mod scenario;
 pub mod stage;

@@ -85,6 +85,7 @@ pub struct Receiver {
     names: BTreeMap<Slot, BoxAddress>,
     /// Where in the window the next [`Receiver::wanted`] goes on.
     cursor: u64,
+    turns: u64,
     out: VecDeque<Output>,
     gated: VecDeque<(u64, Output)>,
     /// Messages handed to the driver in this run and not confirmed.
@@ -115,6 +116,7 @@ impl Receiver {
             state,
             names: BTreeMap::new(),
             cursor: 0,
+            turns: 0,
             out: VecDeque::new(),
             gated: VecDeque::new(),
             handed: Vec::new(),
@@ -151,8 +153,12 @@ impl Receiver {
                 slots.push((slot, secret));
             }
         };
+        // One box per poll is the lowest missing one every other time.
+        let only = count == 1;
+        let turn_of_front = !only || self.turns.is_multiple_of(2);
+        self.turns = self.turns.wrapping_add(1);
         let front = count.div_ceil(2);
-        for (index, secret) in missing.iter().take(front) {
+        for (index, secret) in missing.iter().take(if turn_of_front { front } else { 0 }) {
             add(Slot::Chain(*index), secret.clone());
         }
         // The rest of the window and the announcements form one ring.
@@ -162,18 +168,15 @@ impl Receiver {
             .map(|(index, secret)| (Slot::Chain(index), secret))
             .chain(self.announcements(wall))
             .collect();
-        let rest = count.saturating_sub(front).min(ring.len());
-        for i in 0..rest as u64 {
-            let (slot, secret) = &ring[((self.cursor + i) % ring.len() as u64) as usize];
-            add(*slot, secret.clone());
-        }
-        self.cursor = self.cursor.wrapping_add(rest as u64);
-        // With one box per poll the front is all there is: let the ring have every fourth turn.
-        if count == 1 && !ring.is_empty() {
+        let rest = if only {
+            usize::from(!turn_of_front)
+        } else {
+            count - front
+        };
+        for _ in 0..rest.min(ring.len()) {
+            let (slot, secret) = &ring[behind_a_gap(self.cursor, ring.len())];
             self.cursor = self.cursor.wrapping_add(1);
-            if self.cursor.is_multiple_of(4) {
-                slots = vec![ring[(self.cursor / 4 % ring.len() as u64) as usize].clone()];
-            }
+            add(*slot, secret.clone());
         }
         slots
             .iter()
@@ -374,5 +377,34 @@ impl Receiver {
             .map(|(_, m)| m.expires);
         let ends = ends.chain(self.state.reassembly.earliest_end());
         self.wake = ends.map(|end| now + end.saturating_since(wall)).min();
+    }
+}
+
+/// Which place of a ring of `len` the `turn`-th look goes to.
+///
+/// After a short gap (a message that expired unread) what follows is one or two places further, so those are looked at
+/// often: every second look goes to the first places with halving frequency (1/2, 1/4, …), the others round the ring, so
+/// that none is left out.
+fn behind_a_gap(turn: u64, len: usize) -> usize {
+    let (half, near) = (turn / 2, turn.is_multiple_of(2));
+    let halving = (half + 1).trailing_zeros() as usize;
+    match near && halving < len {
+        true => halving,
+        false => (half % len as u64) as usize,
+    }
+}
+
+#[cfg(test)]
+mod ring_tests {
+    use super::behind_a_gap;
+
+    #[test]
+    fn the_place_behind_a_gap_is_looked_at_every_fourth_time_and_every_place_in_two_rounds() {
+        for len in [1, 2, 7, 34] {
+            let looks: Vec<usize> = (0..4 * len as u64).map(|turn| behind_a_gap(turn, len)).collect();
+            assert!((0..len).all(|place| looks.contains(&place)), "{len}: {looks:?}");
+            let first = looks.iter().filter(|place| **place == 0).count();
+            assert!(first * 4 >= looks.len(), "{len}: {looks:?}");
+        }
     }
 }

@@ -28,7 +28,10 @@ pub(super) fn rule(plan: &Plan, planned: &Planned) -> Result<Rule, RunError> {
             Act::Forge { answers, .. } => {
                 let mut rng = stream(plan.seed, &format!("{} answers", planned.name));
                 let pick = |_| answers[(rng.next_u64() % answers.len() as u64) as usize].into();
-                Rule::Forge { names, answer: (0..ANSWERS.min(answers.len())).map(pick).collect() }
+                Rule::Forge {
+                    names,
+                    answer: (0..ANSWERS.min(answers.len())).map(pick).collect(),
+                }
             }
         });
     }
@@ -65,7 +68,10 @@ pub(super) struct Blocks<'p> {
 
 impl<'p> Blocks<'p> {
     pub(super) const fn new(plan: &'p Plan) -> Self {
-        Self { plan, learned: Vec::new() }
+        Self {
+            plan,
+            learned: Vec::new(),
+        }
     }
 
     /// Learns an address; `true` if it is new.
@@ -78,7 +84,10 @@ impl<'p> Blocks<'p> {
     }
 
     fn acting(&self, now: Duration) -> impl Iterator<Item = &'p Planned> {
-        self.plan.rules.iter().filter(move |rule| (rule.from..rule.until).contains(&now) && rule.dns_names.is_none())
+        self.plan
+            .rules
+            .iter()
+            .filter(move |rule| (rule.from..rule.until).contains(&now) && rule.dns_names.is_none())
     }
 
     /// Whether nothing at all passes.
@@ -88,19 +97,21 @@ impl<'p> Blocks<'p> {
 
     /// Whether datagrams do not pass.
     pub(super) fn datagrams(&self, now: Duration) -> bool {
-        self.acting(now).any(|rule| {
-            rule.to.is_none() && rule.ports.is_empty() && rule.protocol != Some(Protocol::Tcp)
-        })
+        self.acting(now)
+            .any(|rule| rule.to.is_none() && rule.ports.is_empty() && rule.protocol != Some(Protocol::Tcp))
     }
 
     /// Whether streams to this address do not pass.
     pub(super) fn streams_to(&self, now: Duration, address: IpAddr) -> bool {
-        self.acting(now).filter(|rule| rule.protocol != Some(Protocol::Udp)).any(|rule| match &rule.to {
-            None => rule.ports.is_empty() || rule.ports.contains(&super::ceremony::LINK_PORT),
-            Some(Targets::Fixed(addresses)) => addresses.contains(&address),
-            Some(Targets::Learned { .. }) => {
-                self.learned.iter().any(|(since, known)| *known == address && *since <= now)
-            }
-        })
+        self.acting(now)
+            .filter(|rule| rule.protocol != Some(Protocol::Udp))
+            .any(|rule| match &rule.to {
+                None => rule.ports.is_empty() || rule.ports.contains(&super::ceremony::LINK_PORT),
+                Some(Targets::Fixed(addresses)) => addresses.contains(&address),
+                Some(Targets::Learned { .. }) => self
+                    .learned
+                    .iter()
+                    .any(|(since, known)| *known == address && *since <= now),
+            })
     }
 }

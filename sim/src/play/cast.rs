@@ -29,14 +29,19 @@ pub(super) fn programs<R: Runtime>(
     society: &Arc<Society>,
     failures: &Failures,
 ) -> Vec<Program<R>> {
-    let Ceremony { parts, mut contacts, .. } = ceremony;
+    let Ceremony {
+        parts, mut contacts, ..
+    } = ceremony;
     let mut all = Vec::with_capacity(parts.len());
     for (n, part) in parts.into_iter().enumerate() {
         let host = n as HostId;
         let failures = failures.clone();
         let name = plan.hosts[n].name.clone();
         let fail = move |error: &dyn std::fmt::Display| {
-            failures.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{name}: {error}"));
+            failures
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(format!("{name}: {error}"));
         };
         all.push(match part {
             Part::Authority(config) => program(move |rt: R| {
@@ -55,7 +60,19 @@ pub(super) fn programs<R: Runtime>(
                     if let Some(bundle) = operator.clone() {
                         // The operator's own client, at home: nothing stands between it and the published entries.
                         let node = ClientNode::default();
-                        rt.spawn("operator", client(rt.clone(), host, node, bundle, Arc::default(), Arc::default(), society, fail.clone()));
+                        rt.spawn(
+                            "operator",
+                            client(
+                                rt.clone(),
+                                host,
+                                node,
+                                bundle,
+                                Arc::default(),
+                                Arc::default(),
+                                society,
+                                fail.clone(),
+                            ),
+                        );
                     }
                     async move {
                         if let Err(error) = phantom_node::run(rt, *config, StoreConfig::default()).await {
@@ -68,9 +85,14 @@ pub(super) fn programs<R: Runtime>(
                 let bundle = Arc::new(bundle);
                 let (plan, society) = (plan.clone(), society.clone());
                 let met = contacts.remove(&host).unwrap_or_default();
-                let contacts = Arc::new(met.iter().map(|(id, host, _)| (id.clone(), *host)).collect::<Vec<_>>());
-                let agreed: Agreed =
-                    Arc::new(Mutex::new(met.into_iter().map(|(id, _, contact)| (id, contact)).collect()));
+                let contacts = Arc::new(
+                    met.iter()
+                        .map(|(id, host, _)| (id.clone(), *host))
+                        .collect::<Vec<_>>(),
+                );
+                let agreed: Agreed = Arc::new(Mutex::new(
+                    met.into_iter().map(|(id, _, contact)| (id, contact)).collect(),
+                ));
                 match plan.hosts[n].role {
                     Role::Insider(node) => program(move |rt: R| {
                         let (plan, society, bundle) = (plan.clone(), society.clone(), (**bundle).clone());
@@ -80,7 +102,16 @@ pub(super) fn programs<R: Runtime>(
                         let node = role.client().unwrap_or_default();
                         program(move |rt: R| {
                             let (contacts, agreed) = (contacts.clone(), agreed.clone());
-                            client(rt, host, node, bundle.clone(), contacts, agreed, society.clone(), fail.clone())
+                            client(
+                                rt,
+                                host,
+                                node,
+                                bundle.clone(),
+                                contacts,
+                                agreed,
+                                society.clone(),
+                                fail.clone(),
+                            )
                         })
                     }
                 }
@@ -140,7 +171,13 @@ async fn client<R: Runtime>(
     config.steps = steps;
     config.poll.mean_gap = node.poll.0;
     let (user_side, client_side) = phantom_client::channels();
-    let user = User { rt: rt.clone(), host, society, contacts, agreed };
+    let user = User {
+        rt: rt.clone(),
+        host,
+        society,
+        contacts,
+        agreed,
+    };
     rt.spawn("user", user.live(user_side));
     if let Err(error) = phantom_client::run(rt, config, client_side).await {
         fail(&error);

@@ -16,7 +16,7 @@ use phantom_core::directory::sign::{AuthorityId, KeySet};
 use phantom_core::link::BridgeSecret;
 use phantom_core::mailbox::OperatorId;
 use phantom_core::message::contact::{self, Contact};
-use phantom_core::rendezvous::{Bundle, BridgeSlots, Ledger, SLOTS, Slot, StaticEntry, mint};
+use phantom_core::rendezvous::{BridgeSlots, Bundle, Ledger, SLOTS, Slot, StaticEntry, mint};
 use phantom_core::trusted_time::TimeLimits;
 use phantom_core::units::WallTime;
 use phantom_node::authority::AuthorityConfig;
@@ -36,8 +36,10 @@ const CLIENTS_PER_COHORT: usize = 2;
 /// DHT nodes that an installation knows besides the published routers.
 const CACHED_DHT_NODES: usize = 12;
 /// Documents in simulations come six times as often as in production, so that a scenario of half an hour sees several.
-pub(super) const TIMING: Timing =
-    Timing { interval: Duration::from_secs(600), hop_period: Duration::from_secs(3_600) };
+pub(super) const TIMING: Timing = Timing {
+    interval: Duration::from_secs(600),
+    hop_period: Duration::from_secs(3_600),
+};
 
 /// The date at which worlds begin: 2026-11-02 11:50 UTC. Far from midnight, since DHT records are bound to days.
 pub(super) const WORLD_BEGINS: WallTime = WallTime::from_unix_secs(1_793_620_200);
@@ -77,14 +79,23 @@ pub(super) fn contact_id(plan: &Plan, host: HostId) -> Result<ContactId, RunErro
 pub(super) fn perform(plan: &Plan) -> Result<Ceremony, RunError> {
     let failed = |what: &str, error: &dyn std::fmt::Display| RunError::Failed(format!("{what}: {error}"));
     let of_role = |wanted: fn(&Role) -> bool| -> Vec<HostId> {
-        (0..plan.hosts.len() as u32).filter(|&host| wanted(&plan.hosts[host as usize].role)).collect()
+        (0..plan.hosts.len() as u32)
+            .filter(|&host| wanted(&plan.hosts[host as usize].role))
+            .collect()
     };
-    let keys: Vec<Keys> = plan.hosts.iter().map(|host| keys_of(plan.seed, &host.name)).collect();
+    let keys: Vec<Keys> = plan
+        .hosts
+        .iter()
+        .map(|host| keys_of(plan.seed, &host.name))
+        .collect();
     let at = |host: HostId, port| SocketAddr::new(IpAddr::V4(plan.hosts[host as usize].address), port);
 
     // The authorities and what everybody knows of them.
     let authorities = of_role(|role| *role == Role::Authority);
-    let publics: Vec<_> = authorities.iter().map(|&host| keys[host as usize].identity.public()).collect();
+    let publics: Vec<_> = authorities
+        .iter()
+        .map(|&host| keys[host as usize].identity.public())
+        .collect();
     let pinned = KeySet::new(1, authorities.len() / 2 + 1, &publics)
         .map_err(|error| failed("the directory authorities", &error))?;
     let contacts: Vec<AuthorityContact> = authorities
@@ -96,14 +107,25 @@ pub(super) fn perform(plan: &Plan) -> Result<Ceremony, RunError> {
         })
         .collect();
     let limits = TimeLimits::default();
-    let directory = Directory { pinned: pinned.clone(), authorities: contacts.clone(), limits, timing: TIMING };
+    let directory = Directory {
+        pinned: pinned.clone(),
+        authorities: contacts.clone(),
+        limits,
+        timing: TIMING,
+    };
 
     // The DHT, and how it is found.
     let dht_nodes = of_role(|role| *role == Role::Dht);
     let routers = of_role(|role| *role == Role::DhtRouter);
-    let joins: Vec<dht::Endpoint> = routers.iter().map(|&host| dht::Endpoint::Addr(at(host, DHT_PORT))).collect();
+    let joins: Vec<dht::Endpoint> = routers
+        .iter()
+        .map(|&host| dht::Endpoint::Addr(at(host, DHT_PORT)))
+        .collect();
     let named = |host: HostId, port| match &plan.hosts[host as usize].dns_name {
-        Some(name) => dht::Endpoint::Name { name: name.clone(), port },
+        Some(name) => dht::Endpoint::Name {
+            name: name.clone(),
+            port,
+        },
         None => dht::Endpoint::Addr(at(host, port)),
     };
 
@@ -112,7 +134,11 @@ pub(super) fn perform(plan: &Plan) -> Result<Ceremony, RunError> {
     let operators: Vec<HostId> = bridges
         .iter()
         .copied()
-        .filter(|bridge| plan.edges.iter().any(|e| e.carries == Carries::Invitations && e.from == *bridge))
+        .filter(|bridge| {
+            plan.edges
+                .iter()
+                .any(|e| e.carries == Carries::Invitations && e.from == *bridge)
+        })
         .collect();
     let mut members = of_role(|role| role.is_client());
     members.extend(&operators);
@@ -123,7 +149,10 @@ pub(super) fn perform(plan: &Plan) -> Result<Ceremony, RunError> {
             .map_err(|error| failed("the ledger of bridges", &error))?;
         (minted.ledger, minted.cohorts, minted.bridges)
     } else {
-        return Err(RunError::Failed(format!("{} bridges are too few: a cohort has {SLOTS}", bridges.len())));
+        return Err(RunError::Failed(format!(
+            "{} bridges are too few: a cohort has {SLOTS}",
+            bridges.len()
+        )));
     };
 
     // What installations ship with.
@@ -139,7 +168,10 @@ pub(super) fn perform(plan: &Plan) -> Result<Ceremony, RunError> {
                 identity: keys[host as usize].identity.public(),
                 link: keys[host as usize].link.public(),
             };
-            let by_name = plan.hosts[host as usize].dns_name.is_some().then(|| entry(named(host, LINK_PORT)));
+            let by_name = plan.hosts[host as usize]
+                .dns_name
+                .is_some()
+                .then(|| entry(named(host, LINK_PORT)));
             std::iter::once(entry(dht::Endpoint::Addr(at(host, LINK_PORT)))).chain(by_name)
         })
         .collect();
@@ -147,12 +179,20 @@ pub(super) fn perform(plan: &Plan) -> Result<Ceremony, RunError> {
     let mut bundles: BTreeMap<HostId, Box<Bundle>> = BTreeMap::new();
     for (n, &host) in members.iter().enumerate() {
         let cohort = n / CLIENTS_PER_COHORT;
-        let holders = Slot::ALL.into_iter().filter_map(|slot| ledger.holder(cohort, slot));
+        let holders = Slot::ALL
+            .into_iter()
+            .filter_map(|slot| ledger.holder(cohort, slot));
         bridges_of.insert(host, holders.map(|n| bridges[n as usize]).collect());
-        let mut rng = stream(plan.seed, &format!("{} installation", plan.hosts[host as usize].name));
+        let mut rng = stream(
+            plan.seed,
+            &format!("{} installation", plan.hosts[host as usize].name),
+        );
         let bundle = Bundle {
             cohort: cohorts[cohort].clone(),
-            dht_nodes: some(&mut rng, &dht_nodes, CACHED_DHT_NODES).iter().map(|&node| at(node, DHT_PORT)).collect(),
+            dht_nodes: some(&mut rng, &dht_nodes, CACHED_DHT_NODES)
+                .iter()
+                .map(|&node| at(node, DHT_PORT))
+                .collect(),
             routers: routers.iter().map(|&router| named(router, DHT_PORT)).collect(),
             entries: entries.clone(),
             directory: pinned.clone(),
@@ -188,7 +228,11 @@ pub(super) fn perform(plan: &Plan) -> Result<Ceremony, RunError> {
                 link_secret: keys.link.clone(),
                 listen: listen.clone(),
                 keys: pinned.clone(),
-                others: contacts.iter().filter(|c| c.link != keys.link.public()).cloned().collect(),
+                others: contacts
+                    .iter()
+                    .filter(|c| c.link != keys.link.public())
+                    .cloned()
+                    .collect(),
                 limits,
                 timing: TIMING,
                 admission: phantom_core::directory::authority::Admission::Open,
@@ -197,7 +241,10 @@ pub(super) fn perform(plan: &Plan) -> Result<Ceremony, RunError> {
             Role::Service => Part::Node(node(Roles::ALL, None), None),
             Role::Bridge => {
                 let mut rng = stream(plan.seed, &format!("{} bridge", host.name));
-                let number = bridges.iter().position(|&bridge| bridge == id).unwrap_or_default();
+                let number = bridges
+                    .iter()
+                    .position(|&bridge| bridge == id)
+                    .unwrap_or_default();
                 let cached = some(&mut rng, &dht_nodes, CACHED_DHT_NODES);
                 let bridge = Bridge {
                     secret: BridgeSecret::from_rng(&mut rng),
@@ -215,19 +262,28 @@ pub(super) fn perform(plan: &Plan) -> Result<Ceremony, RunError> {
                 Part::Client(bundle.ok_or_else(|| RunError::Failed(format!("{} has no bundle", host.name)))?)
             }
             Role::Dht | Role::DhtRouter => {
-                let joins = joins.iter().filter(|join| **join != dht::Endpoint::Addr(at(id, DHT_PORT)));
+                let joins = joins
+                    .iter()
+                    .filter(|join| **join != dht::Endpoint::Addr(at(id, DHT_PORT)));
                 let mut config = dht::NodeConfig::new(at(id, DHT_PORT), joins.cloned().collect());
                 config.items_max = 4_096;
                 Part::Dht(Box::new(config))
             }
         });
     }
-    Ok(Ceremony { parts, contacts: meetings(plan)?, bridges_of })
+    Ok(Ceremony {
+        parts,
+        contacts: meetings(plan)?,
+        bridges_of,
+    })
 }
 
 fn keys_of(seed: u64, name: &str) -> Keys {
     let mut rng = stream(seed, &format!("{name} keys"));
-    Keys { identity: IdentitySecret::from_rng(&mut rng), link: LinkSecret::from_rng(&mut rng) }
+    Keys {
+        identity: IdentitySecret::from_rng(&mut rng),
+        link: LinkSecret::from_rng(&mut rng),
+    }
 }
 
 /// `n` of `all`, different ones, or all of them.
@@ -246,7 +302,10 @@ fn meetings(plan: &Plan) -> Result<BTreeMap<HostId, Vec<(ContactId, HostId, Box<
     let mut met: BTreeMap<HostId, Vec<(ContactId, HostId, Box<Contact>)>> = BTreeMap::new();
     for edge in plan.edges.iter().filter(|edge| edge.carries == Carries::Messages) {
         let pair = (edge.from.min(edge.to), edge.from.max(edge.to));
-        if met.get(&pair.0).is_some_and(|known| known.iter().any(|(_, other, _)| *other == pair.1)) {
+        if met
+            .get(&pair.0)
+            .is_some_and(|known| known.iter().any(|(_, other, _)| *other == pair.1))
+        {
             continue;
         }
         let name = |host: HostId| &plan.hosts[host as usize].name;
@@ -256,8 +315,12 @@ fn meetings(plan: &Plan) -> Result<BTreeMap<HostId, Vec<(ContactId, HostId, Box<
         let (theirs, answer) = contact::accept(&invitation.to_text(), &mut rng).map_err(failed)?;
         let (ours, confirmation) = invitation.finish(&answer).map_err(failed)?;
         theirs.check_confirmation(&confirmation).map_err(failed)?;
-        met.entry(pair.0).or_default().push((contact_id(plan, pair.1)?, pair.1, Box::new(ours)));
-        met.entry(pair.1).or_default().push((contact_id(plan, pair.0)?, pair.0, Box::new(theirs)));
+        met.entry(pair.0)
+            .or_default()
+            .push((contact_id(plan, pair.1)?, pair.1, Box::new(ours)));
+        met.entry(pair.1)
+            .or_default()
+            .push((contact_id(plan, pair.0)?, pair.0, Box::new(theirs)));
     }
     Ok(met)
 }

@@ -38,9 +38,7 @@ impl Store for Seized<'_> {
         self.disk(|disk| disk.read_at(file, offset, len))
     }
     async fn remove(&self, file: &str) -> io::Result<()> {
-        self.disk(|disk| {
-            disk.remove(file)
-        })
+        self.disk(|disk| disk.remove(file))
     }
     async fn list(&self, prefix: &str) -> io::Result<Vec<String>> {
         Ok(self.disk(|disk| disk.list(prefix)))
@@ -65,10 +63,15 @@ pub(super) fn seize(disk: &mut Disk) -> Result<Found, RunError> {
     // The disk answers at once, so one poll is all.
     match found.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok((boxes, orphans))) => Ok(Found {
-            boxes: boxes.iter().map(|b| (Tag::of(b.address.as_bytes()), b.expires)).collect(),
+            boxes: boxes
+                .iter()
+                .map(|b| (Tag::of(b.address.as_bytes()), b.expires))
+                .collect(),
             orphans: orphans.len(),
         }),
         Poll::Ready(Err(error)) => Err(RunError::Failed(format!("a disk could not be searched: {error}"))),
-        Poll::Pending => Err(RunError::Failed("a disk that stands still did not answer".to_owned())),
+        Poll::Pending => Err(RunError::Failed(
+            "a disk that stands still did not answer".to_owned(),
+        )),
     }
 }

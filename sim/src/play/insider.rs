@@ -31,7 +31,10 @@ pub(super) async fn run<R: Runtime>(
     rt.emit(Event::Arrived);
     let Some(every) = every else { return };
     let mut rng = rt.rng("insider");
-    let dht = Arc::new(DhtClient::new(rt.clone(), ClientConfig::new(bundle.dht_nodes.clone(), bundle.routers.clone())));
+    let dht = Arc::new(DhtClient::new(
+        rt.clone(),
+        ClientConfig::new(bundle.dht_nodes.clone(), bundle.routers.clone()),
+    ));
     let mut pins = SequencePins::default();
     loop {
         if node.dht.is_on() {
@@ -40,11 +43,18 @@ pub(super) async fn run<R: Runtime>(
         }
         if node.friends.is_on() {
             for (friend, delay) in society.inviters(host) {
-                let Some(invitation) = society.ask(&rt, friend, delay, &bundle.cohort.public).await else { continue };
+                let Some(invitation) = society.ask(&rt, friend, delay, &bundle.cohort.public).await else {
+                    continue;
+                };
                 rt.emit(Event::InvitationReceived);
-                let Ok(opened) = invitation.open(&bundle.cohort, None, rt.wall()) else { continue };
+                let Ok(opened) = invitation.open(&bundle.cohort, None, rt.wall()) else {
+                    continue;
+                };
                 for address in opened.bridges.iter().flat_map(|(_, bridge)| &bridge.addresses) {
-                    rt.emit(Event::BridgeLearned { step: Step::Friend, bridge: *address });
+                    rt.emit(Event::BridgeLearned {
+                        step: Step::Friend,
+                        bridge: *address,
+                    });
                 }
             }
         }

@@ -72,7 +72,8 @@ impl<'p> Observer<'p> {
     /// Has something to say at `at`, which may be later than now.
     pub(super) fn say(&mut self, at: Instant, host: Option<HostId>, seen: Seen) {
         self.count += 1;
-        self.later.insert((at, self.count), Observation { at, host, seen });
+        self.later
+            .insert((at, self.count), Observation { at, host, seen });
     }
 
     /// Takes what the programs reported; returns what insiders gave away.
@@ -93,14 +94,24 @@ impl<'p> Observer<'p> {
                     if matches!(self.plan.hosts[host as usize].role, Role::Insider(_)) =>
                 {
                     for (rule, planned) in self.plan.rules.iter().enumerate() {
-                        let Some(Targets::Learned { lag }) = &planned.to else { continue };
+                        let Some(Targets::Learned { lag }) = &planned.to else {
+                            continue;
+                        };
                         let blocked = at + *lag;
                         if self.blocks.learn(blocked.since_start(), bridge.ip()) {
-                            given_away.push(GivenAway { rule, address: bridge.ip(), at: blocked });
+                            given_away.push(GivenAway {
+                                rule,
+                                address: bridge.ip(),
+                                at: blocked,
+                            });
                             self.say(
                                 blocked,
                                 None,
-                                Seen::Censor { rule: rule as u32, act: Acted::Blocked, count: 1 },
+                                Seen::Censor {
+                                    rule: rule as u32,
+                                    act: Acted::Blocked,
+                                    count: 1,
+                                },
                             );
                         }
                     }
@@ -118,21 +129,33 @@ impl<'p> Observer<'p> {
 
     /// Tells everything up to `now`, the oracle's judgement included.
     pub(super) fn tell(&mut self, now: Instant, steps: u64) {
-        for (host, open) in self.oracle.judge(now, &self.blocks) {
-            self.say(now, Some(host), Seen::OpenPath(open));
-        }
         let rest = self.later.split_off(&(now + Duration::from_nanos(1), 0));
-        for observation in std::mem::replace(&mut self.later, rest).into_values() {
-            self.sink.observe(&observation);
+        let due = std::mem::replace(&mut self.later, rest);
+        for observation in due.values() {
+            match (&observation.seen, observation.host) {
+                (Seen::Crashed, Some(host)) => self.oracle.power(host, false),
+                (Seen::Restarted, Some(host)) => self.oracle.power(host, true),
+                _ => {}
+            }
+            self.sink.observe(observation);
         }
-        self.sink.observe(&Observation { at: now, host: None, seen: Seen::Tick { steps } });
+        let paths = self
+            .oracle
+            .judge(now, &self.blocks)
+            .into_iter()
+            .map(|(host, open)| (Some(host), Seen::OpenPath(open)));
+        for (host, seen) in paths.chain([(None, Seen::Tick { steps })]) {
+            self.sink.observe(&Observation { at: now, host, seen });
+        }
     }
 
     /// Boxes that ought to be readable at `wall`.
     pub(super) fn due(&self, wall: WallTime) -> impl Iterator<Item = Tag> {
         self.acknowledged.iter().copied().filter(move |tag| {
             // A box that is about to go may be gone by a replica's clock.
-            self.expires.get(tag).is_some_and(|expires| *expires > wall + self.plan.clock_bound)
+            self.expires
+                .get(tag)
+                .is_some_and(|expires| *expires > wall + self.plan.clock_bound)
         })
     }
 }

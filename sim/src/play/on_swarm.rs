@@ -23,12 +23,10 @@ use crate::scenario::file::Area;
 use crate::scenario::metric::Sense;
 use crate::scenario::plan::{Happening, Host, HostId, Plan, Role};
 use crate::stage::{Act, Stage};
-use crate::swarm::{Access, HostSpec, NatSpec, Network, SwarmStage, Topology, WorldConfig};
 use crate::swarm::topology::RTT_MS_2019;
+use crate::swarm::{Access, HostSpec, NatSpec, Network, SwarmStage, Topology, WorldConfig};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// The resolver that everybody inside asks; it is outside, so questions cross the border.
-const RESOLVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(9, 9, 9, 9));
 /// Datagrams through a NAT keep their mapping for this long (RFC 4787 asks for at least two minutes).
 const NAT_UDP: Duration = Duration::from_secs(120);
 
@@ -58,7 +56,10 @@ impl Player for SwarmPlayer {
 
         let mut stage = stage(plan, self.shuffle);
         let peers = hosts(plan, &mut stage);
-        for (peer, program) in peers.iter().zip(cast::programs(&shared, ceremony, &society, &failures)) {
+        for (peer, program) in peers
+            .iter()
+            .zip(cast::programs(&shared, ceremony, &society, &failures))
+        {
             stage.set_program(*peer, program);
         }
         starts(plan, &peers, begins, &mut stage);
@@ -66,7 +67,14 @@ impl Player for SwarmPlayer {
 
         let mut observer = Observer::new(plan, begins, sink, oracle, Blocks::new(plan));
         faults(plan, &peers, begins, &mut stage, &mut observer);
-        let mut world = Run { stage, society, failures, begins, acted: BTreeMap::new(), searched: 0 };
+        let mut world = Run {
+            stage,
+            society,
+            failures,
+            begins,
+            acted: BTreeMap::new(),
+            searched: 0,
+        };
         world.until(begins, plan, &mut observer)?;
         let mut at = begins;
         let end = begins + plan.duration;
@@ -81,7 +89,10 @@ impl Player for SwarmPlayer {
             let steps = world.steps();
             observer.tell(observer.scenario(at), steps);
             if steps > plan.step_limit {
-                return Err(RunError::StepLimit { limit: plan.step_limit, at: observer.scenario(at) });
+                return Err(RunError::StepLimit {
+                    limit: plan.step_limit,
+                    at: observer.scenario(at),
+                });
             }
         }
         let digests = world.stage.world();
@@ -89,7 +100,11 @@ impl Player for SwarmPlayer {
             end: Instant::ZERO + plan.duration,
             events: digests.counters().happenings,
             trace_digest: digests.trace_digest(),
-            checkpoints: digests.checkpoints().iter().map(|checkpoint| checkpoint.digest).collect(),
+            checkpoints: digests
+                .checkpoints()
+                .iter()
+                .map(|checkpoint| checkpoint.digest)
+                .collect(),
         })
     }
 }
@@ -114,14 +129,28 @@ impl Run {
         }
         for given in observer.records(self.stage.take_records()) {
             let at = self.begins + given.at.since_start();
-            self.stage.censor().lock().learn_address(&plan.rules[given.rule].name, given.address, at);
+            self.stage
+                .censor()
+                .lock()
+                .learn_address(&plan.rules[given.rule].name, given.address, at);
         }
         for leak in self.stage.take_leaks() {
-            observer.say(observer.scenario(leak.at), Some(leak.sender.index() as HostId), Seen::Leak { kind: leak.kind });
+            observer.say(
+                observer.scenario(leak.at),
+                Some(leak.sender.index() as HostId),
+                Seen::Leak { kind: leak.kind },
+            );
         }
         let (secrets, bytes) = self.stage.world().leak_search_volume();
         if bytes > self.searched {
-            observer.say(now, None, Seen::Searched { bytes: bytes - self.searched, secrets: secrets as u64 });
+            observer.say(
+                now,
+                None,
+                Seen::Searched {
+                    bytes: bytes - self.searched,
+                    secrets: secrets as u64,
+                },
+            );
             self.searched = bytes;
         }
         self.deeds(plan, now, observer);
@@ -136,7 +165,9 @@ impl Run {
     fn deeds(&mut self, plan: &Plan, now: Instant, observer: &mut Observer<'_>) {
         let censor = self.stage.censor().lock();
         for (n, rule) in plan.rules.iter().enumerate() {
-            let Some(seconds) = censor.acted(&rule.name) else { continue };
+            let Some(seconds) = censor.acted(&rule.name) else {
+                continue;
+            };
             let mut total = [0; 3];
             for acted in seconds.values() {
                 total[0] += acted.dropped;
@@ -144,9 +175,20 @@ impl Run {
                 total[2] += acted.forged;
             }
             let before = self.acted.insert(n, total).unwrap_or_default();
-            for (i, act) in [Acted::Dropped, Acted::Reset, Acted::Forged].into_iter().enumerate() {
+            for (i, act) in [Acted::Dropped, Acted::Reset, Acted::Forged]
+                .into_iter()
+                .enumerate()
+            {
                 if total[i] > before[i] {
-                    observer.say(now, None, Seen::Censor { rule: n as u32, act, count: total[i] - before[i] });
+                    observer.say(
+                        now,
+                        None,
+                        Seen::Censor {
+                            rule: n as u32,
+                            act,
+                            count: total[i] - before[i],
+                        },
+                    );
                 }
             }
         }
@@ -157,7 +199,12 @@ impl Run {
         let now = self.stage.now();
         let wall = WORLD_BEGINS + now.since_start();
         let mut readable = std::collections::BTreeSet::new();
-        for (n, host) in plan.hosts.iter().enumerate().filter(|(_, host)| host.role == Role::Service) {
+        for (n, host) in plan
+            .hosts
+            .iter()
+            .enumerate()
+            .filter(|(_, host)| host.role == Role::Service)
+        {
             let purged = observer.purged.remove(&(n as HostId)).unwrap_or_default();
             if purged == 0 && !end {
                 continue;
@@ -165,11 +212,18 @@ impl Run {
             let peer = PeerId(n as u32);
             let up = self.stage.world().host(peer).up;
             let found = self.stage.world().disk(peer, disks::seize)?;
-            let left = found.boxes.iter().filter(|(_, expires)| *expires + PURGED_AFTER <= wall).count();
+            let left = found
+                .boxes
+                .iter()
+                .filter(|(_, expires)| *expires + PURGED_AFTER <= wall)
+                .count();
             // A node that is down cannot purge; it does so before it serves again.
             let left = if up { left + found.orphans } else { 0 };
             tracing::trace!(host = host.name, purged, left, "searched a disk");
-            let seen = Seen::DiskSearched { boxes: purged, found: left as u32 };
+            let seen = Seen::DiskSearched {
+                boxes: purged,
+                found: left as u32,
+            };
             observer.say(observer.scenario(now), Some(n as HostId), seen);
             if up {
                 readable.extend(found.boxes.into_iter().map(|(tag, _)| tag));
@@ -178,7 +232,10 @@ impl Run {
         if end {
             let due: Vec<_> = observer.due(wall).collect();
             for address in due {
-                let seen = Seen::BoxProbed { address, readable: readable.contains(&address) };
+                let seen = Seen::BoxProbed {
+                    address,
+                    readable: readable.contains(&address),
+                };
                 observer.say(observer.scenario(now), None, seen);
             }
         }
@@ -203,12 +260,21 @@ fn stage(plan: &Plan, shuffle: Option<u64>) -> SwarmStage {
         Area::Australia => 5,
     };
     let rtt = |a: Area, b: Area| Duration::from_millis(RTT_MS_2019[row(a)][row(b)]);
-    let regions: Vec<_> =
-        plan.network.regions.iter().map(|(name, area)| topology.add_region(name, rtt(*area, *area))).collect();
+    let regions: Vec<_> = plan
+        .network
+        .regions
+        .iter()
+        .map(|(name, area)| topology.add_region(name, rtt(*area, *area)))
+        .collect();
     for (a, (_, one)) in plan.network.regions.iter().enumerate() {
         for (b, (_, two)) in plan.network.regions.iter().enumerate().skip(a + 1) {
-            let extra: Duration =
-                plan.network.links.iter().filter(|l| (l.0, l.1) == (a, b) || (l.1, l.0) == (a, b)).map(|l| l.3).sum();
+            let extra: Duration = plan
+                .network
+                .links
+                .iter()
+                .filter(|l| (l.0, l.1) == (a, b) || (l.1, l.0) == (a, b))
+                .map(|l| l.3)
+                .sum();
             topology.connect(regions[a], regions[b], rtt(*one, *two) + 2 * extra);
         }
     }
@@ -235,7 +301,10 @@ fn hosts(plan: &Plan, stage: &mut SwarmStage) -> Vec<PeerId> {
 }
 
 fn spec(plan: &Plan, host: &Host, border_loss: f64) -> HostSpec {
-    let (up, down) = (host.access.up.0.bits_per_second(), host.access.down.0.bits_per_second());
+    let (up, down) = (
+        host.access.up.0.bits_per_second(),
+        host.access.down.0.bits_per_second(),
+    );
     let mut access = Access::new(up, down);
     // A packet passes two access links: each loses half of the path's share, and the border's falls to those inside.
     let loss = plan.network.loss / 2.0 + if host.inside { border_loss } else { 0.0 };
@@ -247,11 +316,13 @@ fn spec(plan: &Plan, host: &Host, border_loss: f64) -> HostSpec {
     wall.offset_ns = host.clock_skew_ns;
     HostSpec {
         system: crate::swarm::AsId(u16::try_from(host.region).unwrap_or_default()),
-        nat: host.nat.then(|| NatSpec { outside: addresses.clone(), udp_idle: NAT_UDP }),
+        nat: host.nat.then(|| NatSpec {
+            outside: addresses.clone(),
+            udp_idle: NAT_UDP,
+        }),
         addresses: if host.nat { vec![private(host)] } else { addresses },
         access,
         inside: host.inside,
-        resolver: Some(RESOLVER),
         wall,
         ..HostSpec::new(host.name.clone())
     }
@@ -287,12 +358,21 @@ fn censor(plan: &Plan, begins: Instant, stage: &SwarmStage) -> Result<(), RunErr
     for planned in &plan.rules {
         let rule: Rule = border::rule(plan, planned)?;
         let (from, until) = (begins + planned.from, begins + planned.until);
-        stage.censor().lock().add(Timed::new(planned.name.clone(), rule).between(from, until));
+        stage
+            .censor()
+            .lock()
+            .add(Timed::new(planned.name.clone(), rule).between(from, until));
     }
     Ok(())
 }
 
-fn faults(plan: &Plan, peers: &[PeerId], begins: Instant, stage: &mut SwarmStage, observer: &mut Observer<'_>) {
+fn faults(
+    plan: &Plan,
+    peers: &[PeerId],
+    begins: Instant,
+    stage: &mut SwarmStage,
+    observer: &mut Observer<'_>,
+) {
     for fault in &plan.faults {
         let (peer, at) = (peers[fault.host as usize], begins + fault.at);
         let said = Instant::ZERO + fault.at;
@@ -313,4 +393,3 @@ fn faults(plan: &Plan, peers: &[PeerId], begins: Instant, stage: &mut SwarmStage
         }
     }
 }
-

@@ -30,10 +30,16 @@ pub(super) struct Oracle<'p> {
 impl<'p> Oracle<'p> {
     pub(super) fn new(plan: &'p Plan, bridges_of: BTreeMap<HostId, Vec<HostId>>) -> Self {
         let hosts = |wanted: fn(&Role) -> bool| -> Vec<HostId> {
-            (0..plan.hosts.len() as u32).filter(|&host| wanted(&plan.hosts[host as usize].role)).collect()
+            (0..plan.hosts.len() as u32)
+                .filter(|&host| wanted(&plan.hosts[host as usize].role))
+                .collect()
         };
         let mut inviters: BTreeMap<HostId, BTreeSet<HostId>> = BTreeMap::new();
-        for edge in plan.edges.iter().filter(|edge| edge.carries == Carries::Invitations) {
+        for edge in plan
+            .edges
+            .iter()
+            .filter(|edge| edge.carries == Carries::Invitations)
+        {
             inviters.entry(edge.to).or_default().insert(edge.from);
             if plan.hosts[edge.from as usize].role.is_client() {
                 inviters.entry(edge.from).or_default().insert(edge.to);
@@ -77,7 +83,11 @@ impl<'p> Oracle<'p> {
             let crosses = !self.plan.hosts[host as usize].inside;
             !self.down.contains(&host) && !(crosses && blocks.streams_to(at, address(host)))
         };
-        let open_service = !cut && self.services.iter().any(|&host| self.published(host) && reachable(host));
+        let open_service = !cut
+            && self
+                .services
+                .iter()
+                .any(|&host| self.published(host) && reachable(host));
         let mut changed = Vec::new();
         for &client in &self.clients {
             let host = &self.plan.hosts[client as usize];
@@ -89,13 +99,15 @@ impl<'p> Oracle<'p> {
             };
             let friend = || {
                 self.inviters.get(&client).is_some_and(|friends| {
-                    friends.iter().any(|friend| match self.plan.hosts[*friend as usize].role {
-                        Role::Bridge => !self.down.contains(friend),
-                        _ => self
-                            .round_trip
-                            .get(friend)
-                            .is_some_and(|last| now.saturating_since(*last) <= CONNECTED),
-                    })
+                    friends
+                        .iter()
+                        .any(|friend| match self.plan.hosts[*friend as usize].role {
+                            Role::Bridge => !self.down.contains(friend),
+                            _ => self
+                                .round_trip
+                                .get(friend)
+                                .is_some_and(|last| now.saturating_since(*last) <= CONNECTED),
+                        })
                 })
             };
             let dht = node.dht.is_on() && datagrams && bridge();

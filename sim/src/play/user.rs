@@ -44,7 +44,11 @@ struct State {
 
 impl Society {
     pub(super) fn new(plan: Arc<Plan>, begins: Instant) -> Arc<Self> {
-        Arc::new(Self { plan, begins, state: Mutex::default() })
+        Arc::new(Self {
+            plan,
+            begins,
+            state: Mutex::default(),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -53,7 +57,11 @@ impl Society {
 
     /// Tells the judges.
     fn note(&self, at: Instant, host: HostId, seen: Seen) {
-        self.state().notes.push(Observation { at, host: Some(host), seen });
+        self.state().notes.push(Observation {
+            at,
+            host: Some(host),
+            seen,
+        });
     }
 
     /// What was told since the last call, on the world's clock.
@@ -68,7 +76,11 @@ impl Society {
 
     /// Who may invite `host`, and how long what passes between them takes.
     pub(super) fn inviters(&self, host: HostId) -> Vec<(HostId, Duration)> {
-        let invitations = self.plan.edges.iter().filter(|edge| edge.carries == Carries::Invitations);
+        let invitations = self
+            .plan
+            .edges
+            .iter()
+            .filter(|edge| edge.carries == Carries::Invitations);
         let of = invitations.filter_map(|edge| match (edge.from == host, edge.to == host) {
             (_, true) => Some((edge.from, edge.delay)),
             // Friendship is mutual; only the operators' invitations go one way.
@@ -92,9 +104,15 @@ impl Society {
         rt.sleep(delay / 2).await;
         let client = self.state().clients.get(&friend).cloned()?;
         let (reply, answer) = oneshot::channel();
-        let command = Command::FetchInvitation { cohort: Box::new(cohort.clone()), reply };
+        let command = Command::FetchInvitation {
+            cohort: Box::new(cohort.clone()),
+            reply,
+        };
         client.send(command).await.ok()?;
-        let invitation = phantom_core::runtime::timeout(rt, HELP_WITHIN, answer).await.ok()?.ok()??;
+        let invitation = phantom_core::runtime::timeout(rt, HELP_WITHIN, answer)
+            .await
+            .ok()?
+            .ok()??;
         rt.sleep(delay / 2).await;
         Some(invitation)
     }
@@ -117,13 +135,19 @@ pub(super) type Agreed = Arc<Mutex<Vec<(ContactId, Box<Contact>)>>>;
 impl<R: Runtime> User<R> {
     /// Lives until its client ends.
     pub(super) async fn live(self, side: UserSide) {
-        let UserSide { commands, mut notices } = side;
+        let UserSide {
+            commands,
+            mut notices,
+        } = side;
         self.society.state().clients.insert(self.host, commands.clone());
         self.meet(&commands).await;
         let asked: Arc<Mutex<BTreeMap<HostId, Instant>>> = Arc::default();
         let (connected, is_connected) = tokio::sync::watch::channel(false);
         for work in self.work() {
-            self.rt.spawn("user writes", self.write(work, commands.clone(), is_connected.clone()));
+            self.rt.spawn(
+                "user writes",
+                self.write(work, commands.clone(), is_connected.clone()),
+            );
         }
         while let Some(notice) = notices.recv().await {
             match notice {
@@ -142,7 +166,11 @@ impl<R: Runtime> User<R> {
         let agreed = std::mem::take(&mut *self.agreed.lock().unwrap_or_else(PoisonError::into_inner));
         for (id, contact) in agreed {
             let (added, _) = oneshot::channel();
-            if commands.send(Command::AddContact { id, contact, added }).await.is_err() {
+            if commands
+                .send(Command::AddContact { id, contact, added })
+                .await
+                .is_err()
+            {
                 return;
             }
         }
@@ -159,19 +187,28 @@ impl<R: Runtime> User<R> {
         for (friend, delay) in self.society.inviters(self.host) {
             {
                 let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
-                if asked.get(&friend).is_some_and(|last| now.saturating_since(*last) < ASK_AGAIN) {
+                if asked
+                    .get(&friend)
+                    .is_some_and(|last| now.saturating_since(*last) < ASK_AGAIN)
+                {
                     continue;
                 }
                 asked.insert(friend, now);
             }
-            let (rt, society, cohort, commands) =
-                (self.rt.clone(), self.society.clone(), cohort.clone(), commands.clone());
+            let (rt, society, cohort, commands) = (
+                self.rt.clone(),
+                self.society.clone(),
+                cohort.clone(),
+                commands.clone(),
+            );
             self.rt.spawn("asking a friend", async move {
                 if let Some(invitation) = society.ask(&rt, friend, delay, &cohort).await {
                     let (reply, _) = oneshot::channel();
                     let invitation = Bytes::from(invitation.encode());
                     // The client may have ended meanwhile.
-                    let _ = commands.send(Command::AcceptInvitation { invitation, reply }).await;
+                    let _ = commands
+                        .send(Command::AcceptInvitation { invitation, reply })
+                        .await;
                 }
             });
         }
@@ -180,10 +217,15 @@ impl<R: Runtime> User<R> {
     /// The writing workloads that this user has.
     fn work(&self) -> Vec<Work> {
         let plan = &self.society.plan;
-        let mine = plan.workloads.iter().filter(|workload| workload.hosts.contains(&self.host));
+        let mine = plan
+            .workloads
+            .iter()
+            .filter(|workload| workload.hosts.contains(&self.host));
         let mut all = Vec::new();
         for (n, workload) in mine.enumerate() {
-            let Deed::Write { to, every, size, ttl } = &workload.what else { continue };
+            let Deed::Write { to, every, size, ttl } = &workload.what else {
+                continue;
+            };
             let edges = plan.edges.iter().filter(|edge| edge.graph == to.value);
             let others: Vec<HostId> = edges
                 .filter_map(|edge| match (edge.from == self.host, edge.to == self.host) {
@@ -192,8 +234,11 @@ impl<R: Runtime> User<R> {
                     _ => None,
                 })
                 .collect();
-            let contacts =
-                self.contacts.iter().filter(|(_, host)| others.contains(host)).cloned();
+            let contacts = self
+                .contacts
+                .iter()
+                .filter(|(_, host)| others.contains(host))
+                .cloned();
             all.push(Work {
                 number: n as u64,
                 contacts: contacts.collect(),
@@ -241,8 +286,12 @@ impl<R: Runtime> User<R> {
                 rng.fill_bytes(&mut text);
                 rt.sensitive(Sensitive::Payload, &text);
                 let (accepted, answer) = oneshot::channel();
-                let command =
-                    Command::Send { contact: id.clone(), text: Bytes::from(text), ttl: work.ttl, accepted };
+                let command = Command::Send {
+                    contact: id.clone(),
+                    text: Bytes::from(text),
+                    ttl: work.ttl,
+                    accepted,
+                };
                 if commands.send(command).await.is_err() {
                     return;
                 }
@@ -264,4 +313,3 @@ struct Work {
     size: (u64, u64),
     ttl: Duration,
 }
-
