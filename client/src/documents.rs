@@ -10,12 +10,11 @@ use phantom_core::directory::rpc::DirectoryResponse;
 use phantom_core::directory::sign::KeySet;
 use phantom_core::event::{Event, Refusal};
 use phantom_core::link::rpc::Rpc;
+use phantom_core::route::View;
 use phantom_core::runtime::Runtime;
 use phantom_core::service::Service;
 use phantom_core::trusted_time::TimeLimits;
 use phantom_core::units::{Instant, WallTime};
-
-use crate::paths::View;
 
 /// Pause after the first vain attempt to get a newer document, doubled after each further one.
 const RETRY_FIRST: Duration = Duration::from_secs(5);

@@ -3,7 +3,7 @@
 //!
 //! A program makes [`channels`], gives one end to [`run`] with a [`ClientConfig`], and speaks to the other: [`Command`]s
 //! in, [`Notice`]s out. Inside, one task owns everything (`run`): the ladder's driver (`entry`), the link in use
-//! (`session`), the directory (`documents`), paths and requests through the network (`paths`, `requests`), the machines of
+//! (`session`), the directory (`documents`), requests through the network ([`phantom_core::route`]), the machines of
 //! all contacts (`mail`), fetches for friends (`invitations`), and the sealed file (`state`).
 //! Spec: SPEC §5, §9; docs/ARCHITECTURE.md, "The way of a message".
 
@@ -13,8 +13,6 @@ mod documents;
 mod entry;
 mod invitations;
 mod mail;
-mod paths;
-mod requests;
 mod run;
 mod session;
 pub mod state;

@@ -8,6 +8,7 @@ use phantom_core::event::Step;
 use phantom_core::link::rpc::{Rpc, RpcConfig};
 use phantom_core::link::{Channel, Link};
 use phantom_core::packet::LinkHandle;
+use phantom_core::route::EntryHop;
 use phantom_core::runtime::{Owned, Runtime};
 use phantom_core::service::{EntryHops, EntryRequest, Service};
 use phantom_core::units::Instant;
@@ -15,7 +16,6 @@ use tokio::sync::mpsc;
 
 use crate::candidate::Candidate;
 use crate::documents;
-use crate::paths::EntryHop;
 
 /// Pause before an entry that could not say how to use it is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(3);

@@ -12,6 +12,7 @@ use phantom_core::ladder::Report;
 use phantom_core::message::contact::Contact;
 use phantom_core::message::sender;
 use phantom_core::rendezvous::CohortPublic;
+pub use phantom_core::route::RequestCounts;
 use phantom_core::units::WallTime;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -200,19 +201,6 @@ pub struct DocumentStatus {
     pub nodes: usize,
     /// Whether it may be used at the time believed.
     pub usable: bool,
-}
-
-/// Requests since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RequestCounts {
-    /// Sent.
-    pub sent: u64,
-    /// Answered.
-    pub answered: u64,
-    /// Not answered in time, or lost with their entry.
-    pub unanswered: u64,
-    /// Not sent: no entry, no document or no path.
-    pub unsent: u64,
 }
 
 /// How things are.

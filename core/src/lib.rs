@@ -16,6 +16,7 @@ pub mod mailbox;
 pub mod message;
 pub mod packet;
 pub mod rendezvous;
+pub mod route;
 pub mod runtime;
 pub mod service;
 pub mod trusted_time;

@@ -3,23 +3,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::event::{Event, Refusal};
+use crate::mailbox::{Answer, BoxAddress, Lengths, Record, Request};
+use crate::packet::{self, Class, Packet, ReplyId, Surb, SurbKeys};
+use crate::units::{Instant, WallTime};
 use bytes::Bytes;
-use phantom_core::event::{Event, Refusal};
-use phantom_core::mailbox::{Answer, BoxAddress, Lengths, Record, Request};
-use phantom_core::packet::{self, Class, Packet, ReplyId, Surb, SurbKeys};
-use phantom_core::units::{Instant, WallTime};
 use rand_core::CryptoRng;
 use thiserror::Error;
 
-use crate::paths::{EntryHop, NoPath, View};
-use crate::user::RequestCounts;
+use super::paths::{EntryHop, NoPath, View};
 
 /// Requests on their way at once; further ones are not sent.
-pub(crate) const PENDING_MAX: usize = 64;
+pub const PENDING_MAX: usize = 64;
 
 /// Why a request was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(crate) enum Unsent {
+pub enum Unsent {
     /// There is no path.
     #[error(transparent)]
     NoPath(#[from] NoPath),
@@ -32,10 +31,24 @@ pub(crate) enum Unsent {
 }
 
 /// What to ask of the nodes of a box.
-pub(crate) enum Ask {
+pub enum Ask {
+    /// To take a box.
     Write(Box<Record>),
-    /// At least one.
+    /// Which of these exist; at least one.
     Read(Vec<BoxAddress>),
+}
+
+/// Requests since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestCounts {
+    /// Sent.
+    pub sent: u64,
+    /// Answered.
+    pub answered: u64,
+    /// Not answered in time, or lost with their entry.
+    pub unanswered: u64,
+    /// Not sent: no entry, no document or no path.
+    pub unsent: u64,
 }
 
 struct Pending<P> {
@@ -45,14 +58,15 @@ struct Pending<P> {
 }
 
 /// All requests on their way, each with what its answer is for.
-pub(crate) struct Requests<P> {
+pub struct Requests<P> {
     pending: BTreeMap<ReplyId, Pending<P>>,
     limit: Duration,
     counts: RequestCounts,
 }
 
 impl<P> Requests<P> {
-    pub(crate) const fn new(limit: Duration) -> Self {
+    /// None yet. One without an answer for `limit` has failed.
+    pub const fn new(limit: Duration) -> Self {
         Self {
             pending: BTreeMap::new(),
             limit,
@@ -65,12 +79,13 @@ impl<P> Requests<P> {
         }
     }
 
-    pub(crate) const fn counts(&self) -> RequestCounts {
+    /// What became of them so far.
+    pub const fn counts(&self) -> RequestCounts {
         self.counts
     }
 
     /// Counts a request that could not be sent.
-    pub(crate) fn unsent(&mut self) {
+    pub fn unsent(&mut self) {
         self.counts.unsent += 1;
     }
 
@@ -78,7 +93,7 @@ impl<P> Requests<P> {
     ///
     /// # Errors
     /// [`Unsent`], and the purpose back.
-    pub(crate) fn make(
+    pub fn make(
         &mut self,
         rng: &mut impl CryptoRng,
         (now, time): (Instant, WallTime),
@@ -106,11 +121,20 @@ impl<P> Requests<P> {
         );
         Ok(packet)
     }
+
+    /// Whether a packet answers one of them by its name; whether it really does, [`Requests::answer`] finds out. For a
+    /// node, which also relays what comes down its links.
+    pub fn awaits(&self, bytes: &Bytes) -> bool {
+        !self.pending.is_empty()
+            && Packet::from_bytes(bytes.clone())
+                .is_ok_and(|packet| self.pending.contains_key(&ReplyId::of(&packet)))
+    }
+
     /// A packet that came down the link: what it is the answer to, and the answer.
     ///
     /// # Errors
     /// The event to report; nothing has changed then.
-    pub(crate) fn answer(&mut self, bytes: Bytes) -> Result<(P, Answer), Event> {
+    pub fn answer(&mut self, bytes: Bytes) -> Result<(P, Answer), Event> {
         let refused = |why| Event::Refused {
             what: "reply packet",
             why,
@@ -130,12 +154,12 @@ impl<P> Requests<P> {
     }
 
     /// Gives up what is over its time.
-    pub(crate) fn expired(&mut self, now: Instant) -> Vec<P> {
+    pub fn expired(&mut self, now: Instant) -> Vec<P> {
         self.give_up(|pending| pending.deadline <= now)
     }
 
     /// Gives up everything: the link whose handle the answers name is gone.
-    pub(crate) fn abandon(&mut self) -> Vec<P> {
+    pub fn abandon(&mut self) -> Vec<P> {
         self.give_up(|_| true)
     }
 
@@ -146,7 +170,7 @@ impl<P> Requests<P> {
     }
 
     /// When the next one is over its time.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         self.pending.values().map(|pending| pending.deadline).min()
     }
 }
@@ -180,8 +204,8 @@ mod tests {
     use rand_chacha::ChaCha12Rng;
     use rand_core::SeedableRng;
 
+    use super::paths::tests::{NOW, listed_entry, view_of};
     use super::*;
-    use crate::paths::tests::{NOW, listed_entry, view_of};
 
     const LIMIT: Duration = Duration::from_secs(15);
 

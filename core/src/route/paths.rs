@@ -3,14 +3,14 @@
 //! Forward: entry, middle, a node that holds the box. Back: m1, m2, entry, and down the client's link. All are different
 //! where there are enough nodes; what must not be is a hop that sends to itself, so neighbours differ always.
 
-use phantom_core::crypto::kdf::Context;
-use phantom_core::crypto::keys::NodeId;
-use phantom_core::directory::descriptor::Roles;
-use phantom_core::directory::document::{NodeEntry, SharedDocument};
-use phantom_core::mailbox::{BoxAddress, StorageSet};
-use phantom_core::packet::{HOPS, Hop, HopKeyId, HopPublic, LinkHandle, NextHop};
-use phantom_core::runtime::Share;
-use phantom_core::units::WallTime;
+use crate::crypto::kdf::Context;
+use crate::crypto::keys::NodeId;
+use crate::directory::descriptor::Roles;
+use crate::directory::document::{NodeEntry, SharedDocument};
+use crate::mailbox::{BoxAddress, StorageSet};
+use crate::packet::{HOPS, Hop, HopKeyId, HopPublic, LinkHandle, NextHop};
+use crate::runtime::Share;
+use crate::units::WallTime;
 use rand_core::Rng;
 use std::sync::Arc;
 use thiserror::Error;
@@ -21,7 +21,7 @@ const DRAWS: usize = 12;
 
 /// Why there is no path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(crate) enum NoPath {
+pub enum NoPath {
     /// The document lists nobody who stores.
     #[error("no storage node with a usable hop key")]
     NoStorage,
@@ -47,34 +47,38 @@ struct Choices {
 
 /// A document, made ready for choosing.
 #[derive(Clone, Debug)]
-pub(crate) struct View {
+pub struct View {
     document: SharedDocument,
     choices: Arc<Choices>,
 }
 
 /// The entry as a hop.
 #[derive(Clone, Debug)]
-pub(crate) struct EntryHop {
-    pub(crate) node: NodeId,
-    /// Its hop keys, as it says itself.
-    pub(crate) keys: Vec<(HopKeyId, HopPublic)>,
+pub struct EntryHop {
+    /// Its name.
+    pub node: NodeId,
+    /// Its hop keys, as it says itself; a listed entry may leave that to the document.
+    pub keys: Vec<(HopKeyId, HopPublic)>,
     /// Listed nodes that have a link to it, with the name of that link.
-    pub(crate) ways_back: Vec<(NodeId, LinkHandle)>,
-    /// By which it knows our link.
-    pub(crate) handle: LinkHandle,
+    pub ways_back: Vec<(NodeId, LinkHandle)>,
+    /// By which it knows the sender's link.
+    pub handle: LinkHandle,
 }
 
 /// A way to a box and back.
 #[derive(Debug)]
-pub(crate) struct Path {
-    pub(crate) forward: [Hop; HOPS],
-    pub(crate) reply: [Hop; HOPS],
+pub struct Path {
+    /// To the storage hop.
+    pub forward: [Hop; HOPS],
+    /// Back to the entry.
+    pub reply: [Hop; HOPS],
     /// For the end of the reply.
-    pub(crate) handle: LinkHandle,
+    pub handle: LinkHandle,
 }
 
 impl View {
-    pub(crate) fn new<S: Share>(rt: &S, document: &SharedDocument) -> Self {
+    /// Makes a document ready; what that takes is done once per process.
+    pub fn new<S: Share>(rt: &S, document: &SharedDocument) -> Self {
         let key = SHARED.derive_fields(&[&document.hash.0]);
         let choices = rt.shared(key, || {
             let listed = &document.document;
@@ -95,7 +99,10 @@ impl View {
     }
 
     /// A way to one of the nodes that hold `address`, over `entry`.
-    pub(crate) fn path(
+    ///
+    /// # Errors
+    /// [`NoPath`].
+    pub fn path(
         &self,
         rng: &mut impl Rng,
         time: WallTime,
@@ -242,7 +249,7 @@ const fn hop(reach: NextHop, (key_id, key): (HopKeyId, HopPublic)) -> Hop {
 }
 
 /// One of `from` at random; the remainder's bias is below 2^-40.
-pub(crate) fn pick<'a, T>(rng: &mut impl Rng, from: &'a [T]) -> Option<&'a T> {
+pub fn pick<'a, T>(rng: &mut impl Rng, from: &'a [T]) -> Option<&'a T> {
     let len = from.len() as u64;
     let at = rng.next_u64().checked_rem(len)?;
     from.get(at as usize)
@@ -253,12 +260,12 @@ pub(crate) mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
-    use phantom_core::crypto::keys::{IdentitySecret, LinkSecret};
-    use phantom_core::directory::descriptor::{HopKeys, VersionRange};
-    use phantom_core::directory::document::{Document, DocumentHash, Timing, Verified};
-    use phantom_core::directory::sign::KeySet;
-    use phantom_core::mailbox::OperatorId;
-    use phantom_core::runtime::share::Shares;
+    use crate::crypto::keys::{IdentitySecret, LinkSecret};
+    use crate::directory::descriptor::{HopKeys, VersionRange};
+    use crate::directory::document::{Document, DocumentHash, Timing, Verified};
+    use crate::directory::sign::KeySet;
+    use crate::mailbox::OperatorId;
+    use crate::runtime::share::Shares;
     use proptest::prelude::*;
     use rand_chacha::ChaCha12Rng;
     use rand_core::SeedableRng;
