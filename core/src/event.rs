@@ -240,6 +240,13 @@ pub enum Event {
         /// Items that too few stored.
         failed: u32,
     },
+    /// A bridge put its sealed records of a day into the mailbox, for couriers.
+    CourierDropped {
+        /// Slots whose record is stored.
+        stored: u32,
+        /// Slots whose record is not, yet.
+        failed: u32,
+    },
     /// A friend's invitation was handed over, out of band.
     InvitationReceived,
 }

@@ -6,6 +6,7 @@
 pub mod authority;
 mod bridge;
 pub mod config;
+mod courier;
 pub mod directory;
 pub mod hopkeys;
 pub mod links;

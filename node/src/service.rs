@@ -22,6 +22,7 @@ use tokio::sync::{RwLock, Semaphore};
 
 use crate::bridge::WaysBack;
 use crate::config::{AuthorityContact, NodeConfig};
+use crate::courier::Drops;
 use crate::directory::Keeper;
 use crate::hopkeys::HopKeyStore;
 use crate::links::{Fresh, Links, Peer, dial};
@@ -68,6 +69,8 @@ pub(crate) struct Node<R: Runtime> {
     pub(crate) relay: Relay<R>,
     pub(crate) mailbox: Option<Mailbox<R>>,
     pub(crate) ways_back: Option<WaysBack>,
+    /// Requests of a bridge's own.
+    pub(crate) drops: Drops,
 }
 
 /// Runs a node until its task tree is ended.
@@ -175,6 +178,7 @@ async fn work<R: Runtime>(node: Arc<Node<R>>) -> Result<(), NodeError> {
     if node.config.bridge.is_some() {
         rt.spawn("ways back", crate::bridge::keep_ways_back(node.clone()));
         rt.spawn("publish", crate::publish::publish_forever(node.clone()));
+        rt.spawn("courier drops", crate::courier::drop_forever(node.clone()));
     } else {
         rt.spawn("descriptor", publish(node.clone()));
     }
@@ -242,6 +246,7 @@ async fn start<R: Runtime>(rt: R, config: NodeConfig, store: StoreConfig) -> Res
         relay,
         mailbox,
         ways_back,
+        drops: Drops::default(),
     });
     // Set once, here, before anything can dial or accept.
     let _ = late.set(Arc::downgrade(&node));
@@ -296,7 +301,10 @@ async fn serve<R: Runtime>(node: Arc<Node<R>>, fresh: Fresh<R>) {
                 None => break,
                 Some((Channel::PACKET, packet)) => {
                     peer.used(node.rt.now());
-                    node.relay.packet(packet).await;
+                    // Down the links that a bridge made come answers to itself, too.
+                    if accepted || !node.drops.take(&node.rt, &packet) {
+                        node.relay.packet(packet).await;
+                    }
                 }
                 Some((Channel::RPC, message)) => {
                     if let Err(violation) = peer.rpc.deliver(&message) {

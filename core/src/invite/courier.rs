@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::crypto::aead::{AeadKey, NONCE_ZERO, TAG_LEN};
 use crate::crypto::kdf::Context;
 use crate::mailbox::{BODY_LEN, BoxAddress, Record, TtlBucket, Unsigned};
-use crate::rendezvous::cohort::SEALED_LEN;
+use crate::rendezvous::cohort::{OVERLAP, SEALED_LEN};
 use crate::rendezvous::{CohortId, CohortPublic, Day, SealedRecord, Slot, SlotWriter};
 use crate::wire::{DecodeError, Reader, Writer};
 
@@ -21,8 +21,8 @@ const BOX_KEY: Context = Context::new("phantom-net 2026 courier box v1");
 
 /// Length of a record's wire form.
 pub const COURIER_LEN: usize = 1 + 4 + SEALED_LEN + 64;
-/// How long a box with a record is to live: the day and the overlap after it.
-const BOX_LIFETIME: Duration = Duration::from_secs(2 * 86_400);
+/// How long before its day ends a record may be dropped: the day itself and most of the one before.
+const BOX_LIFETIME: Duration = Duration::from_secs(3 * 86_400);
 const SALT_LEN: usize = 16;
 
 /// A sealed record with the signature of its slot.
@@ -121,9 +121,9 @@ pub fn courier_box(cohort: &CohortPublic, day: Day) -> [(Slot, BoxAddress); 4] {
 /// same day is refused by them, so it is written once a day.
 pub fn drop_box(writer: &SlotWriter, rng: &mut impl CryptoRng, record: &CourierRecord) -> Record {
     let (cap, seed) = writer.courier(record.day);
-    let until = record.day.end() + BOX_LIFETIME;
-    let bucket =
-        TtlBucket::covering(BOX_LIFETIME + Duration::from_secs(86_400)).unwrap_or(TtlBucket::LONGEST);
+    // Afterwards nobody looks for it any more.
+    let until = record.day.end() + OVERLAP;
+    let bucket = TtlBucket::covering(BOX_LIFETIME).unwrap_or(TtlBucket::LONGEST);
     let not_after = bucket.bound(until);
     let mut body = Vec::with_capacity(BODY_LEN);
     body.resize(SALT_LEN, 0);
