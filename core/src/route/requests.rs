@@ -204,8 +204,8 @@ mod tests {
     use rand_chacha::ChaCha12Rng;
     use rand_core::SeedableRng;
 
-    use super::paths::tests::{NOW, listed_entry, view_of};
     use super::*;
+    use crate::route::paths::tests::{NOW, listed_entry, view_of};
 
     const LIMIT: Duration = Duration::from_secs(15);
 
@@ -238,7 +238,7 @@ mod tests {
         make(&mut requests, Instant::ZERO + LIMIT, 2).expect("sent");
         assert_eq!(requests.deadline(), Some(Instant::ZERO + LIMIT));
         assert_eq!(requests.expired(Instant::ZERO + LIMIT), [1]);
-        assert_eq!(requests.expired(Instant::ZERO + LIMIT), []);
+        assert_eq!(requests.expired(Instant::ZERO + LIMIT), Vec::<u8>::new());
         assert_eq!(requests.abandon(), [2]);
         assert_eq!(requests.deadline(), None);
         let counts = requests.counts();
