@@ -520,6 +520,7 @@ impl<R: Runtime> Mail<R> {
             });
             return;
         };
+        self.eager.retain(|(_, address)| *address != brought);
         self.receiver(at, index, receiver::Input::Found(record));
         let found = asked
             .iter()

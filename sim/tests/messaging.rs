@@ -2,19 +2,19 @@
 
 mod net;
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use net::Net;
 use phantom_client::{ClientConfig, Command, ContactId, Notice, Secret, channels};
-use phantom_core::dht::Endpoint;
-use phantom_core::event::{Event, Tag};
+use phantom_core::dht::{self, Endpoint};
+use phantom_core::event::{Event, Step, Tag};
 use phantom_core::message::contact::{Invitation, accept};
 use phantom_core::message::poll;
-use phantom_core::rendezvous::{Bundle, StaticEntry, mint};
+use phantom_core::rendezvous::{BridgeSlots, Bundle, Cohort, StaticEntry, mint};
 use phantom_core::runtime::{Clock, Spawn};
 use phantom_core::units::Instant;
 use phantom_sim::host::PeerId;
@@ -59,15 +59,53 @@ fn letters(count: u64, from: &str, len: usize) -> Vec<Letter> {
         .collect()
 }
 
-/// Adds a client who writes `letters` to its one contact. `side` is its end of the exchange between the two, by the seed of
-/// that exchange, so that a restarted client does not need it again.
+/// What a client of a test is given.
+struct Given {
+    host: u8,
+    entries: Vec<usize>,
+    /// Its cohort, and DHT nodes that it knows.
+    cohort: Cohort,
+    dht_nodes: Vec<SocketAddr>,
+    /// Which end of the exchange it is.
+    first: bool,
+    letters: Vec<Letter>,
+}
+
+impl Given {
+    /// A client with published entries and nothing else.
+    fn new(net: &mut Net, host: u8, entries: &[usize], first: bool, letters: Vec<Letter>) -> Self {
+        let minted = mint(&mut net.rng, 1, 4).expect("four bridges");
+        Self {
+            host,
+            entries: entries.to_vec(),
+            cohort: minted.cohorts[0].clone(),
+            dht_nodes: Vec::new(),
+            first,
+            letters,
+        }
+    }
+}
+
 fn add_client(net: &mut Net, host: u8, entries: &[usize], first: bool, letters: Vec<Letter>) -> TestClient {
+    let given = Given::new(net, host, entries, first, letters);
+    add(net, given)
+}
+
+/// Adds a client that writes its letters to its one contact.
+fn add(net: &mut Net, given: Given) -> TestClient {
+    let Given {
+        host,
+        entries,
+        cohort,
+        dht_nodes,
+        first,
+        letters,
+    } = given;
     let ip = IpAddr::V4(Ipv4Addr::new(10, 3, 0, host));
     let peer = net.stage.add_host(HostSpec::new(format!("client-{host}"), ip));
-    let minted = mint(&mut net.rng, 1, 4).expect("four bridges");
     let installation = Bundle {
-        cohort: minted.cohorts[0].clone(),
-        dht_nodes: Vec::new(),
+        cohort,
+        dht_nodes,
         routers: Vec::new(),
         entries: entries
             .iter()
@@ -206,4 +244,128 @@ fn messages_pass_both_ways_and_both_sides_know() {
         worst < Duration::from_secs(30),
         "{worst:?} at two seconds between polls"
     );
+}
+
+#[test]
+fn a_client_whose_entry_dies_finds_another_and_loses_nothing() {
+    let mut net = Net::new(2, 3, 6);
+    let (to_b, to_a) = (letters(16, "a", 100), letters(16, "b", 100));
+    let a = add_client(&mut net, 1, &[0], true, to_b.clone());
+    let b = add_client(&mut net, 2, &[2], false, to_a.clone());
+    net.stage.at(at(150), Act::Crash(net.nodes[0].peer));
+    net.stage.run_until(at(420));
+    let records = net.stage.take_records();
+    let steps: Vec<_> = records
+        .iter()
+        .filter(|record| record.peer == a.peer)
+        .filter_map(|record| match record.event {
+            Event::Connected { step, .. } => Some((step, record.at)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(steps[0].0, Step::Static);
+    let (step, when) = steps[1];
+    assert_eq!(step, Step::Directory, "the document it holds names others");
+    assert!(when < at(150 + 60), "{when:?}");
+    assert_arrived(&b.inbox, &to_b);
+    assert_arrived(&a.inbox, &to_a);
+}
+
+#[test]
+fn a_client_that_crashes_goes_on_where_it_was() {
+    let mut net = Net::new(3, 3, 6);
+    let (to_b, to_a) = (letters(16, "a", 4_000), letters(16, "b", 100));
+    let a = add_client(&mut net, 1, &[0, 1], true, to_b.clone());
+    let b = add_client(&mut net, 2, &[2, 3], false, to_a.clone());
+    // At odd moments, so that boxes, answers and files are on their way.
+    for (secs, peer) in [(131, a.peer), (144, b.peer), (157, a.peer), (158, b.peer)] {
+        let down = Instant::ZERO + Duration::from_millis(secs * 1_000 + 137);
+        net.stage.at(down, Act::Crash(peer));
+        net.stage.at(down + Duration::from_millis(700), Act::Start(peer));
+    }
+    net.stage.run_until(at(480));
+    let records = net.stage.take_records();
+    // What was accepted arrives; what the user had not handed over when the crash came is not in question.
+    for (from, to) in [(&a, &b), (&b, &a)] {
+        let accepted = count(&records, from.peer, |e| {
+            matches!(e, Event::MessageAccepted { .. })
+        });
+        let mut got = to.inbox.lock().expect("one thread").clone();
+        assert!(accepted >= 14, "{accepted}");
+        assert_eq!(got.len(), accepted);
+        got.sort();
+        got.dedup();
+        assert_eq!(got.len(), accepted, "each once");
+    }
+}
+
+/// DHT nodes that know each other.
+fn add_dht(net: &mut Net, nodes: u8) -> Vec<SocketAddr> {
+    let address = |n: u8| SocketAddr::from(([10, 4, 0, n + 1], 6_881));
+    for n in 0..nodes {
+        let peer = net
+            .stage
+            .add_host(HostSpec::new(format!("dht-{n}"), address(n).ip()));
+        net.stage.set_program(
+            peer,
+            program(move |rt: <SwarmStage as Stage>::Runtime| async move {
+                let known = if n == 0 {
+                    Vec::new()
+                } else {
+                    vec![Endpoint::Addr(address(n / 2))]
+                };
+                let config = dht::NodeConfig::new(address(n), known);
+                dht::serve(rt, config, |_| {}).await.expect("the port is free");
+            }),
+        );
+        net.stage.at(at(u64::from(n) / 4), Act::Start(peer));
+    }
+    (0..nodes).map(address).collect()
+}
+
+#[test]
+fn a_client_without_entries_finds_a_bridge_in_the_dht_and_talks_over_it() {
+    let mut net = Net::new(4, 3, 6);
+    let dht_nodes = add_dht(&mut net, 16);
+    let minted = mint(&mut net.rng, 1, 4).expect("four bridges");
+    let bridges: Vec<PeerId> = minted
+        .bridges
+        .iter()
+        .enumerate()
+        .map(|(n, slots)| net.add_bridge(n, BridgeSlots(slots.clone()), dht_nodes.clone()))
+        .collect();
+    let (to_b, to_a) = (letters(10, "a", 100), letters(10, "b", 100));
+    let mut given = Given::new(&mut net, 1, &[], true, to_b.clone());
+    given.cohort = minted.cohorts[0].clone();
+    given.dht_nodes = dht_nodes[..8].to_vec();
+    let a = add(&mut net, given);
+    let b = add_client(&mut net, 2, &[2], false, to_a.clone());
+    net.stage.run_until(at(400));
+    let records = net.stage.take_records();
+    assert_eq!(bridges.len(), 4);
+    let connected: Vec<_> = records
+        .iter()
+        .filter(|record| record.peer == a.peer)
+        .filter_map(|record| match record.event {
+            Event::Connected { step, .. } => Some((step, record.at)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(connected.len(), 1, "{connected:?}");
+    assert_eq!(connected[0].0, Step::Dht);
+    assert!(connected[0].1 < at(100), "within ten seconds: {connected:?}");
+    let learned: BTreeSet<_> = records
+        .iter()
+        .filter(|record| record.peer == a.peer)
+        .filter_map(|record| match record.event {
+            Event::BridgeLearned { bridge, .. } => Some(bridge),
+            _ => None,
+        })
+        .collect();
+    assert!(
+        (1..=2).contains(&learned.len()),
+        "two of its four slots at most: {learned:?}"
+    );
+    assert_arrived(&b.inbox, &to_b);
+    assert_arrived(&a.inbox, &to_a);
 }

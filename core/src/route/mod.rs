@@ -6,6 +6,7 @@
 
 pub mod paths;
 pub mod requests;
+mod suspects;
 
 pub use paths::{EntryHop, NoPath, Path, View};
 pub use requests::{Ask, RequestCounts, Requests, Unsent};

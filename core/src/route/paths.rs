@@ -74,6 +74,8 @@ pub struct Path {
     pub reply: [Hop; HOPS],
     /// For the end of the reply.
     pub handle: LinkHandle,
+    /// All nodes of it but the entry.
+    pub nodes: [NodeId; 4],
 }
 
 impl View {
@@ -98,7 +100,7 @@ impl View {
         }
     }
 
-    /// A way to one of the nodes that hold `address`, over `entry`.
+    /// A way to one of the nodes that hold `address`, over `entry`, and over none of `avoid` if others are there.
     ///
     /// # Errors
     /// [`NoPath`].
@@ -108,12 +110,13 @@ impl View {
         time: WallTime,
         entry: &EntryHop,
         address: &BoxAddress,
+        avoid: &[NodeId],
     ) -> Result<Path, NoPath> {
         let listed = &self.document.document;
         let epoch = listed.hop_key_id(time);
         let first = self.entry_key(epoch, entry)?;
-        let storage = self.storage(rng, epoch, entry.node, address)?;
-        let middle = self.middle(rng, epoch, [entry.node, storage.id], &[])?;
+        let storage = self.storage(rng, epoch, (entry.node, avoid), address)?;
+        let middle = self.middle(rng, epoch, [entry.node, storage.id], (avoid, &[]))?;
         let forward = [
             hop(NextHop::Node(entry.node), first),
             hop(NextHop::Node(middle.0), (middle.1, middle.2)),
@@ -121,12 +124,17 @@ impl View {
         ];
 
         let (m2, reach) = if listed.node(entry.node).is_some() {
-            let m2 = self.middle(rng, epoch, [entry.node, entry.node], &[storage.id, middle.0])?;
+            let m2 = self.middle(
+                rng,
+                epoch,
+                [entry.node, entry.node],
+                (avoid, &[storage.id, middle.0]),
+            )?;
             (m2, NextHop::Node(entry.node))
         } else {
-            self.way_back(rng, epoch, entry)?
+            self.way_back(rng, epoch, entry, avoid)?
         };
-        let m1 = self.middle(rng, epoch, [storage.id, m2.0], &[middle.0, entry.node])?;
+        let m1 = self.middle(rng, epoch, [storage.id, m2.0], (avoid, &[middle.0, entry.node]))?;
         let reply = [
             hop(NextHop::Node(m1.0), (m1.1, m1.2)),
             hop(NextHop::Node(m2.0), (m2.1, m2.2)),
@@ -136,6 +144,7 @@ impl View {
             forward,
             reply,
             handle: entry.handle,
+            nodes: [middle.0, storage.id, m1.0, m2.0],
         })
     }
 
@@ -158,7 +167,7 @@ impl View {
         &self,
         rng: &mut impl Rng,
         epoch: HopKeyId,
-        entry: NodeId,
+        (entry, avoid): (NodeId, &[NodeId]),
         address: &BoxAddress,
     ) -> Result<Storage, NoPath> {
         let placement = self.choices.storage.place(address);
@@ -173,40 +182,46 @@ impl View {
         if holders.is_empty() {
             holders = usable(self.choices.previous.place(address).nodes());
         }
-        let others: Vec<_> = holders
-            .iter()
-            .filter(|holder| holder.id != entry)
-            .copied()
-            .collect();
-        if !others.is_empty() {
-            holders = others;
+        // A holder that seems dead is worse than the entry, whom a second role tells more.
+        for unwanted in [avoid, &[entry]] {
+            let others: Vec<_> = holders
+                .iter()
+                .filter(|holder| !unwanted.contains(&holder.id))
+                .copied()
+                .collect();
+            if !others.is_empty() {
+                holders = others;
+            }
         }
         pick(rng, &holders).copied().ok_or(NoPath::NoStorage)
     }
 
-    /// A random relay that is none of `never`, and none of `rather_not` if possible.
+    /// A random relay that is none of `never`, if possible none of `avoid`, and if possible none of `rather_not` either.
     fn middle(
         &self,
         rng: &mut impl Rng,
         epoch: HopKeyId,
         never: [NodeId; 2],
-        rather_not: &[NodeId],
+        (avoid, rather_not): (&[NodeId], &[NodeId]),
     ) -> Result<(NodeId, HopKeyId, HopPublic), NoPath> {
         let nodes = &self.document.document.nodes;
         let node = |index: &u32| nodes.get(*index as usize);
-        let usable = |node: &NodeEntry, strict: bool| {
-            let taken = never.contains(&node.id) || (strict && rather_not.contains(&node.id));
+        // 2: all wishes; 1: nobody who seems dead; 0: whoever is there.
+        let usable = |node: &NodeEntry, strict: u8| {
+            let taken = never.contains(&node.id)
+                || (strict >= 1 && avoid.contains(&node.id))
+                || (strict >= 2 && rather_not.contains(&node.id));
             let key = node.hop.usable_at(epoch).filter(|_| !taken)?;
             Some((node.id, key.0, key.1))
         };
         let all = &self.choices.middles;
         for _ in 0..DRAWS {
-            let drawn = pick(rng, all).and_then(node).and_then(|node| usable(node, true));
+            let drawn = pick(rng, all).and_then(node).and_then(|node| usable(node, 2));
             if let Some(found) = drawn {
                 return Ok(found);
             }
         }
-        for strict in [true, false] {
+        for strict in [2, 1, 0] {
             let found: Vec<_> = all
                 .iter()
                 .filter_map(node)
@@ -225,6 +240,7 @@ impl View {
         rng: &mut impl Rng,
         epoch: HopKeyId,
         entry: &EntryHop,
+        avoid: &[NodeId],
     ) -> Result<((NodeId, HopKeyId, HopPublic), NextHop), NoPath> {
         let ways: Vec<_> = entry
             .ways_back
@@ -234,6 +250,12 @@ impl View {
                 Some(((*id, key.0, key.1), NextHop::Link(*handle)))
             })
             .collect();
+        let alive: Vec<_> = ways
+            .iter()
+            .filter(|((id, ..), _)| !avoid.contains(id))
+            .copied()
+            .collect();
+        let ways = if alive.is_empty() { ways } else { alive };
         pick(rng, &ways).copied().ok_or(NoPath::NoWayBack)
     }
 }
@@ -383,7 +405,7 @@ pub(crate) mod tests {
         let mut rng = ChaCha12Rng::seed_from_u64(1);
         for n in 0..200u8 {
             let address = BoxAddress::from_bytes([n; 32]);
-            let path = view.path(&mut rng, NOW, &entry, &address).expect("a path");
+            let path = view.path(&mut rng, NOW, &entry, &address, &[]).expect("a path");
             check(&view, &entry, &path, &address);
             let all: BTreeSet<_> = names(&path.forward)
                 .into_iter()
@@ -403,7 +425,7 @@ pub(crate) mod tests {
         let mut rng = ChaCha12Rng::seed_from_u64(1);
         for n in 0..50u8 {
             let address = BoxAddress::from_bytes([n; 32]);
-            let path = view.path(&mut rng, NOW, &entry, &address).expect("a path");
+            let path = view.path(&mut rng, NOW, &entry, &address, &[]).expect("a path");
             check(&view, &entry, &path, &address);
             let (NextHop::Node(m2), NextHop::Link(handle)) = (path.reply[1].reach, path.reply[2].reach)
             else {
@@ -417,8 +439,27 @@ pub(crate) mod tests {
             NOW,
             &bridge(Vec::new()),
             &BoxAddress::from_bytes([1; 32]),
+            &[],
         );
         assert_eq!(none.err(), Some(NoPath::NoWayBack));
+    }
+
+    #[test]
+    fn suspects_are_avoided_where_there_are_others_and_used_where_not() {
+        let mut rng = ChaCha12Rng::seed_from_u64(1);
+        for (count, alone) in [(6, false), (3, true)] {
+            let view = view_of(count);
+            let entry = listed_entry(&view);
+            let suspect = NodeId::from_bytes([2; 16]);
+            for n in 0..100u8 {
+                let address = BoxAddress::from_bytes([n; 32]);
+                let path = view
+                    .path(&mut rng, NOW, &entry, &address, &[suspect])
+                    .expect("a path");
+                check(&view, &entry, &path, &address);
+                assert_eq!(path.nodes.contains(&suspect), alone, "{count} nodes");
+            }
+        }
     }
 
     #[test]
@@ -430,7 +471,7 @@ pub(crate) mod tests {
         let mut rng = ChaCha12Rng::seed_from_u64(1);
         for n in 0..50u8 {
             let address = BoxAddress::from_bytes([n; 32]);
-            let path = view.path(&mut rng, NOW, &entry, &address).expect("a path");
+            let path = view.path(&mut rng, NOW, &entry, &address, &[]).expect("a path");
             check(&view, &entry, &path, &address);
             assert!(
                 names(&path.forward)
@@ -441,7 +482,7 @@ pub(crate) mod tests {
         }
         let later = NOW + Duration::from_secs(9 * 3_600);
         assert_eq!(
-            view.path(&mut rng, later, &entry, &BoxAddress::from_bytes([1; 32]))
+            view.path(&mut rng, later, &entry, &BoxAddress::from_bytes([1; 32]), &[])
                 .err(),
             Some(NoPath::EntryKeyOver)
         );
@@ -469,7 +510,7 @@ pub(crate) mod tests {
                 listed_entry(&view)
             };
             let address = BoxAddress::from_bytes(address);
-            if let Ok(path) = view.path(&mut ChaCha12Rng::seed_from_u64(seed), NOW, &entry, &address) {
+            if let Ok(path) = view.path(&mut ChaCha12Rng::seed_from_u64(seed), NOW, &entry, &address, &[]) {
                 check(&view, &entry, &path, &address);
             } else {
                 prop_assert!(roles.len() < 6 || roles.iter().any(|r| *r != 7) || dead.iter().any(|d| *d));

@@ -12,6 +12,8 @@ use rand_core::CryptoRng;
 use thiserror::Error;
 
 use super::paths::{EntryHop, NoPath, View};
+use super::suspects::Suspects;
+use crate::crypto::keys::NodeId;
 
 /// Requests on their way at once; further ones are not sent.
 pub const PENDING_MAX: usize = 64;
@@ -55,6 +57,7 @@ struct Pending<P> {
     keys: SurbKeys,
     purpose: P,
     deadline: Instant,
+    nodes: [NodeId; 4],
 }
 
 /// All requests on their way, each with what its answer is for.
@@ -62,11 +65,12 @@ pub struct Requests<P> {
     pending: BTreeMap<ReplyId, Pending<P>>,
     limit: Duration,
     counts: RequestCounts,
+    suspects: Suspects,
 }
 
 impl<P> Requests<P> {
     /// None yet. One without an answer for `limit` has failed.
-    pub const fn new(limit: Duration) -> Self {
+    pub fn new(limit: Duration) -> Self {
         Self {
             pending: BTreeMap::new(),
             limit,
@@ -76,6 +80,7 @@ impl<P> Requests<P> {
                 unanswered: 0,
                 unsent: 0,
             },
+            suspects: Suspects::default(),
         }
     }
 
@@ -105,7 +110,8 @@ impl<P> Requests<P> {
         if self.pending.len() >= PENDING_MAX {
             return Err((Unsent::Full, purpose));
         }
-        let (packet, keys) = match wrap(rng, time, view, entry, ask) {
+        let avoid = self.suspects.avoid(now);
+        let (packet, keys, nodes) = match wrap(rng, time, view, entry, ask, &avoid) {
             Ok(wrapped) => wrapped,
             Err(error) => return Err((error, purpose)),
         };
@@ -117,6 +123,7 @@ impl<P> Requests<P> {
                 keys,
                 purpose,
                 deadline,
+                nodes,
             },
         );
         Ok(packet)
@@ -150,23 +157,30 @@ impl<P> Requests<P> {
         let answer = Answer::decode(&content, Lengths::SMALL).map_err(|_| refused(Refusal::Malformed))?;
         let pending = self.pending.remove(&id).ok_or(refused(Refusal::Misdirected))?;
         self.counts.answered += 1;
+        self.suspects.clear(&pending.nodes);
         Ok((pending.purpose, answer))
     }
 
     /// Gives up what is over its time.
     pub fn expired(&mut self, now: Instant) -> Vec<P> {
-        self.give_up(|pending| pending.deadline <= now)
-    }
-
-    /// Gives up everything: the link whose handle the answers name is gone.
-    pub fn abandon(&mut self) -> Vec<P> {
-        self.give_up(|_| true)
-    }
-
-    fn give_up(&mut self, over: impl Fn(&Pending<P>) -> bool) -> Vec<P> {
-        let ended: Vec<_> = self.pending.extract_if(.., |_, pending| over(pending)).collect();
+        let ended = self.pending.extract_if(.., |_, pending| pending.deadline <= now);
+        let ended: Vec<_> = ended
+            .map(|(_, pending)| (pending.nodes, pending.purpose))
+            .collect();
         self.counts.unanswered += ended.len() as u64;
-        ended.into_iter().map(|(_, pending)| pending.purpose).collect()
+        let strike = |(nodes, purpose): ([NodeId; 4], P)| {
+            self.suspects.strike(now, &nodes);
+            purpose
+        };
+        ended.into_iter().map(strike).collect()
+    }
+
+    /// Gives up everything: the link whose handle the answers name is gone. Nobody is suspected for it.
+    pub fn abandon(&mut self) -> Vec<P> {
+        self.suspects.forget();
+        self.counts.unanswered += self.pending.len() as u64;
+        let ended = std::mem::take(&mut self.pending).into_values();
+        ended.map(|pending| pending.purpose).collect()
     }
 
     /// When the next one is over its time.
@@ -182,12 +196,13 @@ fn wrap(
     view: &View,
     entry: &EntryHop,
     ask: Ask,
-) -> Result<(Bytes, SurbKeys), Unsent> {
+    avoid: &[NodeId],
+) -> Result<(Bytes, SurbKeys, [NodeId; 4]), Unsent> {
     let address = match &ask {
         Ask::Write(record) => record.address(),
         Ask::Read(addresses) => addresses.first().ok_or(NoPath::NoStorage)?,
     };
-    let path = view.path(rng, time, entry, address)?;
+    let path = view.path(rng, time, entry, address, avoid)?;
     let (surb, keys) = Surb::create(rng, Class::Small, &path.reply, path.handle)?;
     let surb = surb.encode().to_vec();
     let request = match ask {
@@ -196,7 +211,7 @@ fn wrap(
     };
     let payload = request.encode(Lengths::SMALL);
     let packet = packet::build(rng, Class::Small, &path.forward, &payload)?;
-    Ok((packet.into_bytes(), keys))
+    Ok((packet.into_bytes(), keys, path.nodes))
 }
 
 #[cfg(test)]

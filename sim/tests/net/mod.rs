@@ -5,16 +5,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use phantom_core::crypto::keys::{IdentitySecret, LinkSecret};
+use phantom_core::dht;
 use phantom_core::directory::authority::Admission;
 use phantom_core::directory::descriptor::Roles;
 use phantom_core::directory::document::Timing;
 use phantom_core::directory::sign::{AuthorityId, KeySet};
-use phantom_core::link;
+use phantom_core::link::{self, BridgeSecret};
 use phantom_core::mailbox::OperatorId;
+use phantom_core::rendezvous::BridgeSlots;
 use phantom_core::trusted_time::TimeLimits;
 use phantom_core::units::Instant;
 use phantom_node::authority::AuthorityConfig;
-use phantom_node::config::{AuthorityContact, Directory, Keys, Limits, NodeConfig};
+use phantom_node::config::{AuthorityContact, Bridge, Directory, Keys, Limits, NodeConfig};
 use phantom_node::store::StoreConfig;
 use phantom_sim::host::PeerId;
 use phantom_sim::stage::{Act, Delays, HostSpec, Stage, program};
@@ -155,5 +157,46 @@ impl Net {
             keys,
             address,
         });
+    }
+
+    /// A bridge that publishes in these slots, over DHT nodes that it knows.
+    pub fn add_bridge(&mut self, i: usize, slots: BridgeSlots, dht_nodes: Vec<SocketAddr>) -> PeerId {
+        let keys = Keys {
+            identity: IdentitySecret::from_rng(&mut self.rng),
+            link: LinkSecret::from_rng(&mut self.rng),
+        };
+        let ip = IpAddr::V4(Ipv4Addr::new(10, 5, 0, u8::try_from(i + 1).expect("few")));
+        let address = SocketAddr::new(ip, PORT);
+        let peer = self.stage.add_host(HostSpec::new(format!("bridge-{i}"), ip));
+        let config = NodeConfig {
+            keys,
+            listen: vec![address],
+            addresses: vec![address],
+            roles: Roles::ENTRY,
+            operator: OperatorId([0; 16]),
+            directory: self.directory.clone(),
+            bridge: Some(Bridge {
+                secret: BridgeSecret::from_rng(&mut self.rng),
+                ways_back: 3,
+                slots,
+                dht: Some(dht::ClientConfig::new(dht_nodes, Vec::new())),
+            }),
+            limits: Limits::default(),
+            link: link::Config::default(),
+        };
+        self.stage.set_program(
+            peer,
+            program(move |rt| {
+                let config = config.clone();
+                async move {
+                    phantom_node::run(rt, config, StoreConfig::default())
+                        .await
+                        .expect("the bridge starts");
+                }
+            }),
+        );
+        self.stage
+            .at(Instant::ZERO + Duration::from_secs(10), Act::Start(peer));
+        peer
     }
 }
