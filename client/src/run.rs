@@ -596,3 +596,28 @@ fn decode<R: Runtime>(content: &[u8], mail: &mut Mail<R>) -> Result<Kept, Decode
     r.finish()?;
     Ok(kept)
 }
+
+#[cfg(test)]
+mod tests {
+    use phantom_core::runtime::tokio::TokioRuntime;
+
+    use super::*;
+
+    #[test]
+    fn an_idle_client_is_small_and_may_move_between_threads() {
+        const fn is_send<F: std::future::Future + Send>(_: &F) {}
+        let (_, side) = crate::user::channels();
+        let client = size_of::<Client<TokioRuntime>>();
+        // Never called: only the type of the future counts.
+        let future = |rt: TokioRuntime, config: ClientConfig| {
+            let future = run(rt, config, side);
+            is_send(&future);
+            size_of_val(&future)
+        };
+        drop(future);
+        assert!(
+            client <= 6 * 1_024,
+            "{client} bytes, of 20 KiB with its contacts and its link"
+        );
+    }
+}
