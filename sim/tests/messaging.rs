@@ -12,9 +12,10 @@ use net::Net;
 use phantom_client::{ClientConfig, Command, ContactId, Notice, Secret, channels};
 use phantom_core::dht::{self, Endpoint};
 use phantom_core::event::{Event, Step, Tag};
-use phantom_core::message::contact::{Invitation, accept};
+use phantom_core::invite::Invitation;
+use phantom_core::message::contact::{self, accept};
 use phantom_core::message::poll;
-use phantom_core::rendezvous::{BridgeSlots, Bundle, Cohort, StaticEntry, mint};
+use phantom_core::rendezvous::{BridgeSlots, Bundle, Cohort, CohortPublic, StaticEntry, mint};
 use phantom_core::runtime::{Clock, Spawn};
 use phantom_core::units::Instant;
 use phantom_sim::host::PeerId;
@@ -22,7 +23,7 @@ use phantom_sim::stage::{Act, HostSpec, Record, Stage, program};
 use phantom_sim::swarm::SwarmStage;
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
 const TTL: Duration = Duration::from_secs(3_600);
@@ -69,6 +70,14 @@ struct Given {
     /// Which end of the exchange it is.
     first: bool,
     letters: Vec<Letter>,
+    courier: Courier,
+}
+
+/// What two friends pass on out of band.
+#[derive(Clone, Default)]
+struct Courier {
+    wanted: Arc<Mutex<Option<Box<CohortPublic>>>>,
+    invitation: Arc<Mutex<Option<Invitation>>>,
 }
 
 impl Given {
@@ -82,6 +91,7 @@ impl Given {
             dht_nodes: Vec::new(),
             first,
             letters,
+            courier: Courier::default(),
         }
     }
 }
@@ -100,6 +110,7 @@ fn add(net: &mut Net, given: Given) -> TestClient {
         dht_nodes,
         first,
         letters,
+        courier,
     } = given;
     let ip = IpAddr::V4(Ipv4Addr::new(10, 3, 0, host));
     let peer = net.stage.add_host(HostSpec::new(format!("client-{host}"), ip));
@@ -128,6 +139,7 @@ fn add(net: &mut Net, given: Given) -> TestClient {
         peer,
         program(move |rt: <SwarmStage as Stage>::Runtime| {
             let (config, kept, letters) = (config.clone(), kept.clone(), letters.clone());
+            let courier = courier.clone();
             async move {
                 let (user, side) = channels();
                 let running = rt.clone();
@@ -137,13 +149,22 @@ fn add(net: &mut Net, given: Given) -> TestClient {
                         .expect("the client runs");
                 });
                 let (commands, mut notices) = (user.commands, user.notices);
+                let asking = courier.clone();
                 rt.spawn("user reads", async move {
                     while let Some(notice) = notices.recv().await {
-                        if let Notice::Message { text, .. } = notice {
-                            kept.lock().expect("one thread").push(text);
+                        match notice {
+                            Notice::Message { text, .. } => kept.lock().expect("one thread").push(text),
+                            Notice::WantInvitation { cohort } => {
+                                *asking.wanted.lock().expect("one thread") = Some(cohort);
+                            }
+                            _ => {}
                         }
                     }
                 });
+                rt.spawn(
+                    "user meets the friend",
+                    meet(rt.clone(), commands.clone(), courier, first),
+                );
                 let contact = ContactId::new("other").expect("a name");
                 let (added, _) = oneshot::channel();
                 let established = Box::new(exchange(first));
@@ -176,10 +197,36 @@ fn add(net: &mut Net, given: Given) -> TestClient {
     TestClient { peer, inbox }
 }
 
+/// The second helps the first in, with a delay.
+async fn meet(rt: impl Clock, commands: mpsc::Sender<Command>, courier: Courier, first: bool) {
+    loop {
+        rt.sleep(Duration::from_secs(5)).await;
+        if first {
+            let given = courier.invitation.lock().expect("one thread").take();
+            if let Some(invitation) = given {
+                let (reply, answer) = oneshot::channel();
+                let invitation = invitation.encode().into();
+                let accept = Command::AcceptInvitation { invitation, reply };
+                commands.send(accept).await.expect("the client runs");
+                assert_eq!(answer.await.expect("an answer"), Ok(4), "four slots");
+            }
+        } else {
+            let wanted = courier.wanted.lock().expect("one thread").take();
+            if let Some(cohort) = wanted {
+                let (reply, answer) = oneshot::channel();
+                let fetch = Command::FetchInvitation { cohort, reply };
+                commands.send(fetch).await.expect("the client runs");
+                let fetched = answer.await.expect("an answer");
+                *courier.invitation.lock().expect("one thread") = fetched;
+            }
+        }
+    }
+}
+
 /// One side of the same exchange.
 fn exchange(first: bool) -> phantom_core::message::contact::Contact {
     let mut rng = ChaCha12Rng::seed_from_u64(77);
-    let card = Invitation::new(&mut rng);
+    let card = contact::Invitation::new(&mut rng);
     let (theirs, answer) = accept(&card.to_text(), &mut rng).expect("accepted");
     if first {
         card.finish(&answer).expect("finished").0
@@ -366,6 +413,39 @@ fn a_client_without_entries_finds_a_bridge_in_the_dht_and_talks_over_it() {
         (1..=2).contains(&learned.len()),
         "two of its four slots at most: {learned:?}"
     );
+    assert_arrived(&b.inbox, &to_b);
+    assert_arrived(&a.inbox, &to_a);
+}
+
+#[test]
+fn a_friend_fetches_what_opens_the_way_and_learns_none_of_it() {
+    let mut net = Net::new(5, 3, 6);
+    let minted = mint(&mut net.rng, 1, 4).expect("four bridges");
+    for (n, slots) in minted.bridges.iter().enumerate() {
+        net.add_bridge(n, BridgeSlots(slots.clone()), Vec::new());
+    }
+    let (to_b, to_a) = (letters(4, "a", 100), letters(4, "b", 100));
+    let courier = Courier::default();
+    let mut given = Given::new(&mut net, 1, &[], true, to_b.clone());
+    (given.cohort, given.courier) = (minted.cohorts[0].clone(), courier.clone());
+    let a = add(&mut net, given);
+    let mut given = Given::new(&mut net, 2, &[2], false, to_a.clone());
+    given.courier = courier;
+    let b = add(&mut net, given);
+    net.stage.run_until(at(300));
+    let records = net.stage.take_records();
+    let by_friend = |e: &Event| {
+        matches!(
+            e,
+            Event::Connected {
+                step: Step::Friend,
+                ..
+            }
+        )
+    };
+    assert_eq!(count(&records, a.peer, by_friend), 1);
+    let learned = |peer| count(&records, peer, |e| matches!(e, Event::BridgeLearned { .. }));
+    assert_eq!((learned(a.peer), learned(b.peer)), (4, 0));
     assert_arrived(&b.inbox, &to_b);
     assert_arrived(&a.inbox, &to_a);
 }
