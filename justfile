@@ -35,7 +35,6 @@ report dir="store/latest":
 [group('run')]
 [no-exit-message]
 demo *params:
-    @cargo build --quiet --release --locked -p phantom-node -p phantom-client
     @./deploy/demo/run "$@"
 
 # All tests (fast suite)

@@ -1,0 +1,82 @@
+//! `just demo`, as a test: the whole story with real processes on loopback.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::SystemTime;
+
+/// When the newest file below `path` was changed.
+fn newest(path: &Path) -> SystemTime {
+    let own = fs::metadata(path)
+        .and_then(|metadata| metadata.modified())
+        .expect("a file of the workspace");
+    let Ok(entries) = fs::read_dir(path) else {
+        return own;
+    };
+    let below = entries.map(|entry| newest(&entry.expect("readable").path()));
+    below.fold(own, Ord::max)
+}
+
+/// The programs are of other packages. A test run of the whole workspace has built them; one of this package alone has
+/// not, or long ago.
+fn build_if_stale(programs: &Path) {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let sources = ["core/src", "node/src", "client/src", "Cargo.lock"].map(|at| newest(&workspace.join(at)));
+    let source = sources.into_iter().max();
+    let fresh = ["phantom-node", "phantom"].iter().all(|program| {
+        let built = fs::metadata(programs.join(program)).and_then(|metadata| metadata.modified());
+        built.ok() >= source
+    });
+    if fresh {
+        return;
+    }
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--locked", "-p", "phantom-node", "-p", "phantom-client"]);
+    if programs.ends_with("release") {
+        build.arg("--release");
+    }
+    assert!(
+        build.status().expect("cargo runs").success(),
+        "the programs build"
+    );
+}
+
+#[test]
+fn the_story_ends_well() {
+    let demo = Path::new(env!("CARGO_BIN_EXE_phantom-demo"));
+    build_if_stale(demo.parent().expect("a directory"));
+    let told = Command::new(demo).output().expect("it runs");
+    let story = String::from_utf8_lossy(&told.stdout);
+    assert!(
+        told.status.success(),
+        "{story}{}",
+        String::from_utf8_lossy(&told.stderr)
+    );
+    for said in [
+        "20 messages passed each way",
+        "the 2 published entries are killed",
+        "Carol wrote to Alice",
+        "Dave wrote to Bob",
+        "all processes have ended",
+    ] {
+        assert!(story.contains(said), "{said}: {story}");
+    }
+}
+
+#[test]
+fn wrong_usage_exits_with_2_and_a_failure_with_1_and_its_logs() {
+    let demo = || Command::new(env!("CARGO_BIN_EXE_phantom-demo"));
+    let usage = demo().arg("--loud").output().expect("it runs");
+    assert_eq!(usage.status.code(), Some(2));
+    let failed = demo()
+        .args(["--programs", "/nonexistent"])
+        .output()
+        .expect("it runs");
+    assert_eq!(failed.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&failed.stdout);
+    assert!(said.contains("FAILED at: setting up keys"), "{said}");
+    let logs = said.split("kept in ").nth(1).expect("where the logs are").trim();
+    let dir = Path::new(logs).parent().expect("a directory");
+    assert!(dir.exists(), "{}", dir.display());
+    fs::remove_dir_all(dir).expect("ours");
+}
