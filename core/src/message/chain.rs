@@ -22,6 +22,9 @@ const BODY: Context = Context::new("phantom-net 2026 message body v1");
 /// The most steps that one authenticated word of the writer may skip: about 0.1 s of work.
 pub const MAX_SKIP: u64 = 1 << 20;
 
+/// Indexes that no relationship reaches; a stored state beyond is damaged. It leaves room to count on.
+const INDEX_MAX: u64 = u64::MAX / 2;
+
 /// What names and opens one box.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct BoxSecret([u8; 32]);
@@ -88,8 +91,15 @@ impl Chain {
     }
 
     pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let next = r.u64()?;
+        if next > INDEX_MAX {
+            return Err(DecodeError::BadValue {
+                field: "chain index",
+                got: next,
+            });
+        }
         Ok(Self {
-            next: r.u64()?,
+            next,
             state: r.array()?,
         })
     }

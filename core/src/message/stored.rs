@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::announce::{Announcement, Key, NUMBERS};
 use super::chain::{BoxSecret, Chain, Window};
 use super::contact::{Incoming, Outgoing as Direction};
-use super::fragment::{MAX_FRAGMENTS, Message, Reassembly, flag, fragments};
+use super::fragment::{Message, Reassembly, flag, fragments};
 use super::outgoing::{self, Outgoing, Plan, Progress};
 use super::receiver::{self, Receiver};
 use super::sender::{Config, Sender};
@@ -104,9 +104,16 @@ impl<R: Rng> Sender<R> {
         let chain = Chain::decode(&mut r)?;
         let announce_key = Key::new(r.array()?);
         let (acked, ack) = (r.u64()?, Ack::decode(&mut r)?);
+        // Nothing is acknowledged or announced of boxes that were never made.
+        let made = |field, index| match index <= chain.next() {
+            true => Ok(index),
+            false => Err(DecodeError::BadValue { field, got: index }),
+        };
+        made("acknowledged index", acked)?;
         let (ack_until, ack_wanted) = (time(&mut r)?, flag(&mut r)?);
         let announcement = if flag(&mut r)? {
             let announcement = Announcement::decode(&mut r)?;
+            made("announced index", announcement.low)?;
             Some((announcement, Progress::new(flag(&mut r)?, 0)))
         } else {
             None
@@ -157,8 +164,12 @@ impl<R: Rng> Sender<R> {
                 None
             };
             if let Some((id, number)) = piece {
-                let start = messages.iter().find(|m| m.id == id).and_then(|m| m.start);
-                if usize::from(number) >= MAX_FRAGMENTS || start != index.checked_sub(u64::from(number)) {
+                let fits = messages.iter().find(|m| m.id == id).is_some_and(|message| {
+                    usize::from(number) < fragments(message.body.len())
+                        && message.start.is_some()
+                        && message.start == index.checked_sub(u64::from(number))
+                });
+                if !fits {
                     return Err(DecodeError::BadValue {
                         field: "piece",
                         got: u64::from(number),

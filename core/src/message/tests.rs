@@ -284,6 +284,25 @@ fn survive(seed: u64, faults: Faults) {
     }
 }
 
+/// Found by fuzzing: such a state decoded, and counting on from it overflowed.
+#[test]
+fn a_stored_index_that_no_relationship_reaches_is_refused() {
+    let mut world = World::new(1, CALM);
+    world.submit(0, 10, HOUR);
+    let good = world.sides[0].sender.encode();
+    let decode = |bytes: &[u8]| {
+        let decoded = Sender::decode(bytes, config(), ChaCha12Rng::seed_from_u64(1));
+        decoded.map(|sender| sender.pending())
+    };
+    assert_eq!(decode(&good), Ok(1));
+    // Behind version 1 and capability 64: the chain's index; behind its state and another key, what was acknowledged.
+    for (at, index) in [(65, u64::MAX), (137, u64::MAX), (137, 2)] {
+        let mut bad = good.to_vec();
+        bad[at..at + 8].copy_from_slice(&index.to_be_bytes());
+        assert!(decode(&bad).is_err(), "{index} at {at}");
+    }
+}
+
 /// Found by the property below: the receiver had stored what it read, the sender not yet that it must tell.
 #[test]
 fn an_acknowledgement_survives_a_crash_of_whoever_owes_it() {

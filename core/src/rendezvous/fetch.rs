@@ -44,7 +44,7 @@ impl SequencePins {
     /// Takes note of a number that was seen, and forgets days that are over.
     pub fn raise(&mut self, slot: Slot, day: Day, sequence: i64, today: Day) {
         self.0
-            .retain(|(held, _), _| held.0 + DAYS_KEPT >= today.0 && held.0 <= today.0 + DAYS_KEPT);
+            .retain(|(held, _), _| held.0.abs_diff(today.0) <= DAYS_KEPT);
         let pin = self.0.entry((day, slot)).or_insert(0);
         *pin = sequence.max(*pin);
     }
@@ -177,6 +177,16 @@ mod tests {
         assert_eq!((pins.get(slot, Day(100)), pins.get(slot, Day(101))), (7, 0));
         pins.raise(slot, Day(103), 1, Day(103));
         assert_eq!(pins.get(slot, Day(100)), 0);
+    }
+
+    /// A file can say any day; found by fuzzing.
+    #[test]
+    fn a_pin_of_the_last_day_there_is_does_not_overflow() {
+        let mut pins = SequencePins::default();
+        let slot = Slot::ALL[1];
+        pins.raise(slot, Day(u32::MAX), 7, Day(u32::MAX));
+        pins.raise(slot, Day(100), 1, Day(100));
+        assert_eq!((pins.get(slot, Day(u32::MAX)), pins.get(slot, Day(100))), (0, 1));
     }
 
     proptest! {
