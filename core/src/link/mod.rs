@@ -15,6 +15,8 @@ mod driver;
 mod error;
 mod establish;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod handle;
 mod handshake;
 mod hello;

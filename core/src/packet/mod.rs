@@ -11,6 +11,8 @@ use bytes::{Bytes, BytesMut};
 use rand_core::CryptoRng;
 use thiserror::Error;
 
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod header;
 mod keys;
 mod payload;
