@@ -79,7 +79,7 @@ madsim *params:
 bench-engine:
     @cargo run --quiet --release --locked -p phantom-sim -- bench
 
-# Costs of cryptography, packets, boxes and lookups (Criterion)
+# Costs of links, packets, boxes, the store and lookups (Criterion)
 [group('measure')]
 bench:
-    @cargo bench --manifest-path core/yardstick/Cargo.toml
+    @cargo bench --no-fail-fast --manifest-path core/yardstick/Cargo.toml
