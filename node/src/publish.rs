@@ -18,6 +18,8 @@ use crate::service::Node;
 
 /// A descriptor that nobody renewed is not believed for longer.
 const DESCRIPTOR_LIFE: Duration = Duration::from_secs(2 * 86_400);
+/// How often a bridge that starts looks whether it is ready.
+const READY_CHECK: Duration = Duration::from_secs(1);
 /// When some items were not stored.
 const RETRY: Duration = Duration::from_secs(120);
 
@@ -46,6 +48,10 @@ pub(crate) async fn publish_forever<R: Runtime>(node: Arc<Node<R>>) {
     node.rt.sensitive(Sensitive::BridgeKey, bridge.secret.as_bytes());
     let client = DhtClient::new(node.rt.clone(), dht);
     let mut rng = node.rt.rng("publish");
+    // Nobody is to find a bridge that cannot serve yet. It also gives a DHT that starts together with us time to settle.
+    while node.ways_back.as_ref().is_none_or(|ways| ways.list().is_empty()) {
+        node.rt.sleep(READY_CHECK).await;
+    }
     loop {
         let published = publish(&node.rt, &client, &bridge.slots, &descriptor(&node, bridge)).await;
         node.rt.emit(Event::BridgePublished {
