@@ -19,7 +19,7 @@ use phantom_core::runtime::tokio::{Config, Ended, Hosts, TokioRuntime};
 use phantom_core::units::Instant;
 use tokio::sync::mpsc;
 
-use crate::host::PeerId;
+use crate::host::{Disk, PeerId};
 use crate::stage::{Abilities, Act, Delays, HostSpec, Program, Record, Stage};
 
 /// Events between two looks at them, per peer.
@@ -36,7 +36,8 @@ pub struct LoopbackStage {
     names: Hosts,
     shares: Shares,
     rules: SharedRules,
-    keys: BTreeMap<String, RuleId>,
+    /// Every rule that a key has had; the last is in force, if any is.
+    keys: BTreeMap<String, Vec<RuleId>>,
     acts: BTreeMap<(Instant, u64), Act>,
     acts_added: u64,
     records: Vec<Record>,
@@ -78,14 +79,16 @@ impl LoopbackStage {
                 panic!("{peer}: this stage has no wall clock of its own: ask its abilities first")
             }
             Act::AddRule(key, rule) => {
-                let new = self.rules.add(rule);
-                if let Some(old) = self.keys.insert(key, new) {
-                    self.rules.remove(old);
+                let ids = self.keys.entry(key).or_default();
+                let standing = ids.last().copied();
+                // A rule that has ended has lost its place; what it did still counts under its key.
+                if standing.is_none_or(|id| self.rules.replace(id, rule.clone()).is_none()) {
+                    ids.push(self.rules.add(rule));
                 }
             }
             Act::RemoveRule(key) => {
-                if let Some(id) = self.keys.remove(&key) {
-                    self.rules.remove(id);
+                if let Some(id) = self.keys.get(&key).and_then(|ids| ids.last()) {
+                    self.rules.remove(*id);
                 }
             }
             Act::SetName(name, addresses) => self.names.set(&name, addresses),
@@ -237,6 +240,19 @@ impl Stage for LoopbackStage {
 
     fn counts(&self) -> Counts {
         self.rules.counts()
+    }
+
+    fn counts_of(&self, key: &str) -> Counts {
+        let ids = self.keys.get(key).into_iter().flatten();
+        ids.fold(Counts::default(), |sum, id| sum + self.rules.counts_of(*id))
+    }
+
+    fn is_up(&self, peer: PeerId) -> bool {
+        self.hosts[peer.index()].running.is_some()
+    }
+
+    fn with_disk<T>(&self, _: PeerId, _: impl FnOnce(&mut Disk) -> T) -> Option<T> {
+        None
     }
 
     fn disk_contains(&self, peer: PeerId, needle: &[u8]) -> bool {

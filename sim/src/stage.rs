@@ -16,7 +16,7 @@ use phantom_core::runtime::Runtime;
 use phantom_core::runtime::rules::{Counts, Rule};
 use phantom_core::units::Instant;
 
-use crate::host::{PeerId, Wall};
+use crate::host::{Disk, PeerId, Wall};
 
 /// A host to be.
 #[derive(Clone, Debug)]
@@ -91,7 +91,8 @@ pub enum Act {
     LoseDisk(PeerId),
     /// The host's wall clock steps by so many nanoseconds, backwards if negative.
     StepWall(PeerId, i64),
-    /// A rule comes into force, under a key by which it can be taken back; an earlier one of that key is replaced.
+    /// A rule comes into force, under a key by which it can be taken back; an earlier one of that key is replaced, in
+    /// its place among the rules.
     AddRule(String, Rule),
     /// The rule of this key ends. No effect if there is none.
     RemoveRule(String),
@@ -174,6 +175,17 @@ pub trait Stage {
 
     /// What the rules did so far.
     fn counts(&self) -> Counts;
+
+    /// What the rule of this key did so far, also when it has ended.
+    fn counts_of(&self, key: &str) -> Counts;
+
+    /// Whether the host is up: its program was started and not crashed since.
+    fn is_up(&self, peer: PeerId) -> bool;
+
+    /// Lets somebody look at the host's disk; `None` where the stage has no disks of ours.
+    fn with_disk<T>(&self, peer: PeerId, look: impl FnOnce(&mut Disk) -> T) -> Option<T>
+    where
+        Self: Sized;
 
     /// Whether any file of the host holds `needle`.
     fn disk_contains(&self, peer: PeerId, needle: &[u8]) -> bool;

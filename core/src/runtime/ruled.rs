@@ -82,15 +82,15 @@ impl<R: Runtime> Net for Ruled<R> {
             inside: SocketAddr::new(unspecified, 0),
             outside: to,
         };
-        if rules.decide(flow) == Verdict::Drop {
-            rules.count(|counts| counts.connects_dropped += 1);
+        if let (Verdict::Drop, by) = rules.decide_by(flow) {
+            rules.count(by, |counts| counts.connects_dropped += 1);
             let waiter = rules.waiter();
             let passes = waiter.until(|now| now.decide(flow) != Verdict::Drop);
             timeout(&self.inner, CONNECT_TIME_MAX, passes).await?;
         }
-        if rules.decide(flow) == Verdict::Reset {
+        if let (Verdict::Reset, by) = rules.decide_by(flow) {
             self.inner.sleep(FORGED_AFTER).await;
-            rules.count(|counts| counts.streams_reset += 1);
+            rules.count(by, |counts| counts.streams_reset += 1);
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         Ok(RuledStream::new(self.inner.connect(to).await?, Some(rules)))
@@ -116,15 +116,15 @@ impl<R: Runtime> Net for Ruled<R> {
         let Some(rules) = &self.rules else {
             return self.inner.resolve(name).await;
         };
-        if rules.decide_name(name) == Answer::Silence {
-            rules.count(|counts| counts.names_silenced += 1);
+        if let (Answer::Silence, by) = rules.decide_name_by(name) {
+            rules.count(by, |counts| counts.names_silenced += 1);
             let waiter = rules.waiter();
             let answered = waiter.until(|now| now.decide_name(name) != Answer::Silence);
             timeout(&self.inner, RESOLVE_TIME_MAX, answered).await?;
         }
-        if let Answer::Forged(answer) = rules.decide_name(name) {
+        if let (Answer::Forged(answer), by) = rules.decide_name_by(name) {
             self.inner.sleep(FORGED_AFTER).await;
-            rules.count(|counts| counts.names_forged += 1);
+            rules.count(by, |counts| counts.names_forged += 1);
             return if answer.is_empty() {
                 Err(io::ErrorKind::NotFound.into())
             } else {
@@ -179,17 +179,17 @@ impl<S: Stream> RuledStream<S> {
         if let Some(gate) = &mut self.gate {
             let waiter = if writes { &gate.writer } else { &gate.reader };
             match waiter.decide_and_watch(self.flow, cx.waker()) {
-                Verdict::Pass => gate.stalled = false,
-                Verdict::Drop => {
+                (Verdict::Pass, _) => gate.stalled = false,
+                (Verdict::Drop, by) => {
                     if !gate.stalled && self.inner.is_some() {
                         gate.stalled = true;
-                        gate.rules.count(|counts| counts.streams_stalled += 1);
+                        gate.rules.count(by, |counts| counts.streams_stalled += 1);
                     }
                     return Poll::Pending;
                 }
-                Verdict::Reset => {
+                (Verdict::Reset, by) => {
                     if self.inner.take().is_some() {
-                        gate.rules.count(|counts| counts.streams_reset += 1);
+                        gate.rules.count(by, |counts| counts.streams_reset += 1);
                     }
                 }
             }
@@ -266,11 +266,11 @@ impl<L: Listener> Listener for RuledListener<L> {
                     accepted = self.inner.accept() => RuledStream::new(accepted?, Some(rules)),
                 }
             };
-            match rules.decide(stream.flow) {
-                Verdict::Pass => return Ok(stream),
-                Verdict::Reset => rules.count(|counts| counts.streams_reset += 1),
-                Verdict::Drop => {
-                    rules.count(|counts| counts.connects_dropped += 1);
+            match rules.decide_by(stream.flow) {
+                (Verdict::Pass, _) => return Ok(stream),
+                (Verdict::Reset, by) => rules.count(by, |counts| counts.streams_reset += 1),
+                (Verdict::Drop, by) => {
+                    rules.count(by, |counts| counts.connects_dropped += 1);
                     if self.held.len() < HELD_MAX {
                         self.held.push(stream);
                     }
@@ -299,11 +299,11 @@ impl<U: Udp> RuledUdp<U> {
             inside: self.inner.local_addr(),
             outside,
         };
-        let passes = rules.decide(flow) == Verdict::Pass;
-        if !passes {
-            rules.count(|counts| counts.datagrams_dropped += 1);
+        let (verdict, by) = rules.decide_by(flow);
+        if verdict != Verdict::Pass {
+            rules.count(by, |counts| counts.datagrams_dropped += 1);
         }
-        passes
+        verdict == Verdict::Pass
     }
 }
 

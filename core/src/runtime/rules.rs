@@ -128,6 +128,13 @@ impl Rules {
         id
     }
 
+    /// Puts another rule in the place of one that is in force; returns that, or `None` and does nothing.
+    pub fn replace(&mut self, id: RuleId, rule: Rule) -> Option<Rule> {
+        self.rules
+            .get_mut(&id)
+            .map(|place| std::mem::replace(place, rule))
+    }
+
     /// Takes a rule back; returns it if it was in force.
     pub fn remove(&mut self, id: RuleId) -> Option<Rule> {
         self.rules.remove(&id)
@@ -140,31 +147,49 @@ impl Rules {
 
     /// What happens to `flow` now.
     pub fn decide(&self, flow: Flow) -> Verdict {
+        self.decide_by(flow).0
+    }
+
+    /// What happens to `flow` now, and which rule says so, if one does.
+    pub fn decide_by(&self, flow: Flow) -> (Verdict, Option<RuleId>) {
         if self.inside.contains(&flow.outside.ip()) {
-            return Verdict::Pass;
+            return (Verdict::Pass, None);
         }
-        let verdict = |rule: &Rule| match rule {
+        let verdict = |(id, rule): (&RuleId, &Rule)| match rule {
             Rule::Drop { remote, protocol }
                 if protocol.is_none_or(|p| p == flow.protocol) && remote.has(flow) =>
             {
-                Some(Verdict::Drop)
+                Some((Verdict::Drop, Some(*id)))
             }
             Rule::Reset { remote } if flow.protocol == Protocol::Tcp && remote.has(flow) => {
-                Some(Verdict::Reset)
+                Some((Verdict::Reset, Some(*id)))
             }
             _ => None,
         };
-        self.rules.values().find_map(verdict).unwrap_or(Verdict::Pass)
+        self.rules
+            .iter()
+            .find_map(verdict)
+            .unwrap_or((Verdict::Pass, None))
     }
 
     /// What happens to a question for `name` now.
     pub fn decide_name(&self, name: &str) -> Answer {
-        let answer = |rule: &Rule| match rule {
-            Rule::Forge { names, answer } if names.has(name) => Some(Answer::Forged(answer.clone())),
-            Rule::Silence { names } if names.has(name) => Some(Answer::Silence),
+        self.decide_name_by(name).0
+    }
+
+    /// What happens to a question for `name` now, and which rule says so, if one does.
+    pub fn decide_name_by(&self, name: &str) -> (Answer, Option<RuleId>) {
+        let answer = |(id, rule): (&RuleId, &Rule)| match rule {
+            Rule::Forge { names, answer } if names.has(name) => {
+                Some((Answer::Forged(answer.clone()), Some(*id)))
+            }
+            Rule::Silence { names } if names.has(name) => Some((Answer::Silence, Some(*id))),
             _ => None,
         };
-        self.rules.values().find_map(answer).unwrap_or(Answer::Pass)
+        self.rules
+            .iter()
+            .find_map(answer)
+            .unwrap_or((Answer::Pass, None))
     }
 }
 
@@ -227,6 +252,28 @@ pub struct Counts {
     pub names_silenced: u64,
 }
 
+impl Counts {
+    /// Everything that vanished.
+    pub const fn dropped(&self) -> u64 {
+        self.connects_dropped + self.streams_stalled + self.datagrams_dropped + self.names_silenced
+    }
+}
+
+impl std::ops::Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            connects_dropped: self.connects_dropped + other.connects_dropped,
+            streams_stalled: self.streams_stalled + other.streams_stalled,
+            streams_reset: self.streams_reset + other.streams_reset,
+            datagrams_dropped: self.datagrams_dropped + other.datagrams_dropped,
+            names_forged: self.names_forged + other.names_forged,
+            names_silenced: self.names_silenced + other.names_silenced,
+        }
+    }
+}
+
 /// A handle to rules that change while peers run. Clones are the same rules.
 #[derive(Clone, Debug, Default)]
 pub struct SharedRules(Arc<Mutex<State>>);
@@ -235,6 +282,8 @@ pub struct SharedRules(Arc<Mutex<State>>);
 struct State {
     rules: Rules,
     counts: Counts,
+    /// What each rule did, those that have ended included.
+    by_rule: BTreeMap<RuleId, Counts>,
     /// Who waits for a change. Ordered, so that they are woken in the same order in every run.
     waiting: BTreeMap<u64, Waker>,
     next_waiter: u64,
@@ -244,6 +293,11 @@ impl SharedRules {
     /// Adds a rule after all others. Takes effect at once, on established streams too.
     pub fn add(&self, rule: Rule) -> RuleId {
         self.change(|rules| rules.add(rule))
+    }
+
+    /// Puts another rule in the place of one that is in force. What it did before counts on.
+    pub fn replace(&self, id: RuleId, rule: Rule) -> Option<Rule> {
+        self.change(|rules| rules.replace(id, rule))
     }
 
     /// Takes a rule back; what it held up goes on.
@@ -266,6 +320,11 @@ impl SharedRules {
         self.lock().counts
     }
 
+    /// What one rule did so far, also when it has ended.
+    pub fn counts_of(&self, id: RuleId) -> Counts {
+        self.lock().by_rule.get(&id).copied().unwrap_or_default()
+    }
+
     /// What happens to `flow` now.
     pub fn decide(&self, flow: Flow) -> Verdict {
         self.lock().rules.decide(flow)
@@ -276,8 +335,23 @@ impl SharedRules {
         self.lock().rules.decide_name(name)
     }
 
-    pub(super) fn count(&self, what: impl FnOnce(&mut Counts)) {
-        what(&mut self.lock().counts);
+    /// What happens to `flow` now, and which rule says so.
+    pub(super) fn decide_by(&self, flow: Flow) -> (Verdict, Option<RuleId>) {
+        self.lock().rules.decide_by(flow)
+    }
+
+    /// What happens to a question for `name` now, and which rule says so.
+    pub(super) fn decide_name_by(&self, name: &str) -> (Answer, Option<RuleId>) {
+        self.lock().rules.decide_name_by(name)
+    }
+
+    /// Counts something that the rule `by` did.
+    pub(super) fn count(&self, by: Option<RuleId>, what: impl Fn(&mut Counts)) {
+        let mut state = self.lock();
+        what(&mut state.counts);
+        if let Some(by) = by {
+            what(state.by_rule.entry(by).or_default());
+        }
     }
 
     /// A place to wait for changes.
@@ -316,10 +390,10 @@ pub(super) struct Waiter {
 
 impl Waiter {
     /// The verdict on `flow`, and a wake at the next change of any rule.
-    pub(super) fn decide_and_watch(&self, flow: Flow, waker: &Waker) -> Verdict {
+    pub(super) fn decide_and_watch(&self, flow: Flow, waker: &Waker) -> (Verdict, Option<RuleId>) {
         let mut state = self.shared.lock();
         state.waiting.insert(self.id, waker.clone());
-        state.rules.decide(flow)
+        state.rules.decide_by(flow)
     }
 
     /// Completes when `done` says so of the rules; asked at once and at every change.
@@ -373,6 +447,30 @@ mod tests {
         assert_eq!(rules.decide(flow(Protocol::Tcp, "192.0.2.1:80")), Verdict::Drop);
         assert!(rules.remove(reset).is_some());
         assert_eq!(rules.decide(flow(Protocol::Tcp, "192.0.2.1:443")), Verdict::Drop);
+    }
+
+    #[test]
+    fn a_rule_that_is_replaced_keeps_its_place_and_its_counts() {
+        let shared = SharedRules::default();
+        let drop_all = Rule::Drop {
+            remote: Remote::Any,
+            protocol: None,
+        };
+        let first = shared.add(Rule::Drop {
+            remote: Remote::Addresses(BTreeSet::new()),
+            protocol: None,
+        });
+        let second = shared.add(drop_all.clone());
+        let tcp = flow(Protocol::Tcp, "192.0.2.1:443");
+        assert_eq!(shared.decide_by(tcp), (Verdict::Drop, Some(second)));
+        shared.count(Some(second), |counts| counts.connects_dropped += 1);
+        assert!(shared.replace(first, drop_all).is_some());
+        assert_eq!(shared.decide_by(tcp), (Verdict::Drop, Some(first)));
+        shared.remove(second);
+        assert_eq!(shared.counts_of(second).dropped(), 1);
+        assert_eq!(shared.counts_of(first), Counts::default());
+        assert_eq!(shared.counts().connects_dropped, 1);
+        assert!(shared.replace(second, Rule::Reset { remote: Remote::Any }).is_none());
     }
 
     #[test]

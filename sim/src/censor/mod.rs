@@ -74,6 +74,7 @@ struct Entry {
     /// The rule alone, to be asked.
     rules: Rules,
     acted: BTreeMap<u64, Acted>,
+    counts: Counts,
 }
 
 impl Entry {
@@ -84,6 +85,7 @@ impl Entry {
             timed,
             rules,
             acted: BTreeMap::new(),
+            counts: Counts::default(),
         }
     }
 }
@@ -102,6 +104,8 @@ pub struct Censor {
     pending: BTreeMap<(Instant, u64), (String, Learned)>,
     learned: u64,
     counts: Counts,
+    /// What rules did that were taken back.
+    ended: BTreeMap<String, Counts>,
     stalled: BTreeSet<u64>,
 }
 
@@ -131,6 +135,7 @@ impl Censor {
             pending: BTreeMap::new(),
             learned: 0,
             counts: Counts::default(),
+            ended: BTreeMap::new(),
             stalled: BTreeSet::new(),
         }
     }
@@ -143,9 +148,10 @@ impl Censor {
             .find(|entry| entry.timed.name == timed.name)
         {
             Some(entry) => {
-                let acted = std::mem::take(&mut entry.acted);
+                let (acted, counts) = (std::mem::take(&mut entry.acted), entry.counts);
                 *entry = Entry {
                     acted,
+                    counts,
                     ..Entry::new(timed)
                 };
             }
@@ -153,9 +159,12 @@ impl Censor {
         }
     }
 
-    /// Takes a rule back.
+    /// Takes a rule back. What it did still counts.
     pub fn remove(&mut self, name: &str) {
-        self.entries.retain(|entry| entry.timed.name != name);
+        for entry in self.entries.extract_if(.., |entry| entry.timed.name == name) {
+            let ended = self.ended.entry(entry.timed.name).or_default();
+            *ended = *ended + entry.counts;
+        }
     }
 
     /// From `at` on, the rule `name` is also about `address`. No effect on a rule that is not about a list of addresses.
@@ -194,6 +203,13 @@ impl Censor {
         self.counts
     }
 
+    /// What the rule `name` did in all, as other back ends count it, also when it was taken back.
+    pub fn counts_of(&self, name: &str) -> Counts {
+        let standing = self.entries.iter().find(|entry| entry.timed.name == name);
+        let ended = self.ended.get(name).copied().unwrap_or_default();
+        ended + standing.map_or(Counts::default(), |entry| entry.counts)
+    }
+
     /// Lists take in what they have learned by `now`.
     fn catch_up(&mut self, now: Instant) {
         while let Some(entry) = self.pending.first_entry()
@@ -222,6 +238,7 @@ impl Censor {
     }
 
     fn count(&mut self, index: usize, packet: &Packet, verdict: &Verdict) {
+        let mut counts = Counts::default();
         let acted = self.entries[index]
             .acted
             .entry(packet.at.as_nanos() / 1_000_000_000)
@@ -232,28 +249,31 @@ impl Censor {
                 match (packet.protocol, packet.kind) {
                     (_, Kind::Syn) => {
                         acted.blocked += 1;
-                        self.counts.connects_dropped += 1;
+                        counts.connects_dropped = 1;
                     }
-                    (Protocol::Dns, _) => self.counts.names_silenced += 1,
-                    (Protocol::Udp, _) => self.counts.datagrams_dropped += 1,
+                    (Protocol::Dns, _) => counts.names_silenced = 1,
+                    (Protocol::Udp, _) => counts.datagrams_dropped = 1,
                     (Protocol::Tcp, _) => {
                         if self.stalled.len() >= STALLED_MAX {
                             self.stalled.clear();
                         }
-                        self.counts.streams_stalled += u64::from(self.stalled.insert(packet.flow));
+                        counts.streams_stalled = u64::from(self.stalled.insert(packet.flow));
                     }
                 }
             }
             Verdict::Reset => {
                 acted.reset += 1;
-                self.counts.streams_reset += 1;
+                counts.streams_reset = 1;
             }
             Verdict::ForgeDns(_) => {
                 acted.forged += 1;
-                self.counts.names_forged += 1;
+                counts.names_forged = 1;
             }
             Verdict::Pass | Verdict::Delay(_) => {}
         }
+        self.counts = self.counts + counts;
+        let of_rule = &mut self.entries[index].counts;
+        *of_rule = *of_rule + counts;
     }
 }
 

@@ -10,7 +10,7 @@ use phantom_core::units::Instant;
 use super::{Access, AsId, Network, Runtime, Topology, World, WorldConfig};
 use crate::censor::{SharedCensor, Timed};
 use crate::host::record::Leak;
-use crate::host::{Observer, PeerId};
+use crate::host::{Disk, Observer, PeerId};
 use crate::stage::{Abilities, Act, Delays, HostSpec, Program, Record, Stage};
 
 /// How long names may be kept.
@@ -197,6 +197,18 @@ impl Stage for SwarmStage {
 
     fn counts(&self) -> Counts {
         self.censor.lock().counts()
+    }
+
+    fn counts_of(&self, key: &str) -> Counts {
+        self.censor.lock().counts_of(key)
+    }
+
+    fn is_up(&self, peer: PeerId) -> bool {
+        self.world.host(peer).up
+    }
+
+    fn with_disk<T>(&self, peer: PeerId, look: impl FnOnce(&mut Disk) -> T) -> Option<T> {
+        Some(self.world.disk(peer, look))
     }
 
     fn disk_contains(&self, peer: PeerId, needle: &[u8]) -> bool {

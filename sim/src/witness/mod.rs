@@ -19,7 +19,7 @@ use phantom_core::runtime::ruled::Ruled;
 use phantom_core::runtime::rules::{Counts, RuleId};
 use phantom_core::units::Instant;
 
-use crate::host::PeerId;
+use crate::host::{Disk, PeerId};
 use crate::host::entropy;
 use crate::stage::{Abilities, Act, Delays, HostSpec, Program, Record, Stage};
 use peer::World;
@@ -55,7 +55,8 @@ pub struct WitnessStage<P: Player> {
     hosts: Vec<Slot<P>>,
     acts: BTreeMap<(Instant, u64), Act>,
     acts_added: u64,
-    rules: BTreeMap<String, RuleId>,
+    /// Every rule that a key has had; the last is in force, if any is.
+    rules: BTreeMap<String, Vec<RuleId>>,
     now: Instant,
 }
 
@@ -95,14 +96,16 @@ impl<P: Player> WitnessStage<P> {
             }
             Act::StepWall(peer, by_ns) => self.hosts[peer.index()].host.wall().step(self.now, by_ns),
             Act::AddRule(key, rule) => {
-                let new = self.world.rules.add(rule);
-                if let Some(old) = self.rules.insert(key, new) {
-                    self.world.rules.remove(old);
+                let ids = self.rules.entry(key).or_default();
+                let standing = ids.last().copied();
+                // A rule that has ended has lost its place; what it did still counts under its key.
+                if standing.is_none_or(|id| self.world.rules.replace(id, rule.clone()).is_none()) {
+                    ids.push(self.world.rules.add(rule));
                 }
             }
             Act::RemoveRule(key) => {
-                if let Some(id) = self.rules.remove(&key) {
-                    self.world.rules.remove(id);
+                if let Some(id) = self.rules.get(&key).and_then(|ids| ids.last()) {
+                    self.world.rules.remove(*id);
                 }
             }
             Act::SetName(name, addresses) => self.world.set_name(&name, addresses),
@@ -182,6 +185,19 @@ impl<P: Player> Stage for WitnessStage<P> {
 
     fn counts(&self) -> Counts {
         self.world.rules.counts()
+    }
+
+    fn counts_of(&self, key: &str) -> Counts {
+        let ids = self.rules.get(key).into_iter().flatten();
+        ids.fold(Counts::default(), |sum, id| sum + self.world.rules.counts_of(*id))
+    }
+
+    fn is_up(&self, peer: PeerId) -> bool {
+        self.hosts[peer.index()].runs
+    }
+
+    fn with_disk<T>(&self, peer: PeerId, look: impl FnOnce(&mut Disk) -> T) -> Option<T> {
+        Some(look(&mut self.hosts[peer.index()].host.disk()))
     }
 
     fn disk_contains(&self, peer: PeerId, needle: &[u8]) -> bool {
