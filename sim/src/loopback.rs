@@ -158,6 +158,13 @@ impl LoopbackStage {
 
 impl Stage for LoopbackStage {
     type Runtime = Ruled<TokioRuntime>;
+    const ABILITIES: Abilities = Abilities {
+        simulated_time: false,
+        repeatable: false,
+        sees_border: false,
+        hosts_are_ours: false,
+        dual_stack: false,
+    };
 
     /// Seed and delays have no effect: see the module.
     #[expect(
@@ -182,16 +189,6 @@ impl Stage for LoopbackStage {
             acts_added: 0,
             records: Vec::new(),
             now: Instant::ZERO,
-        }
-    }
-
-    fn abilities(&self) -> Abilities {
-        Abilities {
-            simulated_time: false,
-            repeatable: false,
-            sees_border: false,
-            hosts_are_ours: false,
-            dual_stack: false,
         }
     }
 

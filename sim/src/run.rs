@@ -4,19 +4,24 @@ use phantom_core::units::{Instant, WallTime};
 use thiserror::Error;
 
 use crate::check::observe::Sink;
+use crate::loopback::LoopbackStage;
+use crate::play::StagePlayer;
 use crate::scenario::metric::Sense;
 use crate::scenario::plan::Plan;
+use crate::witness::paused::PausedStage;
+use crate::witness::turmoil::TurmoilStage;
 
 /// Raised by every commit that changes any digest: runs of different numbers are not the same run.
-pub const BEHAVIOUR_VERSION: u32 = 1;
+pub const BEHAVIOUR_VERSION: u32 = 2;
 
 /// Plays plans on one back end.
 pub trait Player: Sync {
     /// What this back end can show; checks that need more are N/A.
     fn senses(&self) -> &[Sense];
 
-    /// The true date at which its worlds begin.
-    fn epoch(&self) -> WallTime;
+    /// The true date at which the scenario's time begins in the world of `plan`. In real time this is in the near
+    /// future, and the next world that is played begins then.
+    fn epoch(&self, plan: &Plan) -> WallTime;
 
     /// Plays `plan` (its seed is in it) from start to end.
     ///
@@ -73,6 +78,11 @@ pub enum RunError {
     Failed(String),
 }
 
+/// Madsim takes the place of tokio by a cfg, for the whole build.
+#[cfg(not(madsim))]
+const MADSIM_BUILD: &str =
+    "RUSTFLAGS=\"--cfg madsim\" cargo build --release -p phantom-sim --target-dir target/madsim";
+
 /// The player for `runtime`.
 ///
 /// # Errors
@@ -80,6 +90,18 @@ pub enum RunError {
 pub fn player(runtime: &str) -> Result<Box<dyn Player>, RunError> {
     match runtime {
         "swarm" => Ok(Box::new(crate::play::SwarmPlayer::default())),
+        "paused" => Ok(Box::new(StagePlayer::<PausedStage>::default())),
+        "turmoil" => Ok(Box::new(StagePlayer::<TurmoilStage>::default())),
+        "tokio" => Ok(Box::new(StagePlayer::<LoopbackStage>::default())),
+        #[cfg(madsim)]
+        "madsim" => Ok(Box::new(
+            StagePlayer::<crate::witness::madsim::MadsimStage>::default(),
+        )),
+        #[cfg(not(madsim))]
+        "madsim" => Err(RunError::OtherBuild {
+            runtime: runtime.to_owned(),
+            how: MADSIM_BUILD.to_owned(),
+        }),
         other => Err(RunError::NotBuiltIn {
             runtime: other.to_owned(),
         }),

@@ -148,8 +148,13 @@ pub trait Stage {
     where
         Self: Sized;
 
+    /// What stages of this type can do and show.
+    const ABILITIES: Abilities;
+
     /// What this stage can do and show.
-    fn abilities(&self) -> Abilities;
+    fn abilities(&self) -> Abilities {
+        Self::ABILITIES
+    }
 
     /// Adds a host; nothing runs on it before [`Act::Start`]. Numbered from 0 in order.
     fn add_host(&mut self, host: HostSpec) -> PeerId;

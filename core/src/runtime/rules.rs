@@ -186,10 +186,7 @@ impl Rules {
             Rule::Silence { names } if names.has(name) => Some((Answer::Silence, Some(*id))),
             _ => None,
         };
-        self.rules
-            .iter()
-            .find_map(answer)
-            .unwrap_or((Answer::Pass, None))
+        self.rules.iter().find_map(answer).unwrap_or((Answer::Pass, None))
     }
 }
 
@@ -470,7 +467,11 @@ mod tests {
         assert_eq!(shared.counts_of(second).dropped(), 1);
         assert_eq!(shared.counts_of(first), Counts::default());
         assert_eq!(shared.counts().connects_dropped, 1);
-        assert!(shared.replace(second, Rule::Reset { remote: Remote::Any }).is_none());
+        assert!(
+            shared
+                .replace(second, Rule::Reset { remote: Remote::Any })
+                .is_none()
+        );
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub fn play(
 ) -> Result<Played, Stop> {
     let meter = Meter::start();
     let mut recorder = Recorder {
-        judge: Judge::new(plan, player.epoch(), player.senses()),
+        judge: Judge::new(plan, player.epoch(plan), player.senses()),
         log,
         progress,
     };

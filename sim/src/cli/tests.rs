@@ -24,7 +24,7 @@ impl Player for Fake {
     fn senses(&self) -> &[Sense] {
         Sense::ALL
     }
-    fn epoch(&self) -> WallTime {
+    fn epoch(&self, _: &Plan) -> WallTime {
         WallTime::from_unix_secs(1_700_000_000)
     }
     fn play(&self, plan: &Plan, sink: &mut dyn Sink) -> Result<RunOutput, RunError> {
@@ -65,7 +65,7 @@ impl Player for Fake {
                     }),
                 );
             }
-            let expires = self.epoch() + Duration::from_secs(3_600);
+            let expires = self.epoch(plan) + Duration::from_secs(3_600);
             let message = Tag(i as u64);
             see(
                 at + Duration::from_secs(2),

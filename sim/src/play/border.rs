@@ -62,14 +62,17 @@ pub(super) fn rule(plan: &Plan, planned: &Planned) -> Result<Rule, RunError> {
 /// What the rules of a plan block at a time.
 pub(super) struct Blocks<'p> {
     plan: &'p Plan,
+    link_port: u16,
     /// Addresses that insiders gave away, and when the censor has them on its list.
     learned: Vec<(Duration, IpAddr)>,
 }
 
 impl<'p> Blocks<'p> {
-    pub(super) const fn new(plan: &'p Plan) -> Self {
+    /// Of a world in which links go to `link_port`.
+    pub(super) const fn new(plan: &'p Plan, link_port: u16) -> Self {
         Self {
             plan,
+            link_port,
             learned: Vec::new(),
         }
     }
@@ -106,7 +109,7 @@ impl<'p> Blocks<'p> {
         self.acting(now)
             .filter(|rule| rule.protocol != Some(Protocol::Udp))
             .any(|rule| match &rule.to {
-                None => rule.ports.is_empty() || rule.ports.contains(&super::ceremony::LINK_PORT),
+                None => rule.ports.is_empty() || rule.ports.contains(&self.link_port),
                 Some(Targets::Fixed(addresses)) => addresses.contains(&address),
                 Some(Targets::Learned { .. }) => self
                     .learned

@@ -5,48 +5,32 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use phantom_client::user::ContactId;
 use phantom_core::crypto::keys::{IdentitySecret, LinkSecret};
 use phantom_core::dht;
 use phantom_core::directory::descriptor::Roles;
-use phantom_core::directory::document::Timing;
 use phantom_core::directory::sign::{AuthorityId, KeySet};
 use phantom_core::link::BridgeSecret;
 use phantom_core::mailbox::OperatorId;
 use phantom_core::message::contact::{self, Contact};
 use phantom_core::rendezvous::{BridgeSlots, Bundle, Ledger, SLOTS, Slot, StaticEntry, mint};
 use phantom_core::trusted_time::TimeLimits;
-use phantom_core::units::WallTime;
 use phantom_node::authority::AuthorityConfig;
 use phantom_node::config::{AuthorityContact, Bridge, Directory, Keys, Limits, NodeConfig};
 use rand_core::Rng;
 
+use super::times;
 use crate::run::RunError;
 use crate::scenario::file::Carries;
 use crate::scenario::plan::{HostId, Plan, Role, stream};
 
-/// The port of links.
-pub(super) const LINK_PORT: u16 = 443;
 /// The port of DHT nodes.
 pub(super) const DHT_PORT: u16 = 6881;
 /// Installations that share a cohort. One would be ideal; two halve what the bridges publish.
 const CLIENTS_PER_COHORT: usize = 2;
 /// DHT nodes that an installation knows besides the published routers.
 const CACHED_DHT_NODES: usize = 12;
-/// Documents in simulations come six times as often as in production, so that a scenario of half an hour sees several.
-pub(super) const TIMING: Timing = Timing {
-    interval: Duration::from_secs(600),
-    hop_period: Duration::from_secs(3_600),
-};
-
-/// The date at which worlds begin: 2026-11-02 11:50 UTC. Far from midnight, since DHT records are bound to days.
-pub(super) const WORLD_BEGINS: WallTime = WallTime::from_unix_secs(1_793_620_200);
-/// How long the infrastructure runs before a scenario's time begins: a directory vote takes half an interval, bridges
-/// then find their ways back and publish.
-pub(super) const WARM_UP: Duration = Duration::from_secs(690);
-
 /// What a host is given.
 pub(super) enum Part {
     /// A directory authority.
@@ -75,8 +59,9 @@ pub(super) fn contact_id(plan: &Plan, host: HostId) -> Result<ContactId, RunErro
     ContactId::new(name).ok_or_else(|| RunError::Failed(format!("'{name}' is no name for a contact")))
 }
 
-/// Arranges the world of `plan`.
-pub(super) fn perform(plan: &Plan) -> Result<Ceremony, RunError> {
+/// Arranges the world of `plan`, in which links go to `link_port`.
+pub(super) fn perform(plan: &Plan, link_port: u16) -> Result<Ceremony, RunError> {
+    let timing = times::timing(plan);
     let failed = |what: &str, error: &dyn std::fmt::Display| RunError::Failed(format!("{what}: {error}"));
     let of_role = |wanted: fn(&Role) -> bool| -> Vec<HostId> {
         (0..plan.hosts.len() as u32)
@@ -103,7 +88,7 @@ pub(super) fn perform(plan: &Plan) -> Result<Ceremony, RunError> {
         .map(|&host| AuthorityContact {
             id: AuthorityId::of(&keys[host as usize].identity.public()),
             link: keys[host as usize].link.public(),
-            addresses: vec![at(host, LINK_PORT)],
+            addresses: vec![at(host, link_port)],
         })
         .collect();
     let limits = TimeLimits::default();
@@ -111,7 +96,7 @@ pub(super) fn perform(plan: &Plan) -> Result<Ceremony, RunError> {
         pinned: pinned.clone(),
         authorities: contacts.clone(),
         limits,
-        timing: TIMING,
+        timing,
     };
 
     // The DHT, and how it is found.
@@ -171,8 +156,8 @@ pub(super) fn perform(plan: &Plan) -> Result<Ceremony, RunError> {
             let by_name = plan.hosts[host as usize]
                 .dns_name
                 .is_some()
-                .then(|| entry(named(host, LINK_PORT)));
-            std::iter::once(entry(dht::Endpoint::Addr(at(host, LINK_PORT)))).chain(by_name)
+                .then(|| entry(named(host, link_port)));
+            std::iter::once(entry(dht::Endpoint::Addr(at(host, link_port)))).chain(by_name)
         })
         .collect();
     let mut bridges_of = BTreeMap::new();
@@ -204,9 +189,9 @@ pub(super) fn perform(plan: &Plan) -> Result<Ceremony, RunError> {
     let mut parts = Vec::with_capacity(plan.hosts.len());
     for (n, host) in plan.hosts.iter().enumerate() {
         let id = n as u32;
-        let link_at = at(id, LINK_PORT);
+        let link_at = at(id, link_port);
         let mut listen = vec![link_at];
-        listen.extend(host.address6.map(|ip| SocketAddr::new(IpAddr::V6(ip), LINK_PORT)));
+        listen.extend(host.address6.map(|ip| SocketAddr::new(IpAddr::V6(ip), link_port)));
         let keys = keys[n].clone();
         let node = |roles, bridge: Option<Bridge>| {
             Box::new(NodeConfig {
@@ -234,7 +219,7 @@ pub(super) fn perform(plan: &Plan) -> Result<Ceremony, RunError> {
                     .cloned()
                     .collect(),
                 limits,
-                timing: TIMING,
+                timing,
                 admission: phantom_core::directory::authority::Admission::Open,
                 link: phantom_core::link::Config::default(),
             })),

@@ -6,9 +6,14 @@ mod cast;
 mod ceremony;
 mod disks;
 mod insider;
+mod loopback;
 mod observe;
+mod on_stage;
 mod on_swarm;
 mod oracle;
+mod times;
 mod user;
+mod world;
 
+pub use on_stage::StagePlayer;
 pub use on_swarm::SwarmPlayer;

@@ -1,32 +1,23 @@
 //! Playing on the default engine, with everything observed.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use phantom_core::runtime::rules::Rule;
 use phantom_core::units::{Instant, Probability, WallTime};
 
-use super::border::{self, Blocks};
-use super::cast::{self, Failures};
-use super::ceremony::{self, WARM_UP, WORLD_BEGINS};
-use super::disks;
-use super::observe::{Observer, PURGED_AFTER};
-use super::oracle::Oracle;
-use super::user::Society;
+use super::border;
+use super::observe::Observer;
+use super::times;
+use super::world::{self, Ground, LINK_PORT, Opening, extra, rtt};
 use crate::censor::Timed;
-use crate::check::observe::{Acted, Seen, Sink};
-use crate::host::{PeerId, Wall};
+use crate::check::observe::{Seen, Sink};
+use crate::host::Wall;
 use crate::run::{Player, RunError, RunOutput};
-use crate::scenario::file::Area;
 use crate::scenario::metric::Sense;
-use crate::scenario::plan::{Happening, Host, HostId, Plan, Role};
-use crate::stage::{Act, Stage};
-use crate::swarm::topology::RTT_MS_2019;
+use crate::scenario::plan::{Host, HostId, Plan};
 use crate::swarm::{Access, HostSpec, NatSpec, Network, SwarmStage, Topology, WorldConfig};
 
-const SECOND: Duration = Duration::from_secs(1);
 /// Datagrams through a NAT keep their mapping for this long (RFC 4787 asks for at least two minutes).
 const NAT_UDP: Duration = Duration::from_secs(120);
 
@@ -42,98 +33,62 @@ impl Player for SwarmPlayer {
         Sense::ALL
     }
 
-    fn epoch(&self) -> WallTime {
-        WORLD_BEGINS + WARM_UP
+    fn epoch(&self, plan: &Plan) -> WallTime {
+        times::world_begins(plan) + times::warm_up(plan)
     }
 
     fn play(&self, plan: &Plan, sink: &mut dyn Sink) -> Result<RunOutput, RunError> {
-        let begins = Instant::ZERO + WARM_UP;
-        let shared = Arc::new(plan.clone());
-        let ceremony = ceremony::perform(plan)?;
-        let oracle = Oracle::new(plan, ceremony.bridges_of.clone());
-        let society = Society::new(shared.clone(), begins);
-        let failures = Failures::default();
-
-        let mut stage = stage(plan, self.shuffle);
-        let peers = hosts(plan, &mut stage);
-        for (peer, program) in peers
-            .iter()
-            .zip(cast::programs(&shared, ceremony, &society, &failures))
-        {
-            stage.set_program(*peer, program);
-        }
-        starts(plan, &peers, begins, &mut stage);
-        censor(plan, begins, &stage)?;
-
-        let mut observer = Observer::new(plan, begins, sink, oracle, Blocks::new(plan));
-        faults(plan, &peers, begins, &mut stage, &mut observer);
-        let mut world = Run {
-            stage,
-            society,
-            failures,
-            begins,
-            acted: BTreeMap::new(),
-            searched: 0,
-        };
-        world.until(begins, plan, &mut observer)?;
-        let mut at = begins;
-        let end = begins + plan.duration;
-        while at < end {
-            at = (at + SECOND).min(end);
-            world.until(at, plan, &mut observer)?;
-            if at == end {
-                world.search(plan, &mut observer, true)?;
-            } else if observer.scenario(at).since_start().as_secs() % 300 == 0 {
-                world.search(plan, &mut observer, false)?;
-            }
-            let steps = world.steps();
-            observer.tell(observer.scenario(at), steps);
-            if steps > plan.step_limit {
-                return Err(RunError::StepLimit {
-                    limit: plan.step_limit,
-                    at: observer.scenario(at),
-                });
-            }
-        }
-        let digests = world.stage.world();
-        Ok(RunOutput {
-            end: Instant::ZERO + plan.duration,
-            events: digests.counters().happenings,
-            trace_digest: digests.trace_digest(),
-            checkpoints: digests
-                .checkpoints()
-                .iter()
-                .map(|checkpoint| checkpoint.digest)
-                .collect(),
+        world::play(plan, LINK_PORT, sink, || {
+            let begins = Instant::ZERO + times::warm_up(plan);
+            let mut stage = stage(plan, self.shuffle);
+            hosts(plan, &mut stage);
+            censor(plan, begins, &stage)?;
+            Ok(Opening {
+                ground: Swarm { stage, searched: 0 },
+                begins,
+                date: times::world_begins(plan),
+            })
         })
     }
 }
 
-struct Run {
+/// Swarm with the hosts of a plan.
+struct Swarm {
     stage: SwarmStage,
-    society: Arc<Society>,
-    failures: Failures,
-    begins: Instant,
-    /// What each rule of the plan had done by the last look.
-    acted: BTreeMap<usize, [u64; 3]>,
     searched: u64,
 }
 
-impl Run {
-    /// Runs to `until` and takes what was seen.
-    fn until(&mut self, until: Instant, plan: &Plan, observer: &mut Observer<'_>) -> Result<(), RunError> {
-        self.stage.run_until(until);
-        let now = observer.scenario(until);
-        for note in self.society.take_notes() {
-            observer.say(observer.scenario(note.at), note.host, note.seen);
-        }
-        for given in observer.records(self.stage.take_records()) {
-            let at = self.begins + given.at.since_start();
-            self.stage
-                .censor()
-                .lock()
-                .learn_address(&plan.rules[given.rule].name, given.address, at);
-        }
+impl Ground for Swarm {
+    type Stage = SwarmStage;
+
+    fn stage(&mut self) -> &mut SwarmStage {
+        &mut self.stage
+    }
+
+    fn block(&mut self, plan: &Plan, rule: usize, address: IpAddr, at: Instant) {
+        self.stage
+            .censor()
+            .lock()
+            .learn_address(&plan.rules[rule].name, address, at);
+    }
+
+    fn acted(&mut self, rule: &str) -> [u64; 3] {
+        let censor = self.stage.censor().lock();
+        let seconds = censor
+            .acted(rule)
+            .into_iter()
+            .flat_map(|seconds| seconds.values());
+        seconds.fold([0; 3], |sum, acted| {
+            [
+                sum[0] + acted.dropped,
+                sum[1] + acted.reset,
+                sum[2] + acted.forged,
+            ]
+        })
+    }
+
+    /// Secrets at the border, and how much was searched for them.
+    fn tell(&mut self, observer: &mut Observer<'_>, now: Instant) {
         for leak in self.stage.take_leaks() {
             observer.say(
                 observer.scenario(leak.at),
@@ -153,113 +108,27 @@ impl Run {
             );
             self.searched = bytes;
         }
-        self.deeds(plan, now, observer);
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        match failures.first() {
-            Some(failure) => Err(RunError::Failed(format!("a program ended: {failure}"))),
-            None => Ok(()),
-        }
-    }
-
-    /// What the censor's rules did since the last look.
-    fn deeds(&mut self, plan: &Plan, now: Instant, observer: &mut Observer<'_>) {
-        let censor = self.stage.censor().lock();
-        for (n, rule) in plan.rules.iter().enumerate() {
-            let Some(seconds) = censor.acted(&rule.name) else {
-                continue;
-            };
-            let mut total = [0; 3];
-            for acted in seconds.values() {
-                total[0] += acted.dropped;
-                total[1] += acted.reset;
-                total[2] += acted.forged;
-            }
-            let before = self.acted.insert(n, total).unwrap_or_default();
-            for (i, act) in [Acted::Dropped, Acted::Reset, Acted::Forged]
-                .into_iter()
-                .enumerate()
-            {
-                if total[i] > before[i] {
-                    observer.say(
-                        now,
-                        None,
-                        Seen::Censor {
-                            rule: n as u32,
-                            act,
-                            count: total[i] - before[i],
-                        },
-                    );
-                }
-            }
-        }
-    }
-
-    /// Searches the disks of storage nodes for what should be gone, and at the end for what should be there.
-    fn search(&mut self, plan: &Plan, observer: &mut Observer<'_>, end: bool) -> Result<(), RunError> {
-        let now = self.stage.now();
-        let wall = WORLD_BEGINS + now.since_start();
-        let mut readable = std::collections::BTreeSet::new();
-        for (n, host) in plan
-            .hosts
-            .iter()
-            .enumerate()
-            .filter(|(_, host)| host.role == Role::Service)
-        {
-            let purged = observer.purged.remove(&(n as HostId)).unwrap_or_default();
-            if purged == 0 && !end {
-                continue;
-            }
-            let peer = PeerId(n as u32);
-            let up = self.stage.world().host(peer).up;
-            let found = self.stage.world().disk(peer, disks::seize)?;
-            let left = found
-                .boxes
-                .iter()
-                .filter(|(_, expires)| *expires + PURGED_AFTER <= wall)
-                .count();
-            // A node that is down cannot purge; it does so before it serves again.
-            let left = if up { left + found.orphans } else { 0 };
-            tracing::trace!(host = host.name, purged, left, "searched a disk");
-            let seen = Seen::DiskSearched {
-                boxes: purged,
-                found: left as u32,
-            };
-            observer.say(observer.scenario(now), Some(n as HostId), seen);
-            if up {
-                readable.extend(found.boxes.into_iter().map(|(tag, _)| tag));
-            }
-        }
-        if end {
-            let due: Vec<_> = observer.due(wall).collect();
-            for address in due {
-                let seen = Seen::BoxProbed {
-                    address,
-                    readable: readable.contains(&address),
-                };
-                observer.say(observer.scenario(now), None, seen);
-            }
-        }
-        Ok(())
     }
 
     fn steps(&mut self) -> u64 {
         let counters = self.stage.world().counters();
         counters.happenings + counters.polls
     }
+
+    fn digest(&mut self) -> (u64, String, Vec<u64>) {
+        let world = self.stage.world();
+        let checkpoints = world
+            .checkpoints()
+            .iter()
+            .map(|checkpoint| checkpoint.digest)
+            .collect();
+        (world.counters().happenings, world.trace_digest(), checkpoints)
+    }
 }
 
 /// The world's network: the plan's regions, each with its networks.
 fn stage(plan: &Plan, shuffle: Option<u64>) -> SwarmStage {
     let mut topology = Topology::new();
-    let row = |area: Area| match area {
-        Area::NorthAmerica => 0,
-        Area::Europe => 1,
-        Area::SouthAmerica => 2,
-        Area::AsiaPacific => 3,
-        Area::Japan => 4,
-        Area::Australia => 5,
-    };
-    let rtt = |a: Area, b: Area| Duration::from_millis(RTT_MS_2019[row(a)][row(b)]);
     let regions: Vec<_> = plan
         .network
         .regions
@@ -268,14 +137,7 @@ fn stage(plan: &Plan, shuffle: Option<u64>) -> SwarmStage {
         .collect();
     for (a, (_, one)) in plan.network.regions.iter().enumerate() {
         for (b, (_, two)) in plan.network.regions.iter().enumerate().skip(a + 1) {
-            let extra: Duration = plan
-                .network
-                .links
-                .iter()
-                .filter(|l| (l.0, l.1) == (a, b) || (l.1, l.0) == (a, b))
-                .map(|l| l.3)
-                .sum();
-            topology.connect(regions[a], regions[b], rtt(*one, *two) + 2 * extra);
+            topology.connect(regions[a], regions[b], rtt(*one, *two) + 2 * extra(plan, a, b));
         }
     }
     for (n, (name, _)) in plan.network.regions.iter().enumerate() {
@@ -289,15 +151,11 @@ fn stage(plan: &Plan, shuffle: Option<u64>) -> SwarmStage {
     })
 }
 
-fn hosts(plan: &Plan, stage: &mut SwarmStage) -> Vec<PeerId> {
+fn hosts(plan: &Plan, stage: &mut SwarmStage) {
     let border_loss: f64 = plan.network.links.iter().map(|link| link.2).sum();
-    plan.hosts
-        .iter()
-        .map(|host| {
-            let spec = spec(plan, host, border_loss);
-            stage.add_swarm_host(spec)
-        })
-        .collect()
+    for host in &plan.hosts {
+        stage.add_swarm_host(spec(plan, host, border_loss));
+    }
 }
 
 fn spec(plan: &Plan, host: &Host, border_loss: f64) -> HostSpec {
@@ -312,7 +170,7 @@ fn spec(plan: &Plan, host: &Host, border_loss: f64) -> HostSpec {
     access.jitter = plan.network.jitter.draw(u64::MAX / 2) / 2;
     let mut addresses = vec![IpAddr::V4(host.address)];
     addresses.extend(host.address6.map(IpAddr::V6));
-    let mut wall = Wall::new(WORLD_BEGINS);
+    let mut wall = Wall::new(times::world_begins(plan));
     wall.offset_ns = host.clock_skew_ns;
     HostSpec {
         system: crate::swarm::AsId(u16::try_from(host.region).unwrap_or_default()),
@@ -334,25 +192,6 @@ fn private(host: &Host) -> IpAddr {
     IpAddr::V4(std::net::Ipv4Addr::new(10, b, c, d))
 }
 
-/// When everybody starts: the infrastructure over the first minute of the warm-up, clients when the plan says.
-fn starts(plan: &Plan, peers: &[PeerId], begins: Instant, stage: &mut SwarmStage) {
-    let mut early = 0_u64;
-    for (host, peer) in plan.hosts.iter().zip(peers) {
-        let at = if host.role.is_client() {
-            begins + host.arrives
-        } else {
-            early += 1;
-            Instant::ZERO + Duration::from_millis(early * 7 % 45_000)
-        };
-        stage.at(at, Act::Start(*peer));
-        if let Some(name) = &host.dns_name {
-            let mut addresses = vec![IpAddr::V4(host.address)];
-            addresses.extend(host.address6.map(IpAddr::V6));
-            stage.at(Instant::ZERO, Act::SetName(name.clone(), addresses));
-        }
-    }
-}
-
 /// Puts the plan's rules at the border.
 fn censor(plan: &Plan, begins: Instant, stage: &SwarmStage) -> Result<(), RunError> {
     for planned in &plan.rules {
@@ -364,32 +203,4 @@ fn censor(plan: &Plan, begins: Instant, stage: &SwarmStage) -> Result<(), RunErr
             .add(Timed::new(planned.name.clone(), rule).between(from, until));
     }
     Ok(())
-}
-
-fn faults(
-    plan: &Plan,
-    peers: &[PeerId],
-    begins: Instant,
-    stage: &mut SwarmStage,
-    observer: &mut Observer<'_>,
-) {
-    for fault in &plan.faults {
-        let (peer, at) = (peers[fault.host as usize], begins + fault.at);
-        let said = Instant::ZERO + fault.at;
-        match fault.what {
-            Happening::Crash { lose_disk, restart } => {
-                stage.at(at, Act::Crash(peer));
-                observer.say(said, Some(fault.host), Seen::Crashed);
-                if lose_disk {
-                    stage.at(at, Act::LoseDisk(peer));
-                    observer.say(said, Some(fault.host), Seen::DiskLost);
-                }
-                if let Some(after) = restart {
-                    stage.at(at + after, Act::Start(peer));
-                    observer.say(said + after, Some(fault.host), Seen::Restarted);
-                }
-            }
-            Happening::StepClock(by_ns) => stage.at(at, Act::StepWall(peer, by_ns)),
-        }
-    }
 }

@@ -152,6 +152,12 @@ fn head(checker: &mut Checker, scenario: &Scenario, stem: Option<&str>) {
     if duration.0 > Duration::from_secs(400 * 86_400) {
         checker.wrong(duration.at, "a run lasts at most 400 days");
     }
+    let interval = &scenario.run.document_interval;
+    if !(Duration::from_secs(4)..=Duration::from_secs(86_400)).contains(&interval.0)
+        || interval.0.subsec_nanos() != 0
+    {
+        checker.wrong(interval.at, "documents come every 4 s to 1 day, in whole seconds");
+    }
 }
 
 fn places(checker: &mut Checker, scenario: &Scenario) {

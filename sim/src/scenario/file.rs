@@ -84,6 +84,7 @@ impl Scenario {
                 seed: one(),
                 step_limit: default_step_limit(),
                 clock_bound: default_clock_bound(),
+                document_interval: default_document_interval(),
             },
             params: IndexMap::new(),
             topology: Topology {
@@ -140,6 +141,10 @@ pub struct Run {
     /// How far a peer's wall clock may be wrong; expiry is judged with this much slack.
     #[serde(default = "default_clock_bound")]
     pub clock_bound: Time,
+    /// From one directory document to the next, in whole seconds. The world warms up for one interval and six more of
+    /// them (at most 90 s) before the scenario's time begins, so that in real time a short one is a short wait.
+    #[serde(default = "default_document_interval")]
+    pub document_interval: Placed<Time>,
 }
 
 /// A parameter: what `key=value` may set. `"$name"` anywhere else in the file is its value.
@@ -621,6 +626,9 @@ const fn default_step_limit() -> u64 {
 }
 const fn default_clock_bound() -> Time {
     Time::secs(5)
+}
+fn default_document_interval() -> Placed<Time> {
+    Time::minutes(10).into()
 }
 const fn default_poll() -> Time {
     Time::secs(60)

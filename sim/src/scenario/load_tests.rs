@@ -544,6 +544,7 @@ fn the_schema_names_the_parts_of_the_format() {
         "small-world",
         "eventually",
         "step-limit",
+        "document-interval",
     ] {
         assert!(schema.contains(part), "{part}");
     }

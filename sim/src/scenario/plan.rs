@@ -38,6 +38,8 @@ pub struct Plan {
     pub step_limit: u64,
     /// How far a wall clock may be wrong.
     pub clock_bound: Duration,
+    /// From one directory document to the next.
+    pub document_interval: Duration,
     /// What the network is like.
     pub network: Network,
     /// The hosts.
@@ -291,6 +293,7 @@ impl Plan {
             duration,
             step_limit: scenario.run.step_limit,
             clock_bound: scenario.run.clock_bound.0,
+            document_interval: scenario.run.document_interval.0,
             network: Network {
                 regions: scenario
                     .topology

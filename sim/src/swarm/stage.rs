@@ -123,6 +123,13 @@ impl SwarmStage {
 
 impl Stage for SwarmStage {
     type Runtime = Runtime;
+    const ABILITIES: Abilities = Abilities {
+        simulated_time: true,
+        repeatable: true,
+        sees_border: true,
+        hosts_are_ours: true,
+        dual_stack: true,
+    };
 
     fn new(seed: u64, delays: Delays) -> Self {
         let mut topology = Topology::new();
@@ -142,16 +149,6 @@ impl Stage for SwarmStage {
             step_limit: STEP_LIMIT,
             ..WorldConfig::new(seed)
         })
-    }
-
-    fn abilities(&self) -> Abilities {
-        Abilities {
-            simulated_time: true,
-            repeatable: true,
-            sees_border: true,
-            hosts_are_ours: true,
-            dual_stack: true,
-        }
     }
 
     fn add_host(&mut self, host: HostSpec) -> PeerId {

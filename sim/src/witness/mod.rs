@@ -19,8 +19,8 @@ use phantom_core::runtime::ruled::Ruled;
 use phantom_core::runtime::rules::{Counts, RuleId};
 use phantom_core::units::Instant;
 
-use crate::host::{Disk, PeerId};
 use crate::host::entropy;
+use crate::host::{Disk, PeerId};
 use crate::stage::{Abilities, Act, Delays, HostSpec, Program, Record, Stage};
 use peer::World;
 pub use peer::{Host, Substrate, Witness};
@@ -115,6 +115,7 @@ impl<P: Player> WitnessStage<P> {
 
 impl<P: Player> Stage for WitnessStage<P> {
     type Runtime = WitnessRuntime<P>;
+    const ABILITIES: Abilities = P::ABILITIES;
 
     fn new(seed: u64, delays: Delays) -> Self {
         Self {
@@ -127,10 +128,6 @@ impl<P: Player> Stage for WitnessStage<P> {
             rules: BTreeMap::new(),
             now: Instant::ZERO,
         }
-    }
-
-    fn abilities(&self) -> Abilities {
-        P::ABILITIES
     }
 
     fn add_host(&mut self, spec: HostSpec) -> PeerId {

@@ -1,0 +1,266 @@
+//! Playing on any back end by the interface that all share: the witnesses, and real time on loopback.
+//!
+//! The same programs, people, censor and oracle as on swarm, over another network: no NAT, no loss, no queues at access
+//! links, and a censor that stands in front of each host inside instead of at the border. It counts what it does to calls
+//! (attempts, streams, datagrams, questions), not packets; the bytes that cross the border are not seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::marker::PhantomData;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use phantom_core::runtime::rules::{Remote, Rule};
+use phantom_core::units::{Instant, WallTime};
+
+use super::border;
+use super::loopback;
+use super::times;
+use super::world::{self, Ground, LINK_PORT, Opening, extra, rtt};
+use crate::check::observe::Sink;
+use crate::host::record::Detail;
+use crate::host::{Digest, Wall};
+use crate::run::{Player, RunError, RunOutput};
+use crate::scenario::metric::Sense;
+use crate::scenario::plan::{Happening, Plan};
+use crate::stage::{Act, Delays, HostSpec, Record, Stage};
+
+/// From a host to the edge of its region's network, as on swarm.
+const ACCESS_DELAY: Duration = Duration::from_millis(4);
+/// In real time, the least between being asked for the date of a scenario's beginning and the start of its world.
+const HEAD_START: Duration = Duration::from_secs(2);
+
+/// Plays on a back end of type `S`.
+pub struct StagePlayer<S> {
+    /// In real time: the date at which the scenario's time begins in the next world.
+    begins: Mutex<Option<WallTime>>,
+    stage: PhantomData<fn() -> S>,
+}
+
+impl<S> Default for StagePlayer<S> {
+    fn default() -> Self {
+        Self {
+            begins: Mutex::default(),
+            stage: PhantomData,
+        }
+    }
+}
+
+impl<S: Stage> StagePlayer<S> {
+    /// Whether time is simulated. The same for every stage of a type.
+    fn simulated(&self) -> bool {
+        S::ABILITIES.simulated_time
+    }
+
+    /// The next beginning of an interval in real time, and the warm-up after it.
+    fn next_beginning(plan: &Plan) -> WallTime {
+        let interval = plan.document_interval.as_secs().max(1);
+        let earliest = loopback::date() + HEAD_START;
+        let aligned = earliest.as_unix_secs().div_ceil(interval) * interval;
+        WallTime::from_unix_secs(aligned) + times::warm_up(plan)
+    }
+}
+
+impl<S: Stage> Player for StagePlayer<S> {
+    fn senses(&self) -> &[Sense] {
+        if S::ABILITIES.hosts_are_ours {
+            &[
+                Sense::Events,
+                Sense::Censor,
+                Sense::Disk,
+                Sense::Paths,
+                Sense::Boxes,
+                Sense::Faults,
+            ]
+        } else {
+            &[Sense::Events, Sense::Censor, Sense::Paths, Sense::Faults]
+        }
+    }
+
+    fn epoch(&self, plan: &Plan) -> WallTime {
+        if self.simulated() {
+            return times::world_begins(plan) + times::warm_up(plan);
+        }
+        let begins = Self::next_beginning(plan);
+        *self.begins.lock().unwrap_or_else(PoisonError::into_inner) = Some(begins);
+        begins
+    }
+
+    fn play(&self, plan: &Plan, sink: &mut dyn Sink) -> Result<RunOutput, RunError> {
+        let mut plan = plan.clone();
+        if !S::ABILITIES.dual_stack {
+            plan.hosts.iter_mut().for_each(|host| host.address6 = None);
+        }
+        let mut link_port = LINK_PORT;
+        if !S::ABILITIES.hosts_are_ours {
+            ours_alone(&plan)?;
+            link_port = loopback::move_in(&mut plan);
+        }
+        let begins = self.begins.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let plan = &plan;
+        world::play(plan, link_port, sink, || {
+            let mut stage = S::new(plan.seed, delays(plan)?);
+            let (begins, date) = if self.simulated() {
+                (times::warm_up(plan), times::world_begins(plan))
+            } else {
+                let date = loopback::date();
+                (
+                    begins
+                        .unwrap_or_else(|| Self::next_beginning(plan))
+                        .saturating_since(date),
+                    date,
+                )
+            };
+            let begins = Instant::ZERO + begins;
+            for host in &plan.hosts {
+                let mut wall = Wall::new(date);
+                wall.offset_ns = host.clock_skew_ns;
+                let mut addresses = vec![IpAddr::V4(host.address)];
+                addresses.extend(host.address6.map(IpAddr::V6));
+                stage.add_host(HostSpec {
+                    name: host.name.clone(),
+                    addresses,
+                    region: host.region,
+                    inside: host.inside,
+                    wall,
+                });
+            }
+            let mut ground = OnStage {
+                stage,
+                begins,
+                rules: Vec::new(),
+                learned: BTreeMap::new(),
+                digest: Digest::new(Detail::World),
+            };
+            ground.censor(plan)?;
+            Ok(Opening { ground, begins, date })
+        })
+    }
+}
+
+/// Refuses what cannot be done to hosts that are not ours.
+fn ours_alone(plan: &Plan) -> Result<(), RunError> {
+    let unable = |what: &str| {
+        Err(RunError::Failed(format!(
+            "'{}' {what}: not in real time",
+            plan.name
+        )))
+    };
+    if plan.hosts.iter().any(|host| host.clock_skew_ns != 0)
+        || plan
+            .faults
+            .iter()
+            .any(|fault| matches!(fault.what, Happening::StepClock(_)))
+    {
+        return unable("sets wall clocks");
+    }
+    if plan.rules.iter().any(|rule| rule.dns_names.is_some()) {
+        return unable("answers questions for names with addresses that are nobody's on this machine");
+    }
+    Ok(())
+}
+
+/// One-way delays between the plan's regions.
+fn delays(plan: &Plan) -> Result<Delays, RunError> {
+    let regions = &plan.network.regions;
+    let between = |a: usize, b: usize| rtt(regions[a].1, regions[b].1) / 2 + extra(plan, a, b) + ACCESS_DELAY;
+    let matrix = (0..regions.len())
+        .map(|a| (0..regions.len()).map(|b| between(a, b)).collect())
+        .collect();
+    Delays::new(matrix).ok_or_else(|| RunError::Failed("the scenario has no region".to_owned()))
+}
+
+/// A stage with the hosts of a plan.
+struct OnStage<S> {
+    stage: S,
+    begins: Instant,
+    /// The plan's rules as the stage knows them.
+    rules: Vec<Rule>,
+    /// By rule: addresses that insiders gave away, and from when on they are blocked.
+    learned: BTreeMap<usize, Vec<(Instant, IpAddr)>>,
+    digest: Digest,
+}
+
+impl<S: Stage> OnStage<S> {
+    /// Has the plan's rules come and go.
+    fn censor(&mut self, plan: &Plan) -> Result<(), RunError> {
+        for planned in &plan.rules {
+            let rule = border::rule(plan, planned)?;
+            // The first that matches acts, so all take their places at once, those whose time has not come without effect.
+            let none = Rule::Drop {
+                remote: Remote::Addresses(BTreeSet::new()),
+                protocol: None,
+            };
+            self.stage
+                .at(Instant::ZERO, Act::AddRule(planned.name.clone(), none));
+            self.stage.at(
+                self.begins + planned.from,
+                Act::AddRule(planned.name.clone(), rule.clone()),
+            );
+            self.stage
+                .at(self.begins + planned.until, Act::RemoveRule(planned.name.clone()));
+            self.rules.push(rule);
+        }
+        Ok(())
+    }
+}
+
+impl<S: Stage> Ground for OnStage<S> {
+    type Stage = S;
+
+    fn stage(&mut self) -> &mut S {
+        &mut self.stage
+    }
+
+    fn block(&mut self, plan: &Plan, rule: usize, address: IpAddr, at: Instant) {
+        let planned = &plan.rules[rule];
+        let learned = self.learned.entry(rule).or_default();
+        learned.push((at, address));
+        let at = at.max(self.begins + planned.from);
+        if at >= self.begins + planned.until {
+            return;
+        }
+        let mut longer = self.rules[rule].clone();
+        if let Rule::Drop { remote, .. } | Rule::Reset { remote } = &mut longer {
+            *remote = Remote::Addresses(
+                learned
+                    .iter()
+                    .filter(|(from, _)| *from <= at)
+                    .map(|(_, a)| *a)
+                    .collect(),
+            );
+        }
+        self.stage.at(at, Act::AddRule(planned.name.clone(), longer));
+    }
+
+    fn acted(&mut self, rule: &str) -> [u64; 3] {
+        let counts = self.stage.counts_of(rule);
+        [counts.dropped(), counts.streams_reset, counts.names_forged]
+    }
+
+    fn records(&mut self) -> Vec<Record> {
+        let mut records = self.stage.take_records();
+        // Some executors run one host after the other through the same slice of time.
+        records.sort_by_key(|record| record.at);
+        for record in &records {
+            self.digest.event(record.at, record.peer, &record.event);
+        }
+        records
+    }
+
+    /// Events are all that these back ends count.
+    fn steps(&mut self) -> u64 {
+        self.digest.events()
+    }
+
+    fn digest(&mut self) -> (u64, String, Vec<u64>) {
+        self.digest.advance(self.stage.now());
+        let checkpoints = self
+            .digest
+            .checkpoints()
+            .iter()
+            .map(|checkpoint| checkpoint.digest)
+            .collect();
+        (self.digest.events(), self.digest.trace(), checkpoints)
+    }
+}
