@@ -12,7 +12,7 @@ mod report;
 mod tests;
 
 pub use machine::{AttemptId, Config, Ladder, Output};
-pub use report::{Report, StepReport};
+pub use report::{Report, StepReport, describe, name};
 
 pub use crate::event::{Outcome, Step};
 

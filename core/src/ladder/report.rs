@@ -70,7 +70,8 @@ impl fmt::Display for Report {
     }
 }
 
-fn name(step: Step) -> &'static str {
+/// What people call a step.
+pub const fn name(step: Step) -> &'static str {
     match step {
         Step::Cached => "cached",
         Step::Static => "static list",
@@ -80,7 +81,8 @@ fn name(step: Step) -> &'static str {
     }
 }
 
-fn describe(outcome: Outcome) -> &'static str {
+/// What people call the end of an attempt.
+pub const fn describe(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Connected => "connected",
         Outcome::TimedOut => "no answer",

@@ -1,10 +1,11 @@
 //! Connectedness: who has had an authenticated round trip in the last 30 s, who ought to, and what those tried who have not.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use phantom_core::event::{Event, Outcome, Step};
+use phantom_core::ladder::{ORDER, describe, name};
 use phantom_core::units::Instant;
 
 use super::observe::{Observation, Seen};
@@ -34,6 +35,10 @@ pub struct Client {
     path_since: Option<Instant>,
     /// What it tried, and how often each ended how.
     tried: BTreeMap<(Step, Outcome), u32>,
+    /// Bridges that it learned of, and how.
+    bridges: BTreeSet<(Step, SocketAddr)>,
+    /// Invitations that friends gave it.
+    invitations: u32,
 }
 
 impl Client {
@@ -72,14 +77,22 @@ impl Client {
         });
         if self.tried.is_empty() {
             text.push_str("; tried nothing");
-        } else {
-            text.push_str("; tried ");
-            let tried: Vec<String> = self
-                .tried
-                .iter()
-                .map(|((step, outcome), n)| format!("{step:?} {outcome:?} x{n}").to_lowercase())
+        }
+        for step in ORDER {
+            let tried = self.tried.iter().filter(|((of, _), _)| *of == step);
+            let mut seen: Vec<String> = tried
+                .map(|((_, how), n)| format!("{} x{n}", describe(*how)))
                 .collect();
-            text.push_str(&tried.join(", "));
+            let bridges = self.bridges.iter().filter(|(by, _)| *by == step).count();
+            if step == Step::Friend && self.invitations > 0 {
+                seen.push(format!("{} invitations", self.invitations));
+            }
+            if bridges > 0 {
+                seen.push(format!("{bridges} bridges learned"));
+            }
+            if !seen.is_empty() {
+                text.push_str(&format!("; {}: {}", name(step), seen.join(", ")));
+            }
         }
         text
     }
@@ -151,6 +164,10 @@ impl Clients {
             Seen::Event(Event::Attempt { step, outcome, .. }) => {
                 *client.tried.entry((*step, *outcome)).or_default() += 1;
             }
+            Seen::Event(Event::BridgeLearned { step, bridge }) => {
+                client.bridges.insert((*step, *bridge));
+            }
+            Seen::Event(Event::InvitationReceived) => client.invitations += 1,
             Seen::OpenPath(true) => {
                 client.path_since.get_or_insert(now);
             }

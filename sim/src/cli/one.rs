@@ -95,6 +95,7 @@ pub fn play(
         verdict: if holds { "pass" } else { "fail" }.to_owned(),
         invariants: judgement.invariants.clone(),
         claims,
+        violations: judgement.violations.clone(),
         metrics: judgement.metrics.clone(),
     };
     Ok(Played {

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Stop;
 use crate::check::claims::ClaimResult;
-use crate::check::judge::{InvariantResult, Judgement, Summary};
+use crate::check::judge::{InvariantResult, Judgement, Summary, Violation};
 use crate::check::observe::{Observation, Seen};
 use crate::run::BEHAVIOUR_VERSION;
 use crate::scenario::load::Loaded;
@@ -68,6 +68,8 @@ pub struct RunResult {
     pub invariants: Vec<InvariantResult>,
     /// Per claim, over this run alone.
     pub claims: Vec<ClaimResult>,
+    /// What was violated, when, and whom it befell: at most ten clients each, with what they tried and saw.
+    pub violations: Vec<Violation>,
     /// Metrics by name.
     pub metrics: IndexMap<String, Summary>,
 }

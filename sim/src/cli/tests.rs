@@ -238,7 +238,7 @@ fn a_violation_exits_1_names_clients_and_ends_with_how_to_replay_it() {
     assert_eq!(ran.code, VIOLATED);
     assert!(
         ran.out
-            .contains("never connected; a path was open; tried dht timedout x1"),
+            .contains("never connected; a path was open; DHT: no answer x1"),
         "{}",
         ran.out
     );

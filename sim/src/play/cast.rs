@@ -1,6 +1,7 @@
 //! Which program each host runs: the real ones, on whatever back end a stage has.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use phantom_client::user::ContactId;
 use phantom_client::{ClientConfig, Secret};
@@ -18,6 +19,10 @@ use super::user::{Agreed, Society, User};
 use crate::scenario::file::ClientNode;
 use crate::scenario::plan::{HostId, Plan, Role};
 use crate::stage::{Program, program};
+
+/// Operators start their own clients so long before a scenario begins, within ten seconds: by then the network has a
+/// directory, for which a client that starts earlier asks less and less often.
+const OPERATORS_BEGIN: Duration = Duration::from_secs(25);
 
 /// Why programs did not start or ended: a failed run, not a broken promise.
 pub(super) type Failures = Arc<Mutex<Vec<String>>>;
@@ -60,19 +65,24 @@ pub(super) fn programs<R: Runtime>(
                     if let Some(bundle) = operator.clone() {
                         // The operator's own client, at home: nothing stands between it and the published entries.
                         let node = ClientNode::default();
-                        rt.spawn(
-                            "operator",
-                            client(
-                                rt.clone(),
-                                host,
-                                node,
-                                bundle,
-                                Arc::default(),
-                                Arc::default(),
-                                society,
-                                fail.clone(),
-                            ),
+                        let begin = society.begins() - OPERATORS_BEGIN;
+                        let own = client(
+                            rt.clone(),
+                            host,
+                            node,
+                            bundle,
+                            Arc::default(),
+                            Arc::default(),
+                            society,
+                            fail.clone(),
                         );
+                        let home = rt.clone();
+                        rt.spawn("operator", async move {
+                            let spread =
+                                Duration::from_millis(Entropy::rng(&home, "operator").next_u64() % 10_000);
+                            home.sleep_until(begin + spread).await;
+                            own.await;
+                        });
                     }
                     async move {
                         if let Err(error) = phantom_node::run(rt, *config, StoreConfig::default()).await {

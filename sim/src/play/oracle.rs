@@ -74,7 +74,10 @@ impl<'p> Oracle<'p> {
 
     /// What has changed since the last call. `now` is the scenario's time.
     pub(super) fn judge(&mut self, now: Instant, blocks: &Blocks<'_>) -> Vec<(HostId, bool)> {
-        let at = now.since_start();
+        // Rules that end with the scenario have not ended at its last instant.
+        let at = now
+            .since_start()
+            .min(self.plan.duration.saturating_sub(Duration::from_nanos(1)));
         let cut = blocks.everything(at);
         let datagrams = !blocks.datagrams(at);
         let address = |host: HostId| IpAddr::V4(self.plan.hosts[host as usize].address);

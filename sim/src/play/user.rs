@@ -22,8 +22,10 @@ use crate::check::observe::{Observation, Seen};
 use crate::scenario::file::{Carries, Deed, Start};
 use crate::scenario::plan::{HostId, Plan};
 
+/// How long a friend who is asked, or has helped, is left alone.
+const ASK_AGAIN: Duration = Duration::from_secs(120);
 /// How long a friend who could not help is left alone.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
+const ASK_IN_VAIN: Duration = Duration::from_secs(20);
 /// How long a friend tries to fetch an invitation.
 const HELP_WITHIN: Duration = Duration::from_secs(45);
 
@@ -67,6 +69,11 @@ impl Society {
     /// What was told since the last call, on the world's clock.
     pub(super) fn take_notes(&self) -> Vec<Observation> {
         std::mem::take(&mut self.state().notes)
+    }
+
+    /// When the scenario begins, on this world's clock.
+    pub(super) fn begins(&self) -> Instant {
+        self.begins
     }
 
     /// The scenario's time on this world's clock.
@@ -141,6 +148,7 @@ impl<R: Runtime> User<R> {
         } = side;
         self.society.state().clients.insert(self.host, commands.clone());
         self.meet(&commands).await;
+        // Friends, and until when each is left alone.
         let asked: Arc<Mutex<BTreeMap<HostId, Instant>>> = Arc::default();
         let (connected, is_connected) = tokio::sync::watch::channel(false);
         for work in self.work() {
@@ -176,7 +184,7 @@ impl<R: Runtime> User<R> {
         }
     }
 
-    /// Asks every friend that was not asked a while ago, each in its own time.
+    /// Asks every friend that may be asked (again), each in its own time.
     fn ask_friends(
         &self,
         cohort: &CohortPublic,
