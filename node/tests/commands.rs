@@ -54,6 +54,8 @@ impl Running {
         command
             .current_dir(dir)
             .args(args)
+            // Killed, a DHT node leaves an empty directory: not in the machine's.
+            .env("TMPDIR", dir)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);

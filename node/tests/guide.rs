@@ -34,6 +34,8 @@ struct Background(Vec<Child>);
 impl Background {
     fn start(&mut self, dir: &Path, args: &[&str]) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_phantom-node"));
+        // Killed, a DHT node leaves an empty directory: not in the machine's.
+        command.env("TMPDIR", dir);
         command.current_dir(dir).args(args).stdin(Stdio::null());
         let log = fs::File::create(dir.join(format!("log-{}", self.0.len()))).unwrap();
         self.0
