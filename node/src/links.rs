@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use phantom_core::crypto::keys::{LinkPublic, NodeId};
@@ -19,6 +20,9 @@ use tokio::sync::Notify;
 
 use crate::config::NodeConfig;
 use crate::directory::Keeper;
+
+/// A node that did not answer is not dialled again for this long.
+const DIAL_REST: Duration = Duration::from_secs(10);
 
 /// Names a link within this run.
 pub type LinkNumber = u64;
@@ -100,6 +104,8 @@ type Slot<R> = Arc<tokio::sync::Mutex<Option<Peer<R>>>>;
 struct Way<R: Runtime> {
     slot: Slot<R>,
     waiting: Arc<AtomicU32>,
+    /// Not dialled again before (nanoseconds): it did not answer a moment ago.
+    rest_until: Arc<AtomicU64>,
 }
 
 impl<R: Runtime> Default for Way<R> {
@@ -107,6 +113,7 @@ impl<R: Runtime> Default for Way<R> {
         Self {
             slot: Arc::default(),
             waiting: Arc::default(),
+            rest_until: Arc::default(),
         }
     }
 }
@@ -290,11 +297,24 @@ impl<R: Runtime> Links<R> {
 
     /// The link to a listed node; made if there is none. Several callers wait for one dial.
     pub async fn reach(&self, node: NodeId) -> Result<Peer<R>, ReachError> {
-        let slot = self.state().ways.entry(node).or_default().slot.clone();
+        let (slot, rest_until) = {
+            let mut state = self.state();
+            let way = state.ways.entry(node).or_default();
+            (way.slot.clone(), way.rest_until.clone())
+        };
         let mut slot = slot.lock().await;
         if let Some(peer) = slot.as_ref().filter(|peer| !peer.sender.is_closed()) {
             return Ok(peer.clone());
         }
+        let now = self.rt.now();
+        if now.as_nanos() < rest_until.load(Ordering::Relaxed) {
+            let error = LinkError::Gone {
+                doing: "dialling a moment ago",
+            };
+            return Err(ReachError::Dial { node, error });
+        }
+        // Until this dial has succeeded it counts as failed, also when its caller gives it up.
+        rest_until.store((now + DIAL_REST).as_nanos(), Ordering::Relaxed);
         let view = self.directory.view().ok_or(ReachError::NotListed(node))?;
         let entry = view
             .document
@@ -314,6 +334,7 @@ impl<R: Runtime> Links<R> {
                 Ok(link) => {
                     let peer = self.start(link, Some(node), false);
                     *slot = Some(peer.clone());
+                    rest_until.store(0, Ordering::Relaxed);
                     return Ok(peer);
                 }
                 Err(failed) => error = failed,

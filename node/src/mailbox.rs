@@ -16,13 +16,16 @@ use phantom_core::mailbox::{
     Answer, BoxAddress, MAX_BATCH, MAX_OFFER, Placement, ReadAnswer, Record, Reply, Request, Rpc,
     WRITE_QUORUM, WriteOutcome,
 };
-use phantom_core::runtime::Runtime;
+use phantom_core::runtime::{Runtime, timeout};
 use phantom_core::service::Service;
 use tokio::sync::mpsc;
 
 use crate::directory::{Keeper, View};
 use crate::links::{Links, Peer};
 use crate::store::{BoxStore, Cursor, Source, Stats, StoreError, Stored};
+
+/// How long a co-replica may take to answer: three round trips over a bad path. Longer than that, it counts as silent.
+const ASK_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long an old holder waits for each one before it in turn to have handed over.
 const TURN: Duration = Duration::from_secs(30);
@@ -267,7 +270,15 @@ impl<R: Runtime> Mailbox<R> {
         Some(record)
     }
 
+    /// Asks a co-replica, for a limited time: a reader waits for the answer, and the others may know enough.
     async fn call(&self, node: NodeId, rpc: &Rpc) -> Option<Reply> {
+        timeout(&self.rt, ASK_WITHIN, self.ask(node, rpc))
+            .await
+            .ok()
+            .flatten()
+    }
+
+    async fn ask(&self, node: NodeId, rpc: &Rpc) -> Option<Reply> {
         match self.links.ask(node, Service::Mailbox, &rpc.encode()).await {
             Ok(reply) => Reply::decode(&reply).ok(),
             Err(error) => {
