@@ -59,7 +59,7 @@ pub(super) fn programs<R: Runtime>(
             }),
             Part::Node(config, operator) => {
                 let society = society.clone();
-                let operator = operator.map(Arc::new);
+                let operator = operator.map(|bundle| Arc::new(*bundle));
                 program(move |rt: R| {
                     let (config, fail, society) = (config.clone(), fail.clone(), society.clone());
                     if let Some(bundle) = operator.clone() {
@@ -92,7 +92,7 @@ pub(super) fn programs<R: Runtime>(
                 })
             }
             Part::Client(bundle) => {
-                let bundle = Arc::new(bundle);
+                let bundle = Arc::new(*bundle);
                 let (plan, society) = (plan.clone(), society.clone());
                 let met = contacts.remove(&host).unwrap_or_default();
                 let contacts = Arc::new(
@@ -105,7 +105,7 @@ pub(super) fn programs<R: Runtime>(
                 ));
                 match plan.hosts[n].role {
                     Role::Insider(node) => program(move |rt: R| {
-                        let (plan, society, bundle) = (plan.clone(), society.clone(), (**bundle).clone());
+                        let (plan, society, bundle) = (plan.clone(), society.clone(), (*bundle).clone());
                         async move { insider::run(rt, plan, host, node, bundle, society).await }
                     }),
                     role => {
@@ -145,7 +145,7 @@ async fn client<R: Runtime>(
     rt: R,
     host: HostId,
     node: ClientNode,
-    bundle: Arc<Box<Bundle>>,
+    bundle: Arc<Bundle>,
     contacts: Arc<Vec<(ContactId, HostId)>>,
     agreed: Agreed,
     society: Arc<Society>,
@@ -177,7 +177,7 @@ async fn client<R: Runtime>(
             key
         }
     };
-    let mut config = ClientConfig::new((**bundle).clone(), Secret::Key(Zeroizing::new(key)));
+    let mut config = ClientConfig::new((*bundle).clone(), Secret::Key(Zeroizing::new(key)));
     config.steps = steps;
     config.poll.mean_gap = node.poll.0;
     let (user_side, client_side) = phantom_client::channels();

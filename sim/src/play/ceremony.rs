@@ -31,6 +31,9 @@ pub(super) const DHT_PORT: u16 = 6881;
 const CLIENTS_PER_COHORT: usize = 2;
 /// DHT nodes that an installation knows besides the published routers.
 const CACHED_DHT_NODES: usize = 12;
+/// By host: the user's contacts and who they are.
+pub(super) type Meetings = BTreeMap<HostId, Vec<(ContactId, HostId, Box<Contact>)>>;
+
 /// What a host is given.
 pub(super) enum Part {
     /// A directory authority.
@@ -48,7 +51,7 @@ pub(super) struct Ceremony {
     /// By host.
     pub(super) parts: Vec<Part>,
     /// By host: the user's contacts and who they are.
-    pub(super) contacts: BTreeMap<HostId, Vec<(ContactId, HostId, Box<Contact>)>>,
+    pub(super) contacts: Meetings,
     /// Which bridges (hosts) hold the slots of a client's cohort.
     pub(super) bridges_of: BTreeMap<HostId, Vec<HostId>>,
 }
@@ -283,8 +286,8 @@ fn some(rng: &mut impl Rng, all: &[HostId], n: usize) -> Vec<HostId> {
 }
 
 /// Everybody who is to write to somebody has met that person and exchanged texts.
-fn meetings(plan: &Plan) -> Result<BTreeMap<HostId, Vec<(ContactId, HostId, Box<Contact>)>>, RunError> {
-    let mut met: BTreeMap<HostId, Vec<(ContactId, HostId, Box<Contact>)>> = BTreeMap::new();
+fn meetings(plan: &Plan) -> Result<Meetings, RunError> {
+    let mut met: Meetings = BTreeMap::new();
     for edge in plan.edges.iter().filter(|edge| edge.carries == Carries::Messages) {
         let pair = (edge.from.min(edge.to), edge.from.max(edge.to));
         if met

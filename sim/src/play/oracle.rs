@@ -84,7 +84,8 @@ impl<'p> Oracle<'p> {
         let reachable = |host: HostId| {
             // Rules act on what crosses the border; an entry on the clients' side would not be blocked.
             let crosses = !self.plan.hosts[host as usize].inside;
-            !self.down.contains(&host) && !(crosses && blocks.streams_to(at, address(host)))
+            let blocked = crosses && blocks.streams_to(at, address(host));
+            !self.down.contains(&host) && !blocked
         };
         let open_service = !cut
             && self

@@ -203,21 +203,29 @@ impl<R: Runtime> User<R> {
                 }
                 asked.insert(friend, now);
             }
-            let (rt, society, cohort, commands) = (
+            let (rt, society, cohort, commands, asked) = (
                 self.rt.clone(),
                 self.society.clone(),
                 cohort.clone(),
                 commands.clone(),
+                asked.clone(),
             );
             self.rt.spawn("asking a friend", async move {
-                if let Some(invitation) = society.ask(&rt, friend, delay, &cohort).await {
-                    let (reply, _) = oneshot::channel();
-                    let invitation = Bytes::from(invitation.encode());
-                    // The client may have ended meanwhile.
-                    let _ = commands
-                        .send(Command::AcceptInvitation { invitation, reply })
-                        .await;
-                }
+                let Some(invitation) = society.ask(&rt, friend, delay, &cohort).await else {
+                    // Counts as asked so long ago that the next time is soon.
+                    let sooner = rt.now() + ASK_IN_VAIN - ASK_AGAIN;
+                    asked
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .insert(friend, sooner);
+                    return;
+                };
+                let (reply, _) = oneshot::channel();
+                let invitation = Bytes::from(invitation.encode());
+                // The client may have ended meanwhile.
+                let _ = commands
+                    .send(Command::AcceptInvitation { invitation, reply })
+                    .await;
             });
         }
     }

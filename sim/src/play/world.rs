@@ -114,7 +114,11 @@ pub(super) fn play<G: Ground>(
         world.until(at, plan, &mut observer)?;
         if at == end {
             world.search(plan, &mut observer, true)?;
-        } else if observer.scenario(at).since_start().as_secs() % SEARCH_EVERY_SECS == 0 {
+        } else if observer
+            .scenario(at)
+            .since_start()
+            .as_secs()
+            .is_multiple_of(SEARCH_EVERY_SECS) {
             world.search(plan, &mut observer, false)?;
         }
         let steps = world.ground.steps();
