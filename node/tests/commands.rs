@@ -340,6 +340,20 @@ fn a_bridge_publishes_in_the_dht_and_says_so() {
             )
         })
         .collect();
+    // A bridge is not published before replies can come back to it, over a listed node.
+    let node = [
+        "init",
+        "--dir",
+        "n",
+        "--interval",
+        "2 s",
+        "--listen",
+        "127.77.4.3:4430",
+        "--authority",
+        &authority,
+    ];
+    done(dir, &node);
+    let _n = Running::start(dir, &["run", "--config", "n/node.toml"], "n.log");
     let _a = Running::start(
         dir,
         &["directory", "run", "--config", "a/directory.toml"],
