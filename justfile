@@ -76,8 +76,10 @@ madsim *params:
 
 # The engine's own figures, as ratios against its peers in one run
 [group('measure')]
-bench-engine:
-    @cargo run --quiet --release --locked -p phantom-sim -- bench
+[no-exit-message]
+bench-engine *params:
+    @RUSTFLAGS="--cfg madsim" cargo build --quiet --release --locked -p phantom-sim --bin phantom-sim --target-dir target/madsim
+    @cargo run --quiet --release --locked -p phantom-sim -- bench "$@"
 
 # Costs of links, packets, boxes, the store and lookups (Criterion)
 [group('measure')]

@@ -1,24 +1,13 @@
 //! The ping workload on any stage: the witnesses beside swarm.
 
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use phantom_core::units::Instant;
 
-use super::ping::{Tally, address, idle, peer};
+use super::ping::{Outcome, Tally, address, idle, peer};
 use crate::stage::{Act, Delays, HostSpec, Stage, program};
-
-/// What a run came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// Messages that arrived.
-    pub messages: u64,
-    /// Attempts that failed.
-    pub errors: u64,
-    /// See [`Tally::sum`]: equal where the timing is, to the nanosecond.
-    pub sum: u64,
-}
 
 /// Runs the workload with a fixed one-way delay for `seconds`, plus one in which the last round ends. With `idle_only`
 /// the peers listen and sleep.
@@ -33,24 +22,20 @@ pub fn ping_on<S: Stage>(one_way: Duration, peers: u32, seed: u64, seconds: u64,
         stage.set_program(
             id,
             program(move |rt: S::Runtime| {
-                let tally = Arc::clone(&tally);
-                async move {
-                    if idle_only {
-                        idle(rt, me, seconds, tally).await;
-                    } else {
-                        peer(rt, me, peers, seed, seconds, tally).await;
-                    }
-                }
+                let own = Arc::clone(&tally);
+                // Boxed: whoever is idle should not pay for the other.
+                let future: Pin<Box<dyn Future<Output = ()> + Send>> = if idle_only {
+                    Box::pin(tally.size(idle(rt, me, seconds, own)))
+                } else {
+                    Box::pin(tally.size(peer(rt, me, peers, seed, seconds, own)))
+                };
+                future
             }),
         );
         stage.at(Instant::ZERO, Act::Start(id));
     }
     stage.run_until(Instant::ZERO + Duration::from_secs(seconds + 1));
-    Outcome {
-        messages: tally.messages.load(Ordering::Relaxed),
-        errors: tally.errors.load(Ordering::Relaxed),
-        sum: tally.sum.load(Ordering::Relaxed),
-    }
+    tally.outcome()
 }
 
 #[cfg(test)]
@@ -67,7 +52,7 @@ mod tests {
     #[test]
     fn paused_tokio_and_swarm_agree_to_the_nanosecond() {
         for seed in [1, 2] {
-            let swarm = on_swarm(Network::Fixed(DELAY), 30, seed, 5, false);
+            let swarm = on_swarm(Network::Fixed(DELAY), 30, seed, 5, false).outcome;
             let paused = ping_on::<PausedStage>(DELAY, 30, seed, 5, false);
             assert_eq!((paused.messages, paused.errors), (300, 0));
             assert_eq!(

@@ -30,13 +30,44 @@ pub struct Tally {
     pub errors: AtomicU64,
     /// Sum of hashes of (time, peers, round trip) of everything that arrived.
     pub sum: AtomicU64,
+    /// Bytes of the futures that were started.
+    pub futures: AtomicU64,
 }
 
 impl Tally {
+    /// Counts the size of a future that is about to be started.
+    pub fn size<F>(&self, future: F) -> F {
+        self.futures.fetch_add(size_of::<F>() as u64, Ordering::Relaxed);
+        future
+    }
+
+    /// What it came to.
+    pub fn outcome(&self) -> Outcome {
+        Outcome {
+            messages: self.messages.load(Ordering::Relaxed),
+            errors: self.errors.load(Ordering::Relaxed),
+            sum: self.sum.load(Ordering::Relaxed),
+            future_bytes: self.futures.load(Ordering::Relaxed),
+        }
+    }
+
     fn add(&self, now: Instant, a: u64, b: u64, c: u64) {
         let hash = mix(mix(mix(now.as_nanos(), a), b), c);
         self.sum.fetch_add(hash, Ordering::Relaxed);
     }
+}
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Messages that arrived.
+    pub messages: u64,
+    /// Attempts that failed.
+    pub errors: u64,
+    /// See [`Tally::sum`]: equal where the timing is, to the nanosecond.
+    pub sum: u64,
+    /// Bytes of the futures of all peers' first tasks and accepting tasks.
+    pub future_bytes: u64,
 }
 
 /// The address of a peer: in 11.0.0.0/8, which is assigned to nobody who is in a simulation.
@@ -86,13 +117,14 @@ pub async fn idle<R: Runtime>(rt: R, me: u32, seconds: u64, tally: Arc<Tally>) {
 
 async fn listen<R: Runtime>(rt: &R, me: u32, tally: &Arc<Tally>) -> io::Result<()> {
     let mut listener = rt.listen(SocketAddr::new(address(me), PORT)).await?;
-    let (server, tally) = (rt.clone(), Arc::clone(tally));
-    rt.spawn("accept", async move {
+    let (server, counted) = (rt.clone(), Arc::clone(tally));
+    let accept = async move {
         while let Ok(stream) = listener.accept().await {
-            let (clock, tally) = (server.clone(), Arc::clone(&tally));
+            let (clock, tally) = (server.clone(), Arc::clone(&counted));
             server.spawn("serve", serve(clock, me, stream, tally));
         }
-    });
+    };
+    rt.spawn("accept", tally.size(accept));
     Ok(())
 }
 
@@ -129,13 +161,9 @@ async fn call<R: Runtime>(rt: &R, to: u32, fill: u8) -> io::Result<()> {
 
 /// What a run on swarm came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// Messages that arrived.
-    pub messages: u64,
-    /// Attempts that failed.
-    pub errors: u64,
-    /// See [`Tally::sum`].
-    pub sum: u64,
+pub struct OnSwarm {
+    /// What it came to anywhere.
+    pub outcome: Outcome,
     /// The trace digest.
     pub digest: String,
     /// Events that became due, and polls of tasks.
@@ -146,7 +174,7 @@ pub struct Outcome {
 ///
 /// # Panics
 /// If the run fails: it has no step limit, so it does not.
-pub fn on_swarm(network: Network, peers: u32, seed: u64, seconds: u64, idle_only: bool) -> Outcome {
+pub fn on_swarm(network: Network, peers: u32, seed: u64, seconds: u64, idle_only: bool) -> OnSwarm {
     let mut world = World::new(WorldConfig {
         network,
         ..WorldConfig::new(seed)
@@ -159,9 +187,13 @@ pub fn on_swarm(network: Network, peers: u32, seed: u64, seconds: u64, idle_only
         });
         let tally = Arc::clone(&tally);
         if idle_only {
-            world.start(id, move |rt| idle(rt, me, seconds, tally));
+            world.start(id, move |rt| {
+                tally.size(idle(rt, me, seconds, Arc::clone(&tally)))
+            });
         } else {
-            world.start(id, move |rt| peer(rt, me, peers, seed, seconds, tally));
+            world.start(id, move |rt| {
+                tally.size(peer(rt, me, peers, seed, seconds, Arc::clone(&tally)))
+            });
         }
     }
     let until = Instant::ZERO + Duration::from_secs(seconds + 1);
@@ -169,10 +201,8 @@ pub fn on_swarm(network: Network, peers: u32, seed: u64, seconds: u64, idle_only
         panic!("{error}");
     }
     let counters = world.counters();
-    Outcome {
-        messages: tally.messages.load(Ordering::Relaxed),
-        errors: tally.errors.load(Ordering::Relaxed),
-        sum: tally.sum.load(Ordering::Relaxed),
+    OnSwarm {
+        outcome: tally.outcome(),
         digest: world.trace_digest(),
         steps: (counters.happenings, counters.polls),
     }
@@ -185,14 +215,14 @@ mod tests {
     #[test]
     fn every_ping_is_answered_after_two_round_trips_on_a_fixed_network() {
         let run = || on_swarm(Network::Fixed(Duration::from_millis(50)), 20, 1, 5, false);
-        let outcome = run();
-        assert_eq!((outcome.messages, outcome.errors), (200, 0));
-        assert_eq!(outcome, run());
+        let on_swarm = run();
+        assert_eq!((on_swarm.outcome.messages, on_swarm.outcome.errors), (200, 0));
+        assert_eq!(on_swarm, run());
     }
 
     #[test]
     fn every_ping_is_answered_on_the_full_model() {
-        let outcome = on_swarm(Network::default(), 20, 1, 5, false);
+        let outcome = on_swarm(Network::default(), 20, 1, 5, false).outcome;
         assert_eq!((outcome.messages, outcome.errors), (200, 0));
     }
 }

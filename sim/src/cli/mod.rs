@@ -3,6 +3,7 @@
 //! Exit codes: 0 all hold; 1 an invariant or claim is violated; 2 usage or scenario error; 3 the run itself failed, which
 //! alone may be retried.
 
+pub mod bench;
 pub mod gate;
 pub mod meter;
 pub mod one;
@@ -67,6 +68,11 @@ enum Command {
         /// A directory under store/
         run_dir: PathBuf,
     },
+    /// The engine's own figures, as ratios against its peers in one run
+    Bench(bench::BenchArgs),
+    /// One measurement of `bench`: one JSON line
+    #[command(hide = true)]
+    BenchOne(bench::OneArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -216,6 +222,8 @@ pub fn main(
         Command::Scenario {
             what: ScenarioCommand::Schema,
         } => schema(out),
+        Command::Bench(args) => bench::bench(&args, out, err),
+        Command::BenchOne(args) => bench::one(&args, out),
         Command::Replay { run_dir } => one::replay(&run_dir, players, out, err),
     };
     result.unwrap_or_else(|stop| {
