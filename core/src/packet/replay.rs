@@ -5,10 +5,14 @@
 //! times when the filter is full and less before, and is then sent again like any lost one. When it is full it refuses
 //! what is new rather than forget: the hop key's remaining time is lost, its promise is not.
 //!
+//! Up to a tenth of that number the tags themselves are kept, which is exact and no larger: a node on which little falls
+//! does not pay for what might.
+//!
 //! Memory does not survive a restart, so the node appends each tag (16 bytes) to a log of that key and syncs it
 //! **before** it acts on the packet; [`ReplayFilter::restore`] reads the log. A node that has lost a log must not use
 //! that hop key again.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -20,6 +24,10 @@ use crate::event::Refusal;
 const BITS_PER_TAG: u64 = 20;
 /// The number of bits set per tag at which a filter of that size errs least: 20 ln 2.
 const PROBES: u64 = 14;
+/// Tags themselves are kept up to this part of the capacity.
+const EXACT_PART: u32 = 10;
+/// Bytes that a tag takes in a set: the nodes of a B-tree are two thirds full.
+const EXACT_BYTES: usize = 24;
 
 /// What tells two packets apart for a hop. Derived from the exchange in the header and nothing else, so the same header
 /// with another payload is the same packet.
@@ -81,21 +89,27 @@ impl Replay {
 #[derive(Clone)]
 pub struct ReplayFilter {
     key: HopKeyId,
-    words: Box<[u64]>,
+    marks: Marks,
     seen: u32,
     capacity: u32,
+}
+
+#[derive(Clone)]
+enum Marks {
+    /// Few: the tags.
+    Exact(BTreeSet<ReplayTag>),
+    /// Many: a bit for each probe.
+    Bits(Box<[u64]>),
 }
 
 impl ReplayFilter {
     /// An empty filter for `key`, for at most `capacity` packets.
     pub fn new(key: HopKeyId, capacity: u32) -> Self {
-        let capacity = capacity.max(1);
-        let words = usize::try_from((u64::from(capacity) * BITS_PER_TAG).div_ceil(64)).unwrap_or(usize::MAX);
         Self {
             key,
-            words: vec![0; words].into_boxed_slice(),
+            marks: Marks::Exact(BTreeSet::new()),
             seen: 0,
-            capacity,
+            capacity: capacity.max(1),
         }
     }
 
@@ -131,16 +145,30 @@ impl ReplayFilter {
                 capacity: self.capacity,
             });
         }
-        for (word, bit) in self.probes(tag) {
-            self.words[word] |= bit;
-        }
         self.seen += 1;
+        match &mut self.marks {
+            Marks::Exact(tags) if self.seen <= self.capacity / EXACT_PART => {
+                tags.insert(*tag);
+            }
+            Marks::Exact(tags) => {
+                let words = (u64::from(self.capacity) * BITS_PER_TAG).div_ceil(64);
+                let mut bits = vec![0; usize::try_from(words).unwrap_or(usize::MAX)].into_boxed_slice();
+                for tag in std::mem::take(tags).iter().chain([tag]) {
+                    mark(&mut bits, tag);
+                }
+                self.marks = Marks::Bits(bits);
+            }
+            Marks::Bits(bits) => mark(bits, tag),
+        }
         Ok(())
     }
 
     /// Whether a tag was marked (or is taken for one that was).
     pub fn contains(&self, tag: &ReplayTag) -> bool {
-        self.probes(tag).all(|(word, bit)| self.words[word] & bit != 0)
+        match &self.marks {
+            Marks::Exact(tags) => tags.contains(tag),
+            Marks::Bits(bits) => probes(bits.len(), tag).all(|(word, bit)| bits[word] & bit != 0),
+        }
     }
 
     /// The hop key it belongs to.
@@ -159,21 +187,31 @@ impl ReplayFilter {
     }
 
     /// Bytes of memory it holds.
-    pub const fn memory(&self) -> usize {
-        self.words.len() * 8 + size_of::<Self>()
+    pub fn memory(&self) -> usize {
+        let marks = match &self.marks {
+            Marks::Exact(tags) => tags.len() * EXACT_BYTES,
+            Marks::Bits(bits) => bits.len() * 8,
+        };
+        marks + size_of::<Self>()
     }
+}
 
-    /// Word and bit of each probe. The tag is the output of a key derivation, so its halves are independent hashes.
-    fn probes(&self, tag: &ReplayTag) -> impl Iterator<Item = (usize, u64)> + use<> {
-        let (start, step) = tag.halves();
-        let bits = self.words.len() as u64 * 64;
-        (0..PROBES).map(move |n| {
-            // The high word of the product spreads evenly over any number of bits.
-            let hash = start.wrapping_add(n.wrapping_mul(step));
-            let bit = ((u128::from(hash) * u128::from(bits)) >> 64) as u64;
-            ((bit / 64) as usize, 1 << (bit % 64))
-        })
+fn mark(bits: &mut [u64], tag: &ReplayTag) {
+    for (word, bit) in probes(bits.len(), tag) {
+        bits[word] |= bit;
     }
+}
+
+/// Word and bit of each probe. The tag is the output of a key derivation, so its halves are independent hashes.
+fn probes(words: usize, tag: &ReplayTag) -> impl Iterator<Item = (usize, u64)> + use<> {
+    let (start, step) = tag.halves();
+    let bits = words as u64 * 64;
+    (0..PROBES).map(move |n| {
+        // The high word of the product spreads evenly over any number of bits.
+        let hash = start.wrapping_add(n.wrapping_mul(step));
+        let bit = ((u128::from(hash) * u128::from(bits)) >> 64) as u64;
+        ((bit / 64) as usize, 1 << (bit % 64))
+    })
 }
 
 impl fmt::Debug for ReplayFilter {
@@ -207,8 +245,20 @@ mod tests {
     #[test]
     fn two_hours_at_one_packet_a_second_cost_at_most_20_kb() {
         let capacity = ReplayFilter::capacity_for(1, super::super::HOP_KEY_PERIOD);
-        let memory = 2 * ReplayFilter::new(HopKeyId(0), capacity).memory();
-        assert!(memory <= 20_000, "{memory} bytes");
+        let mut filter = ReplayFilter::new(HopKeyId(0), capacity);
+        for tag in tags(4, capacity as usize) {
+            assert!(2 * filter.memory() <= 20_000, "{} bytes", filter.memory());
+            let _ = filter.insert(&tag);
+        }
+    }
+
+    #[test]
+    fn a_filter_for_many_costs_little_while_they_are_few() {
+        let mut filter = ReplayFilter::new(HopKeyId(0), 720_000);
+        for tag in tags(5, 1_000) {
+            assert_eq!(filter.insert(&tag), Ok(()));
+        }
+        assert!(filter.memory() < 30_000, "{} bytes", filter.memory());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::meter::{Meter, commit, peak_rss_bytes};
+use super::meter::{Meter, commit, peak_rss_bytes, x25519_us};
 use super::progress::Progress;
 use super::store::{self, EventLog, RESULT_FORMAT, RunResult, link_latest, run_dir, run_key};
 use super::words::Words;
@@ -89,6 +89,7 @@ pub fn play(
         sim_seconds: output.end.since_start().as_secs_f64(),
         wall_seconds: meter.wall().as_secs_f64(),
         cpu_seconds: meter.cpu().as_secs_f64(),
+        x25519_us: None,
         peak_rss_bytes: peak_rss_bytes(),
         events: output.events,
         trace_digest: output.trace_digest.clone(),
@@ -136,6 +137,7 @@ pub fn run(
     }
     let dir = run_dir(&args.out, &plan.name, &run_key(&loaded.hash, runtime, seed));
     let progress = Progress::new(plan.duration, args.json);
+    let x25519_us = args.json.then(x25519_us);
     let played = play(
         &loaded,
         &plan,
@@ -145,7 +147,8 @@ pub fn run(
         Some(&progress),
     );
     progress.finish();
-    let played = played?;
+    let mut played = played?;
+    played.result.x25519_us = x25519_us;
     store::write(&dir, &loaded, &plan, &played.result, &played.judgement)?;
     link_latest(&args.out, &dir)?;
     let mut code = conclude(&played, args.json, out)?;

@@ -56,6 +56,10 @@ pub struct RunResult {
     pub wall_seconds: f64,
     /// CPU time.
     pub cpu_seconds: f64,
+    /// What one X25519 costs in this run, in microseconds of CPU time: divide by it to compare CPU times of machines.
+    /// Measured for `--json` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub x25519_us: Option<f64>,
     /// The most memory the process held.
     pub peak_rss_bytes: u64,
     /// Events that the engine processed.

@@ -197,6 +197,7 @@ fn json_is_one_object_with_the_contracted_fields_and_nothing_else() {
         "wall_seconds",
         "cpu_seconds",
         "peak_rss_bytes",
+        "x25519_us",
         "events",
         "trace_digest",
         "verdict",

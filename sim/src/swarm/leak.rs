@@ -4,10 +4,9 @@
 //! leaks, and it is ignored. A bitmap over the hash of 8-byte windows, looked at in two places, rejects almost every
 //! position at the price of one multiplication and one load.
 
-use std::collections::BTreeMap;
-
 use phantom_core::event::Sensitive;
 
+use super::network::Table;
 use crate::host::PeerId;
 
 /// Bytes of a secret that are searched for.
@@ -16,6 +15,8 @@ const SEARCHED_MAX: usize = 16;
 const SEARCHED_MIN: usize = 8;
 
 struct Secret {
+    /// The secret before it in the list that has the same first 8 bytes.
+    same_head: Option<u32>,
     owner: PeerId,
     kind: Sensitive,
     /// What follows the first 8 bytes.
@@ -45,11 +46,12 @@ pub(crate) struct Tail {
 /// All secrets of a world.
 #[derive(Default)]
 pub(crate) struct Leaks {
-    by_head: BTreeMap<u64, Vec<Secret>>,
+    secrets: Vec<Secret>,
+    /// The last of [`Leaks::secrets`] that begins with these 8 bytes.
+    by_head: Table<u64, u32>,
     bitmap: Vec<u64>,
     /// `64 - log2(bits)`.
     shift: u32,
-    count: usize,
     searched: u64,
 }
 
@@ -64,21 +66,26 @@ impl Leaks {
         let mut wanted = [0; SEARCHED_MAX - SEARCHED_MIN];
         wanted[..rest.len()].copy_from_slice(rest);
         let rest_len = rest.len() as u8;
-        let known = self.by_head.entry(head).or_default();
-        if known.iter().any(|s| s.rest == wanted && s.rest_len == rest_len) {
-            return;
+        let mut same = self.by_head.get(&head).copied();
+        while let Some(known) = same.and_then(|n| self.secrets.get(n as usize)) {
+            if known.rest == wanted && known.rest_len == rest_len {
+                return;
+            }
+            same = known.same_head;
         }
-        known.push(Secret {
+        let number = self.secrets.len() as u32;
+        let same_head = self.by_head.insert(head, number);
+        self.secrets.push(Secret {
+            same_head,
             owner,
             kind,
             rest: wanted,
             rest_len,
             reported: false,
         });
-        self.count += 1;
-        // Two bits a secret, one in sixteen at most: a second look is due at every sixteenth position, and the tree at
-        // every 256th. With one look the tree cost an eighth of a whole run.
-        if self.count * 32 > self.bitmap.len() * 64 {
+        // Two bits a secret, one in sixteen at most: a second look is due at every sixteenth position, and the table at
+        // every 256th. With one look what came behind cost an eighth of a whole run.
+        if self.secrets.len() * 32 > self.bitmap.len() * 64 {
             let words = (self.bitmap.len() * 4).max(1 << 10);
             self.bitmap = vec![0; words];
             self.shift = 64 - (words * 64).trailing_zeros();
@@ -92,13 +99,13 @@ impl Leaks {
 
     /// How many secrets are marked, and how many bytes were searched.
     pub(crate) fn volume(&self) -> (usize, u64) {
-        (self.count, self.searched)
+        (self.secrets.len(), self.searched)
     }
 
     /// Searches one datagram. Each secret is found once.
     pub(crate) fn search(&mut self, bytes: &[u8], found: &mut Vec<Hit>) {
         self.searched += bytes.len() as u64;
-        if self.count == 0 {
+        if self.secrets.is_empty() {
             return;
         }
         for (at, window) in bytes.windows(SEARCHED_MIN).enumerate() {
@@ -115,7 +122,7 @@ impl Leaks {
     /// Searches the next bytes of a stream, also across their border with the bytes before.
     pub(crate) fn search_stream(&mut self, tail: &mut Tail, bytes: &[u8], found: &mut Vec<Hit>) {
         let kept = usize::from(tail.len);
-        if kept > 0 && self.count > 0 {
+        if kept > 0 && !self.secrets.is_empty() {
             let mut seam = [0; 2 * (SEARCHED_MAX - 1)];
             let fresh = bytes.len().min(SEARCHED_MAX - 1);
             seam[..kept].copy_from_slice(&tail.bytes[..kept]);
@@ -137,7 +144,9 @@ impl Leaks {
 
     #[cold]
     fn compare(&mut self, head: u64, after: &[u8], found: &mut Vec<Hit>) {
-        for secret in self.by_head.get_mut(&head).into_iter().flatten() {
+        let mut same = self.by_head.get(&head).copied();
+        while let Some(secret) = same.and_then(|n| self.secrets.get_mut(n as usize)) {
+            same = secret.same_head;
             let rest = &secret.rest[..usize::from(secret.rest_len)];
             if !secret.reported && after.starts_with(rest) {
                 secret.reported = true;
