@@ -66,7 +66,7 @@ fn play(seed: u64, params: &[(&str, &str)]) -> Played {
     let plan = Plan::draw(&loaded, seed);
     let player = SwarmPlayer::default();
     let mut witness = Witness {
-        judge: Judge::new(&plan, player.epoch(), player.senses()),
+        judge: Judge::new(&plan, player.epoch(&plan), player.senses()),
         dropped: BTreeMap::new(),
         entered: BTreeMap::new(),
     };

@@ -148,7 +148,7 @@ impl<R: Runtime> User<R> {
         } = side;
         self.society.state().clients.insert(self.host, commands.clone());
         self.meet(&commands).await;
-        // Friends, and until when each is left alone.
+        // Friends, and when each was asked last.
         let asked: Arc<Mutex<BTreeMap<HostId, Instant>>> = Arc::default();
         let (connected, is_connected) = tokio::sync::watch::channel(false);
         for work in self.work() {
