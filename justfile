@@ -72,7 +72,7 @@ fuzz-seeds:
 # The madsim witness: its cfg needs a target folder of its own
 [group('check')]
 madsim *params:
-    @RUSTFLAGS="--cfg madsim" cargo test --locked -p phantom-sim --target-dir target/madsim --test conformance_madsim "$@"
+    @RUSTFLAGS="--cfg madsim" cargo test --locked -p phantom-sim --target-dir target/madsim --test conformance_madsim --test witnesses_madsim "$@"
 
 # The engine's own figures, as ratios against its peers in one run
 [group('measure')]

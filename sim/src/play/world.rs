@@ -118,7 +118,8 @@ pub(super) fn play<G: Ground>(
             .scenario(at)
             .since_start()
             .as_secs()
-            .is_multiple_of(SEARCH_EVERY_SECS) {
+            .is_multiple_of(SEARCH_EVERY_SECS)
+        {
             world.search(plan, &mut observer, false)?;
         }
         let steps = world.ground.steps();
