@@ -42,11 +42,15 @@ demo *params:
 test *params:
     @cargo nextest run --locked --workspace --no-fail-fast "$@"
 
-# Formatting, lints, documentation
+# Formatting and lints
 [group('check')]
 lint:
     @cargo fmt --all --check
     @cargo clippy --locked --workspace --all-targets -- -D warnings
+
+# The documentation of all crates, without a broken link
+[group('check')]
+doc:
     @RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 
 # Fuzz one target, or all, for some seconds each:  just fuzz [target] [seconds]   (nightly Rust, a C++ compiler, cargo-fuzz)

@@ -130,7 +130,7 @@ fn a_bad_file_exits_2_with_its_line_and_column() {
         .strip_prefix("phantom-sim: ")
         .and_then(|rest| rest.strip_prefix(&path))
         .expect("the file first");
-    assert!(place.starts_with(":24:13: "), "{err}");
+    assert!(place.starts_with(":25:13: "), "{err}");
     std::fs::write(&file, good.replace("\"first-look\"", "\"mine\"")).expect("written");
     let (code, out, _) = phantom_sim(&["scenario", "check", &path]);
     assert!(code == 0 && out.contains("good. 44 hosts"), "{out}");

@@ -156,7 +156,7 @@ fn a_stranded_client_is_named_with_what_it_tried() {
         .expect("violated");
     assert_eq!(
         violation.details,
-        ["client-0: never connected; a path was open; tried dht nothingknown x1"]
+        ["client-0: never connected; a path was open; DHT: nothing known x1"]
     );
 }
 

@@ -194,6 +194,7 @@ fn json_is_one_object_with_the_contracted_fields_and_nothing_else() {
         "params",
         "peers",
         "sim_seconds",
+        "violations",
         "wall_seconds",
         "cpu_seconds",
         "peak_rss_bytes",
