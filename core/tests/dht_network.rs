@@ -324,3 +324,58 @@ fn an_idle_node_of_a_larger_network_holds_less_than_8_kib() {
     );
     assert!(most < 8 * 1024, "{most}");
 }
+
+/// Nodes that all join at the same three routers at the same time end up with a table in which every part of the id space
+/// is known, and every lookup ends at the nodes that are truly nearest: whoever begins where, also at one of them.
+#[test]
+fn lookups_end_at_the_truly_nearest_nodes_whoever_asks() {
+    let mut network = Network::new(11, 0, Duration::ZERO);
+    let at = |n: u8| SocketAddr::from(([9, n, 3, n], 6881));
+    let routers = [at(0), at(1), at(2)];
+    for n in 0..63 {
+        let others = routers.iter().copied().filter(|router| *router != at(n));
+        network.add(at(n), ServerConfig::new(at(n).ip(), others.collect()));
+    }
+    network.run_for(Duration::from_secs(120));
+    for n in 0..60 {
+        let signer = SigningKey::from_bytes(&[n; 32]);
+        let target = mutable_target(&signer.public_key(), SALT);
+        let mut nodes: Vec<_> = network
+            .addrs()
+            .into_iter()
+            .filter_map(|addr| Some((network.server(addr)?.id().distance(&target), addr)))
+            .collect();
+        nodes.sort();
+        let nearest: Vec<_> = nodes.into_iter().take(8).map(|(_, addr)| addr).collect();
+        let rng = network.rng();
+        let put = Operation::put(
+            network.now(),
+            Config::default(),
+            &signer,
+            SALT,
+            1,
+            &string_value(b"x"),
+            rng,
+        )
+        .expect("in bounds");
+        // Some seeds are far, and the one that is asked last among those of unknown id is the nearest of all.
+        let seeds: Vec<_> = (n % 40..n % 40 + 11).map(at).chain([nearest[0]]).collect();
+        let Report::Put(put) = network.run(client(1), &seeds, put).0 else {
+            panic!("a put")
+        };
+        assert_eq!(put.stored, 8);
+        let config = Config {
+            quorum: usize::MAX,
+            ..Config::default()
+        };
+        let (rng, key) = (network.rng(), signer.public_key());
+        let get = Operation::<SigningKey, _>::get(network.now(), config, key, SALT, 0, rng);
+        let from = n.wrapping_mul(7) % 40;
+        let seeds: Vec<_> = (from..from + 12).map(at).collect();
+        let Report::Get(get) = network.run(client(2), &seeds, get).0 else {
+            panic!("a get")
+        };
+        assert_eq!(get.tally.responders, 8, "item {n}");
+        assert!(nearest.iter().all(|node| get.alive.contains(node)), "item {n}");
+    }
+}

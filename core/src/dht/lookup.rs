@@ -109,7 +109,7 @@ struct Candidate {
     /// Unknown for a seed that has not answered.
     id: Option<DhtId>,
     addr: SocketAddr,
-    /// The largest distance while the id is unknown.
+    /// While the id is unknown: by the id that others name for it, or the largest.
     distance: Distance,
     state: State,
 }
@@ -259,6 +259,19 @@ impl Lookup {
 
     fn add(&mut self, id: Option<DhtId>, addr: SocketAddr) {
         let ip = addr.ip();
+        // A seed that somebody names has a place: without one it would stay last, and never be asked although it may be the
+        // nearest of all. Its id stays unknown until it answers, so a lie about it does no more than have it asked sooner.
+        let seed = |c: &Candidate| c.addr == addr && c.id.is_none() && c.state == State::Fresh;
+        if let Some(id) = id
+            && let Some(at) = self.candidates.iter().position(seed)
+        {
+            let distance = self.target.distance(&id);
+            if distance < self.candidates[at].distance {
+                let seed = self.candidates.remove(at);
+                self.insert(Candidate { distance, ..seed });
+            }
+            return;
+        }
         let same_ip = self.candidates.iter().filter(|c| c.addr.ip() == ip).count();
         if id == Some(self.me)
             || addr.port() == 0
@@ -272,22 +285,24 @@ impl Lookup {
         {
             return;
         }
-        let distance = id.map_or(Distance([0xff; 20]), |id| self.target.distance(&id));
-        let at = self.candidates.partition_point(|c| c.distance <= distance);
-        self.candidates.insert(
-            at,
-            Candidate {
-                id,
-                addr,
-                distance,
-                state: State::Fresh,
-            },
-        );
+        self.insert(Candidate {
+            id,
+            addr,
+            distance: id.map_or(Distance([0xff; 20]), |id| self.target.distance(&id)),
+            state: State::Fresh,
+        });
         if self.candidates.len() > CANDIDATES_MAX {
             // Seeds are few and come first; of the rest the farthest that was not asked is the least use.
             let drop = self.candidates.iter().rposition(|c| c.state == State::Fresh);
             self.candidates.remove(drop.unwrap_or(CANDIDATES_MAX));
         }
+    }
+
+    fn insert(&mut self, candidate: Candidate) {
+        let at = self
+            .candidates
+            .partition_point(|c| c.distance <= candidate.distance);
+        self.candidates.insert(at, candidate);
     }
 
     /// The node at `addr` answered, be it late.
@@ -311,10 +326,7 @@ impl Lookup {
         candidate.state = State::Answered {
             token: response.token.map(<[u8]>::to_vec),
         };
-        let to = self
-            .candidates
-            .partition_point(|c| c.distance <= candidate.distance);
-        self.candidates.insert(to, candidate);
+        self.insert(candidate);
         self.tally.answered += 1;
         for node in &response.nodes {
             self.add(Some(node.id), node.addr);

@@ -34,12 +34,18 @@ const PING_PERIOD: Duration = Duration::from_secs(5);
 const PINGS_AT_ONCE: usize = 4;
 /// How long the answer to a ping is awaited.
 const PING_LIMIT: Duration = Duration::from_secs(3);
-/// When, after the first, a node looks itself up again: others may have started at the same time.
+/// Pauses before the second to fourth round of lookups: others may have started at the same time.
 const REJOIN_AFTER: [Duration; 3] = [
     Duration::from_secs(3),
     Duration::from_secs(15),
     Duration::from_secs(60),
 ];
+
+/// Between two lookups of a round.
+const ROUND_GAP: Duration = Duration::from_millis(500);
+/// Buckets searched in a round. A network of 2^20 nodes has no more that matter; whoever makes an id nearer to ours than any
+/// honest one would otherwise make us search a hundred empty buckets.
+const ROUND_BUCKETS_MAX: usize = 20;
 
 /// What a DHT node does.
 #[derive(Clone, Debug)]
@@ -54,7 +60,7 @@ pub struct ServerConfig {
     pub queries_per_second: u32,
     /// Queries answered to one address at once. Default 60: several clients may share an address.
     pub queries_burst: u32,
-    /// A node not heard for this long is pinged, and as often a random part of the id space is searched. Default 15 min.
+    /// A node not heard for this long is pinged, and after a pause as long every bucket is searched again. Default 15 min.
     pub refresh: Duration,
     /// How its own lookups behave.
     pub lookup: lookup::Config,
@@ -107,8 +113,10 @@ pub struct Server<G> {
     token_key: [u8; 32],
     pending: Pending<Asked>,
     lookup: Option<Box<Lookup>>,
-    /// Lookups done since the start.
-    lookups: u32,
+    /// Rounds of lookups done since the start.
+    rounds: u32,
+    /// What the round under way searches next: `None` for the own neighbourhood, then every bucket from the farthest on.
+    bucket: Option<usize>,
     next_lookup: Instant,
     next_ping: Instant,
     outbox: VecDeque<(SocketAddr, Vec<u8>)>,
@@ -128,7 +136,8 @@ impl<G: Rng> Server<G> {
             token_key,
             pending: Pending::default(),
             lookup: None,
-            lookups: 0,
+            rounds: 0,
+            bucket: None,
             next_lookup: now,
             next_ping: now + PING_PERIOD,
             outbox: VecDeque::new(),
@@ -313,33 +322,37 @@ impl<G: Rng> Server<G> {
         }
     }
 
-    /// First and again soon after, its own neighbourhood; later, random parts of the id space.
+    /// A round is a lookup of the node's own neighbourhood and of a random id in each bucket, the farthest first (Kademlia
+    /// §2.3): without the latter a node that joins knows its neighbours and hardly anybody else, and answers lookups badly.
     fn begin_lookup(&mut self, now: Instant) {
-        let own = self.lookups as usize <= REJOIN_AFTER.len() || self.table.is_empty();
-        let target = if own {
-            self.me
-        } else {
-            let depth = u32::try_from(self.table.depth()).unwrap_or(0);
-            let bits = self.rng.next_u32() % (depth + 1);
-            self.me.random_at(bits as usize, &mut self.rng)
+        let target = match self.bucket {
+            None => self.me,
+            Some(bucket) => self.me.random_at(bucket, &mut self.rng),
         };
         let mut lookup = Lookup::new(now, self.config.lookup, Goal::Nodes(target), self.me);
         for node in self.table.nearest(&target, BUCKET, true, true) {
             lookup.seed_node(node);
         }
-        if own {
+        if self.table.is_empty() || (self.bucket.is_none() && self.rounds as usize <= REJOIN_AFTER.len()) {
             self.config.bootstrap.iter().for_each(|addr| lookup.seed(*addr));
         }
-        let wait = match REJOIN_AFTER.get(self.lookups as usize) {
-            Some(wait) => *wait,
-            // Alone: the nodes to join at may come back.
-            None if self.table.is_empty() => REJOIN_AFTER[2],
-            None => self.config.refresh,
+        let next = self.bucket.map_or(0, |bucket| bucket + 1);
+        let wait = if !self.table.is_empty() && next <= self.table.depth().min(ROUND_BUCKETS_MAX) {
+            self.bucket = Some(next);
+            ROUND_GAP
+        } else {
+            self.bucket = None;
+            self.rounds = self.rounds.saturating_add(1);
+            match REJOIN_AFTER.get(self.rounds as usize - 1) {
+                Some(wait) => *wait,
+                // Alone: the nodes to join at may come back.
+                None if self.table.is_empty() => REJOIN_AFTER[2],
+                None => self.config.refresh,
+            }
         };
         // Spread by half, so that nodes which started together do not stay in step.
         let spread = wait.as_millis().try_into().unwrap_or(u32::MAX).max(2) / 2;
         self.next_lookup = now + wait + Duration::from_millis(u64::from(self.rng.next_u32() % spread));
-        self.lookups = self.lookups.saturating_add(1);
         self.lookup = Some(Box::new(lookup));
     }
 
