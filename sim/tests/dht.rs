@@ -1,7 +1,5 @@
 //! The Mainline DHT on the simulated network: what one client stores, another finds, whoever asks.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -62,7 +62,8 @@ struct Pending<P> {
 
 /// All requests on their way, each with what its answer is for.
 pub struct Requests<P> {
-    pending: BTreeMap<ReplyId, Pending<P>>,
+    /// Boxed: a node of the tree has room for eleven, and a client seldom has more than one on its way.
+    pending: BTreeMap<ReplyId, Box<Pending<P>>>,
     limit: Duration,
     counts: RequestCounts,
     suspects: Suspects,
@@ -119,12 +120,12 @@ impl<P> Requests<P> {
         self.counts.sent += 1;
         self.pending.insert(
             keys.id(),
-            Pending {
+            Box::new(Pending {
                 keys,
                 purpose,
                 deadline,
                 nodes,
-            },
+            }),
         );
         Ok(packet)
     }

@@ -8,6 +8,7 @@ pub mod canon;
 pub mod entropy;
 pub mod names;
 pub mod record;
+pub mod spill;
 pub mod store;
 pub mod wall;
 
@@ -16,6 +17,7 @@ use std::fmt;
 pub use entropy::Streams;
 pub use names::Names;
 pub use record::{Checkpoint, Difference, Digest, Observer};
+pub use spill::Spill;
 pub use store::Disk;
 pub use wall::Wall;
 

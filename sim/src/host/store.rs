@@ -1,34 +1,106 @@
-//! A peer's files in memory, with exactly the crash semantics that [`phantom_core::runtime::Store`] promises.
+//! A peer's files, with exactly the crash semantics that [`phantom_core::runtime::Store`] promises.
 //!
 //! `write` and `remove` are durable when they return. Appended bytes become durable at `sync`; of those that were not,
 //! a crash keeps a prefix drawn from the seed, which may end in the middle of an append (a torn write). Synced bytes are
 //! never touched.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use phantom_core::runtime::file_name::check_file_name;
 use rand_core::Rng;
 
+use super::spill::{BLOCK, Block, Spill};
+
 #[derive(Clone, Debug, Default)]
 struct File {
-    bytes: Vec<u8>,
+    /// Its first bytes, in blocks that are out of memory.
+    spilled: Vec<Arc<Block>>,
+    /// The rest.
+    tail: Vec<u8>,
     /// How many leading bytes survive a crash; `None`: the file itself was made by an append that was never synced.
     durable: Option<usize>,
+}
+
+impl File {
+    fn len(&self) -> usize {
+        self.spilled.len() * BLOCK + self.tail.len()
+    }
+
+    fn append(&mut self, bytes: &[u8], spill: Option<&Arc<Spill>>) {
+        self.tail.extend_from_slice(bytes);
+        let Some(spill) = spill else { return };
+        let mut done = 0;
+        while let Some(block) = self.tail[done..].first_chunk() {
+            let Some(block) = spill.put(block) else { break };
+            self.spilled.push(Arc::new(block));
+            done += BLOCK;
+        }
+        if done > 0 {
+            self.tail.drain(..done);
+            self.tail.shrink_to(BLOCK);
+        }
+    }
+
+    /// `None` if it is shorter.
+    fn range(&self, from: usize, len: usize) -> Option<Vec<u8>> {
+        let until = from.checked_add(len).filter(|until| *until <= self.len())?;
+        let mut out = Vec::with_capacity(len);
+        let held = self.spilled.len() * BLOCK;
+        let mut at = from;
+        while at < until.min(held) {
+            let (block, skip) = (&self.spilled[at / BLOCK], at % BLOCK);
+            let take = (BLOCK - skip).min(until - at);
+            out.extend_from_slice(&block.get()[skip..skip + take]);
+            at += take;
+        }
+        if at < until {
+            out.extend_from_slice(&self.tail[at - held..until - held]);
+        }
+        Some(out)
+    }
+
+    fn bytes(&self) -> Cow<'_, [u8]> {
+        match self.spilled.as_slice() {
+            [] => Cow::Borrowed(&self.tail),
+            _ => Cow::Owned(self.range(0, self.len()).unwrap_or_default()),
+        }
+    }
+
+    fn truncate(&mut self, len: usize) {
+        let whole = len / BLOCK;
+        if whole < self.spilled.len() {
+            self.tail = self.spilled[whole].get().to_vec();
+            self.spilled.truncate(whole);
+        }
+        self.tail.truncate(len - self.spilled.len() * BLOCK);
+    }
 }
 
 /// One peer's files.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     files: BTreeMap<String, File>,
+    spill: Option<Arc<Spill>>,
 }
 
 impl Disk {
-    /// A disk without files.
+    /// A disk without files, in memory.
     pub const fn new() -> Self {
         Self {
             files: BTreeMap::new(),
+            spill: None,
+        }
+    }
+
+    /// A disk without files, whose long files are kept out of memory.
+    pub const fn on(spill: Arc<Spill>) -> Self {
+        Self {
+            files: BTreeMap::new(),
+            spill: Some(spill),
         }
     }
 
@@ -43,8 +115,8 @@ impl Disk {
             Some(entry) => entry,
             None => self.files.entry(file.to_owned()).or_default(),
         };
-        let offset = entry.bytes.len() as u64;
-        entry.bytes.extend_from_slice(bytes);
+        let offset = entry.len() as u64;
+        entry.append(bytes, self.spill.as_ref());
         Ok(offset)
     }
 
@@ -55,7 +127,8 @@ impl Disk {
     pub fn write(&mut self, file: &str, bytes: &[u8]) -> io::Result<()> {
         check_file_name(file)?;
         let new = File {
-            bytes: bytes.to_vec(),
+            spilled: Vec::new(),
+            tail: bytes.to_vec(),
             durable: Some(bytes.len()),
         };
         match self.files.get_mut(file) {
@@ -73,7 +146,7 @@ impl Disk {
     /// `InvalidInput` for a bad name.
     pub fn read(&self, file: &str) -> io::Result<Option<Bytes>> {
         check_file_name(file)?;
-        Ok(self.files.get(file).map(|f| Bytes::copy_from_slice(&f.bytes)))
+        Ok(self.files.get(file).map(|f| f.bytes().into_owned().into()))
     }
 
     /// `len` bytes of `file` from `offset`.
@@ -85,10 +158,8 @@ impl Disk {
         let found = self.files.get(file).ok_or(io::ErrorKind::NotFound)?;
         let range = usize::try_from(offset)
             .ok()
-            .and_then(|start| Some(start..start.checked_add(len)?))
-            .and_then(|range| found.bytes.get(range))
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
-        Ok(Bytes::copy_from_slice(range))
+            .and_then(|from| found.range(from, len));
+        range.map(Bytes::from).ok_or(io::ErrorKind::UnexpectedEof.into())
     }
 
     /// Removes `file`, durably; no error if there is none.
@@ -118,7 +189,7 @@ impl Disk {
     pub fn sync(&mut self, file: &str) -> io::Result<()> {
         check_file_name(file)?;
         let found = self.files.get_mut(file).ok_or(io::ErrorKind::NotFound)?;
-        found.durable = Some(found.bytes.len());
+        found.durable = Some(found.len());
         Ok(())
     }
 
@@ -126,7 +197,7 @@ impl Disk {
     pub fn crash(&mut self, rng: &mut impl Rng) {
         self.files.retain(|_, file| {
             let durable = file.durable.unwrap_or(0);
-            let loose = file.bytes.len() - durable;
+            let loose = file.len() - durable;
             // The same draws for every file, so that one file's state shifts no other's fate.
             let (fate, point) = (rng.next_u32() % 4, rng.next_u64());
             let kept = match fate {
@@ -135,9 +206,9 @@ impl Disk {
                 _ => ((u128::from(point) * (loose as u128 + 1)) >> 64) as usize,
             };
             // Freed bytes are gone, as after an ext4 journal replay: no garbage is exposed.
-            file.bytes.truncate(durable + kept);
+            file.truncate(durable + kept);
             let survives = file.durable.is_some() || kept > 0;
-            file.durable = Some(file.bytes.len());
+            file.durable = Some(file.len());
             survives
         });
     }
@@ -148,15 +219,15 @@ impl Disk {
     }
 
     /// Every file with its bytes as they are on disk now, sorted by name: for invariants.
-    pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+    pub fn files(&self) -> impl Iterator<Item = (&str, Cow<'_, [u8]>)> {
         self.files
             .iter()
-            .map(|(name, file)| (name.as_str(), file.bytes.as_slice()))
+            .map(|(name, file)| (name.as_str(), file.bytes()))
     }
 
     /// Bytes in all files.
     pub fn used(&self) -> u64 {
-        self.files.values().map(|file| file.bytes.len() as u64).sum()
+        self.files.values().map(|file| file.len() as u64).sum()
     }
 
     /// Whether any file holds `needle`; never for an empty one.
@@ -165,7 +236,7 @@ impl Disk {
             && self
                 .files
                 .values()
-                .any(|file| file.bytes.windows(needle.len()).any(|window| window == needle))
+                .any(|file| file.bytes().windows(needle.len()).any(|window| window == needle))
     }
 }
 
@@ -247,5 +318,43 @@ mod tests {
             Err(io::ErrorKind::InvalidInput)
         );
         assert!(disk.contains(b"bcde") && !disk.contains(b"bcx") && !disk.contains(b""));
+    }
+
+    /// Appends of any size, reads of any range, crashes: bytes out of memory behave as bytes in memory.
+    #[test]
+    fn a_disk_out_of_memory_behaves_as_one_in_memory() {
+        let (mut here, mut there) = (Disk::new(), Disk::on(Arc::default()));
+        let mut draws = rng(7);
+        for round in 0..300_u32 {
+            let size = draws.next_u32() as usize % (2 * BLOCK);
+            let bytes: Vec<u8> = (0..size).map(|n| (n as u32 ^ round) as u8).collect();
+            let ends = (
+                here.append("log", &bytes).unwrap(),
+                there.append("log", &bytes).unwrap(),
+            );
+            assert_eq!(ends.0, ends.1);
+            match draws.next_u32() % 8 {
+                0 => {
+                    here.sync("log").unwrap();
+                    there.sync("log").unwrap();
+                }
+                1 => {
+                    here.crash(&mut rng(round.into()));
+                    there.crash(&mut rng(round.into()));
+                }
+                _ => {}
+            }
+            if here.used() > 0 {
+                let (from, len) = (
+                    draws.next_u64() % here.used(),
+                    draws.next_u32() as usize % (3 * BLOCK),
+                );
+                let read = |disk: &Disk| disk.read_at("log", from, len).map_err(|error| error.kind());
+                assert_eq!(read(&here), read(&there));
+            }
+            assert_eq!(here.read("log").unwrap(), there.read("log").unwrap());
+        }
+        assert!(there.used() > 10 * BLOCK as u64, "something was spilled");
+        assert!(there.files["log"].tail.len() < BLOCK && !there.files["log"].spilled.is_empty());
     }
 }

@@ -27,8 +27,6 @@ use crate::scenario::plan::{HostId, Plan, Role, stream};
 
 /// The port of DHT nodes.
 pub(super) const DHT_PORT: u16 = 6881;
-/// Installations that share a cohort. One would be ideal; two halve what the bridges publish.
-const CLIENTS_PER_COHORT: usize = 2;
 /// DHT nodes that an installation knows besides the published routers.
 const CACHED_DHT_NODES: usize = 12;
 /// By host: the user's contacts and who they are.
@@ -128,10 +126,13 @@ pub(super) fn perform(plan: &Plan, link_port: u16) -> Result<Ceremony, RunError>
                 .any(|e| e.carries == Carries::Invitations && e.from == *bridge)
         })
         .collect();
+    // Every installation is a cohort of its own, so nobody loses bridges to an insider who shares them; dealt in no order
+    // that knows who is an insider.
     let mut members = of_role(|role| role.is_client());
     members.extend(&operators);
-    let cohorts = members.len().div_ceil(CLIENTS_PER_COHORT);
     let mut rng = stream(plan.seed, "ledger");
+    members = some(&mut rng, &members, members.len());
+    let cohorts = members.len();
     let (ledger, cohorts, mut slots) = if bridges.len() >= SLOTS {
         let minted = mint(&mut rng, cohorts.max(1), bridges.len() as u32)
             .map_err(|error| failed("the ledger of bridges", &error))?;
@@ -165,8 +166,7 @@ pub(super) fn perform(plan: &Plan, link_port: u16) -> Result<Ceremony, RunError>
         .collect();
     let mut bridges_of = BTreeMap::new();
     let mut bundles: BTreeMap<HostId, Box<Bundle>> = BTreeMap::new();
-    for (n, &host) in members.iter().enumerate() {
-        let cohort = n / CLIENTS_PER_COHORT;
+    for (cohort, &host) in members.iter().enumerate() {
         let holders = Slot::ALL
             .into_iter()
             .filter_map(|slot| ledger.holder(cohort, slot));

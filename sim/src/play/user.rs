@@ -3,7 +3,7 @@
 //! A user is a task on the host of its client, so a crash of the host ends both. What passes between people out of band
 //! (an invitation on paper, a message over another channel) passes through [`Society`], with the delay of their edge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,19 +13,25 @@ use phantom_core::event::Sensitive;
 use phantom_core::invite::Invitation;
 use phantom_core::message::contact::Contact;
 use phantom_core::rendezvous::CohortPublic;
-use phantom_core::runtime::Runtime;
+use phantom_core::runtime::{Owned, Runtime};
 use phantom_core::units::Instant;
 use rand_core::Rng;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::check::observe::{Observation, Seen};
 use crate::scenario::file::{Carries, Deed, Start};
 use crate::scenario::plan::{HostId, Plan};
 
-/// How long a friend who is asked, or has helped, is left alone.
-const ASK_AGAIN: Duration = Duration::from_secs(120);
+/// So long somebody waits for the client to find a way in by itself before asking people.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Friends asked at a time; the next when these have answered and it was of no use.
+const ASKED_AT_ONCE: usize = 2;
+/// How long a friend who helped is left alone: the records that it can fetch are a day's.
+const ASK_AGAIN: Duration = Duration::from_secs(600);
 /// How long a friend who could not help is left alone.
 const ASK_IN_VAIN: Duration = Duration::from_secs(20);
+/// From an invitation to asking the next friends: the client dials what it was given.
+const TRY_IT: Duration = Duration::from_secs(5);
 /// How long a friend tries to fetch an invitation.
 const HELP_WITHIN: Duration = Duration::from_secs(45);
 
@@ -41,6 +47,8 @@ pub(super) struct Society {
 struct State {
     /// Whose program runs, and how to speak to it.
     clients: BTreeMap<HostId, mpsc::Sender<Command>>,
+    /// Whose client has a way in; others cannot help.
+    online: BTreeSet<HostId>,
     notes: Vec<Observation>,
 }
 
@@ -100,6 +108,16 @@ impl Society {
         all
     }
 
+    /// The client of a friend who is in.
+    fn helper(&self, friend: HostId) -> Option<mpsc::Sender<Command>> {
+        let state = self.state();
+        state
+            .clients
+            .get(&friend)
+            .filter(|_| state.online.contains(&friend))
+            .cloned()
+    }
+
     /// Asks a friend, who asks its own client. Takes the edge's delay there and back.
     pub(super) async fn ask<R: Runtime>(
         &self,
@@ -109,7 +127,7 @@ impl Society {
         cohort: &CohortPublic,
     ) -> Option<Invitation> {
         rt.sleep(delay / 2).await;
-        let client = self.state().clients.get(&friend).cloned()?;
+        let client = self.helper(friend)?;
         let (reply, answer) = oneshot::channel();
         let command = Command::FetchInvitation {
             cohort: Box::new(cohort.clone()),
@@ -148,25 +166,34 @@ impl<R: Runtime> User<R> {
         } = side;
         self.society.state().clients.insert(self.host, commands.clone());
         self.meet(&commands).await;
-        // Friends, and when each was asked last.
-        let asked: Arc<Mutex<BTreeMap<HostId, Instant>>> = Arc::default();
-        let (connected, is_connected) = tokio::sync::watch::channel(false);
+        let (connected, is_connected) = watch::channel(false);
         for work in self.work() {
             self.rt.spawn(
                 "user writes",
                 self.write(work, commands.clone(), is_connected.clone()),
             );
         }
+        // Wishes for an invitation; one that comes while friends are being asked changes nothing.
+        let (wish, wishes) = mpsc::channel(1);
+        self.rt
+            .spawn("asking friends", self.ask_friends(wishes, commands, is_connected));
         while let Some(notice) = notices.recv().await {
             match notice {
                 Notice::Connected { .. } => {
+                    self.society.state().online.insert(self.host);
                     let _ = connected.send(true);
                 }
-                Notice::WantInvitation { cohort } => self.ask_friends(&cohort, &asked, &commands),
+                Notice::Disconnected => {
+                    self.society.state().online.remove(&self.host);
+                    let _ = connected.send(false);
+                }
+                Notice::WantInvitation { cohort } => drop(wish.try_send(cohort)),
                 _ => {}
             }
         }
-        self.society.state().clients.remove(&self.host);
+        let mut state = self.society.state();
+        state.clients.remove(&self.host);
+        state.online.remove(&self.host);
     }
 
     /// Tells the client of contacts that it does not know yet.
@@ -184,49 +211,75 @@ impl<R: Runtime> User<R> {
         }
     }
 
-    /// Asks every friend that may be asked (again), each in its own time.
+    /// Asks friends, a few at a time, whenever the client wishes for an invitation and finds no way in by itself.
     fn ask_friends(
         &self,
-        cohort: &CohortPublic,
-        asked: &Arc<Mutex<BTreeMap<HostId, Instant>>>,
-        commands: &mpsc::Sender<Command>,
-    ) {
-        let now = self.rt.now();
-        for (friend, delay) in self.society.inviters(self.host) {
-            {
-                let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
-                if asked
-                    .get(&friend)
-                    .is_some_and(|last| now.saturating_since(*last) < ASK_AGAIN)
-                {
-                    continue;
+        mut wishes: mpsc::Receiver<Box<CohortPublic>>,
+        commands: mpsc::Sender<Command>,
+        connected: watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (rt, society, host) = (self.rt.clone(), self.society.clone(), self.host);
+        async move {
+            let mut rng = rt.rng("user's friends");
+            let mut in_by_itself = connected.clone();
+            let friends = society.inviters(host);
+            // Not to be asked before.
+            let mut rested: BTreeMap<HostId, Instant> = BTreeMap::new();
+            while let Some(cohort) = wishes.recv().await {
+                rt.sleep(PATIENCE).await;
+                while !*connected.borrow() {
+                    let now = rt.now();
+                    let mut able: Vec<_> = friends
+                        .iter()
+                        .copied()
+                        .filter(|(friend, _)| rested.get(friend).is_none_or(|until| *until <= now))
+                        .collect();
+                    if able.is_empty() {
+                        break; // The client says so again when it still has no way in.
+                    }
+                    let mut asking = Vec::new();
+                    while asking.len() < ASKED_AT_ONCE && !able.is_empty() {
+                        let (friend, delay) = able.swap_remove((rng.next_u64() % able.len() as u64) as usize);
+                        let (rt, society, cohort) = (rt.clone(), society.clone(), cohort.clone());
+                        let (tell, told) = oneshot::channel();
+                        let task = Owned(rt.clone().spawn("asking a friend", async move {
+                            // Whoever asked waits for it.
+                            let _ = tell.send(society.ask(&rt, friend, delay, &cohort).await);
+                        }));
+                        asking.push((friend, told, task));
+                    }
+                    let mut helped = false;
+                    for (friend, told, _task) in asking {
+                        let told = tokio::select! {
+                            biased;
+                            // In by itself meanwhile: never mind.
+                            _ = in_by_itself.wait_for(|connected| *connected) => break,
+                            told = told => told,
+                        };
+                        let invitation = told.ok().flatten();
+                        let rest = if invitation.is_some() {
+                            ASK_AGAIN
+                        } else {
+                            ASK_IN_VAIN
+                        };
+                        rested.insert(friend, rt.now() + rest);
+                        let Some(invitation) = invitation else { continue };
+                        helped = true;
+                        let (reply, _) = oneshot::channel();
+                        let invitation = Bytes::from(invitation.encode());
+                        if commands
+                            .send(Command::AcceptInvitation { invitation, reply })
+                            .await
+                            .is_err()
+                        {
+                            return; // The client has ended.
+                        }
+                    }
+                    if helped {
+                        rt.sleep(TRY_IT).await;
+                    }
                 }
-                asked.insert(friend, now);
             }
-            let (rt, society, cohort, commands, asked) = (
-                self.rt.clone(),
-                self.society.clone(),
-                cohort.clone(),
-                commands.clone(),
-                asked.clone(),
-            );
-            self.rt.spawn("asking a friend", async move {
-                let Some(invitation) = society.ask(&rt, friend, delay, &cohort).await else {
-                    // Counts as asked so long ago that the next time is soon.
-                    let sooner = rt.now() + ASK_IN_VAIN - ASK_AGAIN;
-                    asked
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .insert(friend, sooner);
-                    return;
-                };
-                let (reply, _) = oneshot::channel();
-                let invitation = Bytes::from(invitation.encode());
-                // The client may have ended meanwhile.
-                let _ = commands
-                    .send(Command::AcceptInvitation { invitation, reply })
-                    .await;
-            });
         }
     }
 
@@ -274,7 +327,7 @@ impl<R: Runtime> User<R> {
         &self,
         work: Work,
         commands: mpsc::Sender<Command>,
-        mut connected: tokio::sync::watch::Receiver<bool>,
+        mut connected: watch::Receiver<bool>,
     ) -> impl Future<Output = ()> + Send + 'static {
         let (rt, society, host) = (self.rt.clone(), self.society.clone(), self.host);
         async move {

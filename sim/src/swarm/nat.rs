@@ -28,7 +28,12 @@ pub(crate) struct Nat {
     by_inside: BTreeMap<(u32, SocketAddr), u16>,
     next_port: u16,
     next_stream_port: u16,
+    /// So many mappings are looked through for dead ones before another is opened.
+    crowded: usize,
 }
+
+/// A translator with fewer mappings never looks for dead ones.
+const CROWDED_MIN: usize = 8;
 
 impl Nat {
     pub(crate) fn new(outside: Vec<IpAddr>, idle_ns: u64) -> Self {
@@ -41,6 +46,7 @@ impl Nat {
             by_inside,
             next_port,
             next_stream_port: next_port,
+            crowded: CROWDED_MIN,
         }
     }
 
@@ -100,7 +106,8 @@ impl Nat {
     }
 
     fn open(&mut self, now: u64, host: u32, inside: SocketAddr) -> Option<u16> {
-        if self.by_port.len() >= MAPPINGS_MAX {
+        // Each time they have doubled, so that dead ones are no more than the live and looking costs little.
+        if self.by_port.len() >= self.crowded.min(MAPPINGS_MAX) {
             let idle_ns = self.idle_ns;
             let by_inside = &mut self.by_inside;
             self.by_port.retain(|_, mapping| {
@@ -110,6 +117,7 @@ impl Nat {
                 }
                 live
             });
+            self.crowded = (2 * self.by_port.len()).max(CROWDED_MIN);
         }
         if self.by_port.len() >= MAPPINGS_MAX {
             return None;

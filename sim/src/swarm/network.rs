@@ -16,7 +16,7 @@ use super::nat::Nat;
 use super::topology::{AsId, Delays, HostSpec};
 use super::world::State;
 use crate::host::record::{Leak, mix};
-use crate::host::{Disk, PeerId, Streams, Wall};
+use crate::host::{Disk, PeerId, Spill, Streams, Wall};
 
 /// Delay of the loopback, so that nothing happens in no time.
 pub(crate) const LOOPBACK_NS: u64 = 20_000;
@@ -123,7 +123,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(spec: HostSpec, nat: Option<u32>, seed: u64, id: u32) -> Self {
+    pub(crate) fn new(spec: HostSpec, nat: Option<u32>, seed: u64, id: u32, spill: Arc<Spill>) -> Self {
         Self {
             name: spec.name.into_boxed_str(),
             system: spec.system,
@@ -144,7 +144,7 @@ impl Host {
             sockets: Vec::new(),
             next_port: EPHEMERAL_FIRST,
             tasks: None,
-            disk: Disk::new(),
+            disk: Disk::on(spill),
             streams: Streams::default(),
             wall: spec.wall,
         }
@@ -207,6 +207,8 @@ pub(crate) struct Net {
     pub(crate) border: BorderCounters,
     pub(crate) counters: NetCounters,
     pub(crate) last_given: u32,
+    /// Where the disks of all hosts keep long files.
+    pub(crate) spill: Arc<Spill>,
 }
 
 /// What the network did, outside of the border.

@@ -270,6 +270,7 @@ impl World {
             border: BorderCounters::default(),
             counters: NetCounters::default(),
             last_given: 0,
+            spill: Arc::default(),
         };
         let state = State {
             seed: config.seed,
@@ -346,8 +347,8 @@ impl World {
                 assert!(taken.is_none(), "{address} of {} is taken", spec.name);
             }
         }
-        let seed = state.seed;
-        state.net.hosts.push(Host::new(spec, nat, seed, id));
+        let (seed, spill) = (state.seed, state.net.spill.clone());
+        state.net.hosts.push(Host::new(spec, nat, seed, id, spill));
         PeerId(id)
     }
 
