@@ -134,7 +134,8 @@ pub(crate) async fn dial<R: Runtime>(
 ) -> Result<Link, Outcome> {
     let dialled = async {
         let stream = rt.connect(candidate.address).await.map_err(|e| of_io(e.kind()))?;
-        let link = link::connect(rt, stream, &candidate.auth, config).await;
+        // Boxed: most dials of a client that is shut out never come so far, and wait for two minutes.
+        let link = Box::pin(link::connect(rt, stream, &candidate.auth, config)).await;
         link.map_err(|error| of_link(&error))
     };
     let result = dialled.await;
@@ -156,7 +157,8 @@ pub(crate) async fn redial<R: Runtime>(
     config: &link::Config,
 ) -> Option<Resumption> {
     let stream = rt.connect(candidate.address).await.ok()?;
-    link::resume(rt, stream, &candidate.auth, &lost, config)
+    // As in `dial`.
+    Box::pin(link::resume(rt, stream, &candidate.auth, &lost, config))
         .await
         .ok()
 }

@@ -62,6 +62,7 @@ impl Documents {
         let mut whole = self.cache.persist();
         let signed = self.cache.newest().map_or(0, |newest| newest.signed.len());
         whole.truncate(whole.len() - signed);
+        whole.shrink_to_fit();
         whole
     }
 

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use phantom_core::crypto::keys::NodeId;
 use phantom_core::event::{Event, Refusal, Tag};
 use phantom_core::mailbox::{
-    Answer, BoxAddress, MAX_BATCH, MAX_OFFER, Placement, ReadAnswer, Record, Reply, Request, Rpc,
-    WRITE_QUORUM, WriteOutcome,
+    Answer, BoxAddress, MAX_BATCH, MAX_OFFER, ReadAnswer, Record, Reply, Request, Rpc, WRITE_QUORUM,
+    WriteOutcome,
 };
 use phantom_core::runtime::{Runtime, timeout};
 use phantom_core::service::Service;
@@ -163,13 +163,13 @@ impl<R: Runtime> Mailbox<R> {
     /// Asks, for each address, so many replicas that one of them holds what was acknowledged, and fetches the first box
     /// that exists.
     async fn read(&self, view: &View, addresses: &[BoxAddress]) -> ReadAnswer {
-        let orders: Vec<Vec<NodeId>> = addresses.iter().map(|address| order(view, address)).collect();
+        // Once for each: a placement costs a hash per node of the network.
+        let plans: Vec<Plan> = addresses.iter().map(|address| Plan::of(view, address)).collect();
         let mut census = Census::default();
         // First the fewest that suffice; whoever does not answer is replaced in a second round.
         for round in 0..2 {
             let mut questions: BTreeMap<NodeId, Vec<BoxAddress>> = BTreeMap::new();
-            for (address, order) in addresses.iter().zip(&orders) {
-                let enough = enough(view, address);
+            for (address, Plan { order, enough }) in addresses.iter().zip(&plans) {
                 let missing = enough.saturating_sub(census.answers(address));
                 let fresh = order.iter().filter(|&&node| !census.asked(address, node));
                 let found = census.holder(address).is_some();
@@ -184,13 +184,13 @@ impl<R: Runtime> Mailbox<R> {
             self.census(questions, &mut census).await;
         }
         let mut answer = ReadAnswer::default();
-        for (bit, address) in addresses.iter().enumerate() {
+        for (bit, (address, plan)) in addresses.iter().zip(&plans).enumerate() {
             if census.holder(address).is_some() {
                 answer.found |= 1 << bit;
                 if answer.record.is_none() {
                     answer.record = self.fetch(view, address, &census).await.map(Box::new);
                 }
-            } else if census.answers(address) < enough(view, address) {
+            } else if census.answers(address) < plan.enough {
                 answer.unknown |= 1 << bit;
             }
             self.rt.emit(Event::BoxRead {
@@ -412,20 +412,27 @@ impl<R: Runtime> Mailbox<R> {
     }
 }
 
-/// Whom to ask for a box, best first.
-fn order(view: &View, address: &BoxAddress) -> Vec<NodeId> {
-    let previous = (view.storage != view.previous).then(|| view.previous.place(address));
-    view.storage.place(address).read_order(previous.as_ref())
+/// Whom to ask for a box.
+struct Plan {
+    /// Best first.
+    order: Vec<NodeId>,
+    /// So many of them that one holds what `WRITE_QUORUM` acknowledged; all old and new ones while the set has just changed.
+    enough: usize,
 }
 
-/// So many of a box's replicas that one of them holds what `WRITE_QUORUM` acknowledged; all old and new ones while the
-/// set has just changed.
-fn enough(view: &View, address: &BoxAddress) -> usize {
-    let placement: Placement = view.storage.place(address);
-    let replicas = placement.nodes().len();
-    match view.storage == view.previous {
-        true => (replicas + 1).saturating_sub(WRITE_QUORUM).max(1).min(replicas),
-        false => order(view, address).len(),
+impl Plan {
+    fn of(view: &View, address: &BoxAddress) -> Self {
+        let placement = view.storage.place(address);
+        let replicas = placement.nodes().len();
+        if view.storage == view.previous {
+            return Self {
+                order: placement.read_order(None),
+                enough: (replicas + 1).saturating_sub(WRITE_QUORUM).max(1).min(replicas),
+            };
+        }
+        let order = placement.read_order(Some(&view.previous.place(address)));
+        let enough = order.len();
+        Self { order, enough }
     }
 }
 

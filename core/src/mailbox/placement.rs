@@ -5,6 +5,8 @@
 //! A score is a hash of the box's address and the node's name. Addresses are made by writers for one use and are secret
 //! until then, so no operator can choose a name that attracts a box that it is after.
 
+use std::cmp::Ordering;
+
 use crate::crypto::keys::NodeId;
 
 use super::address::BoxAddress;
@@ -70,27 +72,41 @@ impl StorageSet {
     /// The best node of each of the [`REPLICAS`] best operators. Where there are fewer operators, further nodes of the
     /// same ones fill up, and [`Placement::operators`] tells.
     pub fn place(&self, address: &BoxAddress) -> Placement {
-        let mut ranked: Vec<(u128, &Holder)> = self
-            .holders
-            .iter()
-            .map(|holder| (score(address, holder.node), holder))
-            .collect();
-        // Equal scores would need a collision of 128 bits; the name decides then.
-        ranked.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
-        let mut chosen: Vec<&Holder> = Vec::with_capacity(REPLICAS);
-        for (_, holder) in &ranked {
-            if chosen.len() < REPLICAS && chosen.iter().all(|c| c.operator != holder.operator) {
-                chosen.push(holder);
+        // The best node of each of the best operators, best first: one pass, since a network may have hundreds of nodes.
+        let mut chosen: Vec<(u128, &Holder)> = Vec::with_capacity(REPLICAS + 1);
+        for holder in &self.holders {
+            let candidate = (score(address, holder.node), holder);
+            match chosen.iter_mut().find(|(_, c)| c.operator == holder.operator) {
+                Some(same) if better(&candidate, same) => *same = candidate,
+                Some(_) => continue,
+                None => chosen.push(candidate),
             }
+            chosen.sort_unstable_by(|a, b| {
+                if better(a, b) {
+                    Ordering::Less
+                } else {
+                    Ordering::Greater
+                }
+            });
+            chosen.truncate(REPLICAS);
         }
         let operators = chosen.len();
-        for (_, holder) in &ranked {
-            if chosen.len() < REPLICAS && !chosen.contains(holder) {
-                chosen.push(holder);
-            }
+        if operators < REPLICAS && operators < self.holders.len() {
+            let mut others: Vec<_> = self
+                .holders
+                .iter()
+                .filter(|h| chosen.iter().all(|(_, c)| c != h))
+                .collect();
+            others.sort_by_cached_key(|holder| (std::cmp::Reverse(score(address, holder.node)), holder.node));
+            chosen.extend(
+                others
+                    .into_iter()
+                    .take(REPLICAS - operators)
+                    .map(|holder| (0, holder)),
+            );
         }
         Placement {
-            nodes: chosen.into_iter().map(|holder| holder.node).collect(),
+            nodes: chosen.into_iter().map(|(_, holder)| holder.node).collect(),
             operators,
         }
     }
@@ -140,6 +156,11 @@ impl Placement {
     }
 }
 
+/// Equal scores would need a collision of 128 bits; the name decides then.
+fn better(a: &(u128, &Holder), b: &(u128, &Holder)) -> bool {
+    (a.0, b.1) > (b.0, a.1)
+}
+
 /// The first 16 bytes of BLAKE3 under the address as key: one compression per node.
 fn score(address: &BoxAddress, node: NodeId) -> u128 {
     let hash = blake3::keyed_hash(address.as_bytes(), node.as_bytes());
@@ -180,6 +201,45 @@ mod tests {
                 (placement.nodes().len(), operators.len(), placement.operators()),
                 (3, 3, 3)
             );
+        }
+    }
+
+    /// The rule, said plainly: all nodes by score, the first of each operator, then the rest.
+    fn plainly(set: &StorageSet, address: &BoxAddress) -> Vec<NodeId> {
+        let mut ranked: Vec<&Holder> = set.holders.iter().collect();
+        ranked.sort_by_key(|holder| (std::cmp::Reverse(score(address, holder.node)), **holder));
+        let mut operators = BTreeSet::new();
+        let (first, rest): (Vec<&Holder>, Vec<&Holder>) = ranked
+            .into_iter()
+            .partition(|holder| operators.len() < REPLICAS && operators.insert(holder.operator));
+        first
+            .into_iter()
+            .chain(rest)
+            .take(REPLICAS)
+            .map(|holder| holder.node)
+            .collect()
+    }
+
+    #[test]
+    fn one_pass_gives_what_the_rule_says() {
+        for (nodes, operators) in [
+            (0, 1),
+            (1, 1),
+            (2, 2),
+            (5, 2),
+            (6, 1),
+            (9, 3),
+            (40, 7),
+            (200, 200),
+        ] {
+            let set = set(nodes, operators);
+            for address in addresses(200) {
+                assert_eq!(
+                    set.place(&address).nodes(),
+                    plainly(&set, &address),
+                    "{nodes} of {operators}"
+                );
+            }
         }
     }
 

@@ -126,11 +126,11 @@ impl Disk {
     /// `InvalidInput` for a bad name.
     pub fn write(&mut self, file: &str, bytes: &[u8]) -> io::Result<()> {
         check_file_name(file)?;
-        let new = File {
-            spilled: Vec::new(),
-            tail: bytes.to_vec(),
+        let mut new = File {
             durable: Some(bytes.len()),
+            ..File::default()
         };
+        new.append(bytes, self.spill.as_ref());
         match self.files.get_mut(file) {
             Some(entry) => *entry = new,
             None => {
