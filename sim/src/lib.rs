@@ -9,6 +9,7 @@ pub mod loopback;
 pub mod play;
 pub mod run;
 pub mod scenario;
+pub mod scratch;
 pub mod stage;
 pub mod swarm;
 pub mod witness;
