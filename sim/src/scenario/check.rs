@@ -114,6 +114,7 @@ pub fn check(scenario: &Scenario, stem: Option<&str>) -> Result<Checked, Vec<Pro
     deeds(&mut checker, scenario);
     let (invariants, claims) = promises(&mut checker, scenario);
     sweep(&mut checker, scenario);
+    ci(&mut checker, scenario);
     if checker.problems.is_empty() {
         Ok(Checked {
             invariants,
@@ -439,12 +440,10 @@ fn sweep(checker: &mut Checker, scenario: &Scenario) {
     let Some(sweep) = &scenario.sweep else { return };
     for (name, values) in &sweep.grid {
         let Some(param) = scenario.params.get(name) else {
-            let near = nearest(name, scenario.params.keys().map(String::as_str));
-            let mut message = format!("the grid goes over parameters, and '{name}' is none");
-            if let Some(near) = near {
-                message.push_str(&format!("; did you mean '{near}'?"));
-            }
-            checker.wrong(values.at, message);
+            checker.wrong(
+                values.at,
+                no_param("the grid goes over parameters", name, scenario),
+            );
             continue;
         };
         if values.is_empty() {
@@ -456,4 +455,40 @@ fn sweep(checker: &mut Checker, scenario: &Scenario) {
             }
         }
     }
+}
+
+fn ci(checker: &mut Checker, scenario: &Scenario) {
+    let Some(ci) = &scenario.ci else { return };
+    if !(1..=file::CHECK_SEEDS_MAX).contains(&ci.seeds.value) {
+        checker.wrong(
+            ci.seeds.at,
+            format!(
+                "the gate goes through 1 to {} seeds, not {}",
+                file::CHECK_SEEDS_MAX,
+                ci.seeds.value
+            ),
+        );
+    }
+    for (name, value) in &ci.set {
+        match scenario.params.get(name) {
+            None => checker.wrong(value.at, no_param("the gate sets parameters", name, scenario)),
+            Some(param) if param.default.like(&value.value.to_string()).is_none() => checker.wrong(
+                value.at,
+                format!("{name} wants {}, not '{}'", param.default.kind(), value.value),
+            ),
+            Some(param) => {
+                if let Err(message) = allowed(name, param, &value.value) {
+                    checker.wrong(value.at, message);
+                }
+            }
+        }
+    }
+}
+
+fn no_param(wanted: &str, name: &str, scenario: &Scenario) -> String {
+    let mut message = format!("{wanted}, and '{name}' is none");
+    if let Some(near) = nearest(name, scenario.params.keys().map(String::as_str)) {
+        message.push_str(&format!("; did you mean '{near}'?"));
+    }
+    message
 }

@@ -60,6 +60,9 @@ pub struct Scenario {
     /// Which seeds and which grid a sweep goes through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweep: Option<Sweep>,
+    /// The size at which `check` plays it where the command line says nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ci: Option<Ci>,
 }
 
 impl Scenario {
@@ -106,6 +109,7 @@ impl Scenario {
             invariant: Vec::new(),
             claim: Vec::new(),
             sweep: None,
+            ci: None,
         }
     }
 
@@ -616,6 +620,28 @@ pub struct Sweep {
     /// Parameter to the values it takes.
     #[serde(default)]
     pub grid: IndexMap<String, Placed<Vec<ParamValue>>>,
+}
+
+/// The size at which `check` plays a scenario where the command line says nothing else: the gate of every merge has minutes,
+/// the scenario's own size may need hours.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Ci {
+    /// How many seeds, from 1 on.
+    #[serde(default = "ci_seeds")]
+    pub seeds: Placed<u64>,
+    /// Parameter to its value.
+    #[serde(default)]
+    pub set: IndexMap<String, Placed<ParamValue>>,
+}
+
+/// Seeds that `check` goes through where nobody says how many.
+pub const CHECK_SEEDS: u64 = 20;
+/// The most seeds that `check` goes through.
+pub const CHECK_SEEDS_MAX: u64 = 1_000_000;
+
+fn ci_seeds() -> Placed<u64> {
+    CHECK_SEEDS.into()
 }
 
 pub(super) const fn one() -> u64 {

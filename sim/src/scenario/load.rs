@@ -339,10 +339,12 @@ fn declared_params(merged: &Node) -> Result<IndexMap<String, Param>, Problem> {
     Ok(params)
 }
 
-/// BLAKE3 of the resolved scenario, without its seed, which is part of a run's key by itself.
+/// BLAKE3 of the resolved scenario, without its seed, which is part of a run's key by itself, and without the gate's
+/// size, which no run depends on.
 fn hash(scenario: &Scenario) -> String {
     let mut plain = scenario.clone();
     plain.run.seed = 0;
+    plain.ci = None;
     // Serialisation of these structs to JSON cannot fail: their maps have text keys. Field order makes it canonical.
     let json = serde_json::to_vec(&plain).unwrap_or_default();
     blake3::hash(&json).to_hex().to_string()

@@ -405,6 +405,31 @@ fn mistakes_are_shown_at_their_exact_place_with_the_choices() {
             "t.toml:50:13: the grid goes over parameters, and 'peer' is none; did you mean 'peers'?",
         ),
         (
+            "[[claim]]",
+            "[ci]\nseeds = 0\n[[claim]]",
+            "t.toml:49:9: the gate goes through 1 to 1000000 seeds, not 0",
+        ),
+        (
+            "[[claim]]",
+            "[ci]\nset = { peer = 30 }\n[[claim]]",
+            "t.toml:49:16: the gate sets parameters, and 'peer' is none; did you mean 'peers'?",
+        ),
+        (
+            "[[claim]]",
+            "[ci]\nset = { peers = \"few\" }\n[[claim]]",
+            "t.toml:49:17: peers wants a whole number, not 'few'",
+        ),
+        (
+            "[[claim]]",
+            "[ci]\nset = { peers = 0 }\n[[claim]]",
+            "t.toml:49:17: peers is at least",
+        ),
+        (
+            "[[claim]]",
+            "[ci]\nseed = 4\n[[claim]]",
+            "t.toml:49:1: unknown key 'seed'; did you mean 'seeds'?",
+        ),
+        (
             "format = 1",
             "format = ",
             "t.toml:1:10: not TOML: string values must be quoted",
@@ -470,6 +495,7 @@ fn the_hash_is_of_what_is_resolved_and_not_of_how_it_is_written() {
         )
     );
     assert_eq!(plain, hash(&GOOD.replace("[run]", "[run]\nseed = 7"), &[]));
+    assert_eq!(plain, hash(&GOOD.replace("[run]", "[ci]\nseeds = 7\n[run]"), &[]));
     assert_ne!(plain, hash(GOOD, &["peers=101"]));
     assert_ne!(plain, hash(GOOD, &["dht=off"]));
 }

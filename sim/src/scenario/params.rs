@@ -86,7 +86,8 @@ impl From<ParamValue> for Value {
 }
 
 impl ParamValue {
-    fn kind(&self) -> &'static str {
+    /// What it is, for messages.
+    pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Bool(_) => "true or false",
             Self::Int(_) => "a whole number",
@@ -111,7 +112,7 @@ impl ParamValue {
     }
 
     /// What was typed, as a value of the same kind as `self`.
-    fn like(&self, typed: &str) -> Option<Self> {
+    pub(super) fn like(&self, typed: &str) -> Option<Self> {
         match self {
             Self::Bool(_) => typed.parse().ok().map(Self::Bool),
             Self::Int(_) => typed.replace('_', "").parse().ok().map(Self::Int),
