@@ -108,6 +108,64 @@ pub struct Comparison {
     pub idle: Vec<Idle>,
 }
 
+impl Comparison {
+    /// The wishes that were not met, each in a line. Empty: all that was measured is as it should be.
+    pub fn missed(&self) -> Vec<String> {
+        let mut missed = Vec::new();
+        for row in &self.rows {
+            if let (Some(cost), Some(wanted)) = (&row.cost, row.wanted_ratio)
+                // A ratio that is no number is not met either.
+                && (cost.ratio_to_swarm.is_nan() || cost.ratio_to_swarm < wanted)
+            {
+                missed.push(format!(
+                    "{} at {} peers: {:.2} times swarm's CPU time, wanted at least {wanted}",
+                    row.engine.name(),
+                    row.peers,
+                    cost.ratio_to_swarm
+                ));
+            }
+        }
+        for idle in self.idle.iter().filter(|idle| idle.engine == Engine::Swarm) {
+            if let Some(runtime) = idle.runtime_bytes()
+                && (runtime.is_nan() || runtime >= IDLE_BYTES_MAX)
+            {
+                missed.push(format!(
+                    "swarm: {runtime:.0} bytes of runtime for an idle peer, wanted under {IDLE_BYTES_MAX}"
+                ));
+            }
+        }
+        missed
+    }
+
+    /// The wishes that nothing was measured for: whoever sees none missed must know that these are open.
+    pub fn unmeasured(&self) -> Vec<String> {
+        let rows = self.rows.iter().filter(|row| row.cost.is_none());
+        let rows = rows.filter_map(|row| {
+            let wanted = row.wanted_ratio?;
+            Some(format!(
+                "{} at {} peers, wanted at least {wanted} times swarm's CPU time",
+                row.engine.name(),
+                row.peers
+            ))
+        });
+        let idle = self
+            .idle
+            .iter()
+            .filter(|idle| idle.engine == Engine::Swarm && idle.runtime_bytes().is_none());
+        rows.chain(idle.map(|_| format!("swarm's idle peer, wanted under {IDLE_BYTES_MAX} bytes")))
+            .collect()
+    }
+}
+
+impl Idle {
+    /// What the engine needs for an idle peer beside the peer's own futures.
+    pub fn runtime_bytes(&self) -> Option<f64> {
+        self.bytes
+            .zip(self.future_bytes)
+            .map(|(bytes, futures)| bytes - futures)
+    }
+}
+
 /// How many jobs [`compare`] runs.
 pub fn jobs(turns: u32) -> u64 {
     let rows: usize = SIZES.iter().map(|size| size.engines.len()).sum();
@@ -255,6 +313,32 @@ mod tests {
         for idle in &comparison.idle {
             assert_eq!((idle.bytes, idle.future_bytes), (Some(1_200.0), Some(200.0)));
         }
+    }
+
+    #[test]
+    fn a_wish_that_is_not_met_is_named_and_one_not_measured_is_open() {
+        // Three times swarm is enough for paused, not for madsim; 1,000 bytes of runtime are under 1 KiB.
+        let comparison = drifting(false);
+        let missed = comparison.missed();
+        assert_eq!(missed.len(), 2, "{missed:?}");
+        assert!(missed[0].starts_with("madsim at 1000 peers: "), "{missed:?}");
+        assert!(missed[1].starts_with("madsim at 10000 peers: "), "{missed:?}");
+        assert!(comparison.unmeasured().is_empty());
+        let without = drifting(true);
+        assert_eq!(without.missed(), [""; 0]);
+        assert_eq!(
+            without.unmeasured(),
+            [
+                "madsim at 1000 peers, wanted at least 5 times swarm's CPU time",
+                "madsim at 10000 peers, wanted at least 8 times swarm's CPU time"
+            ]
+        );
+        let mut heavy = without;
+        heavy.idle[0].bytes = Some(1_300.0);
+        assert_eq!(
+            heavy.missed(),
+            ["swarm: 1100 bytes of runtime for an idle peer, wanted under 1024"]
+        );
     }
 
     #[test]

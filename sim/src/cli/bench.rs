@@ -9,8 +9,8 @@ use clap::Args;
 use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{FAILED, HOLDS, Stop};
-use crate::bench::compare::{Comparison, IDLE_BYTES_MAX, compare, jobs};
+use super::{FAILED, HOLDS, Stop, VIOLATED};
+use crate::bench::compare::{Comparison, IDLE_BYTES_MAX, Row, compare, jobs};
 use crate::bench::engine::{Engine, Job, Sample, measure};
 use crate::run::RunError;
 
@@ -72,7 +72,7 @@ pub fn one(args: &OneArgs, out: &mut dyn Write) -> Result<u8, Stop> {
     Ok(HOLDS)
 }
 
-/// `phantom-sim bench`.
+/// `phantom-sim bench`. Exit code 1 if a wish is not met; what is not measured is said and misses nothing.
 ///
 /// # Errors
 /// A measurement failed.
@@ -80,12 +80,8 @@ pub fn bench(args: &BenchArgs, out: &mut dyn Write, err: &mut dyn Write) -> Resu
     let own = std::env::current_exe().map_err(Stop::disk("finding this program"))?;
     let madsim = args.madsim.is_file();
     if !madsim {
-        writeln!(
-            err,
-            "madsim: not built ({} is not there); build it with\n  {MADSIM_BUILD}",
-            args.madsim.display()
-        )
-        .map_err(Stop::disk("writing to stderr"))?;
+        writeln!(err, "madsim: not built, {} is not there", args.madsim.display())
+            .map_err(Stop::disk("writing to stderr"))?;
     }
     let bar = progress(jobs(args.turns), args.json);
     let comparison = compare(args.turns, |job| {
@@ -106,11 +102,44 @@ pub fn bench(args: &BenchArgs, out: &mut dyn Write, err: &mut dyn Write) -> Resu
     } else {
         write!(out, "{}", table(&comparison)).map_err(Stop::disk("writing the comparison"))?;
     }
-    let failed = comparison
+    conclude(&comparison, err)
+}
+
+/// Says what is missed and what is open, and which exit code that makes.
+fn conclude(comparison: &Comparison, err: &mut dyn Write) -> Result<u8, Stop> {
+    let mut text = String::new();
+    let unmeasured = comparison.unmeasured();
+    for open in &unmeasured {
+        text.push_str(&format!("NOT MEASURED: {open}\n"));
+    }
+    if !unmeasured.is_empty() {
+        text.push_str(&format!("build the program for madsim with\n  {MADSIM_BUILD}\n"));
+    }
+    let failed: Vec<&Row> = comparison
         .rows
         .iter()
-        .any(|row| row.cost.as_ref().is_some_and(|cost| cost.errors > 0));
-    Ok(if failed { FAILED } else { HOLDS })
+        .filter(|row| row.cost.as_ref().is_some_and(|cost| cost.errors > 0))
+        .collect();
+    for row in &failed {
+        text.push_str(&format!(
+            "FAILED: attempts failed on {} at {} peers: its figures say nothing\n",
+            row.engine.name(),
+            row.peers
+        ));
+    }
+    let missed = comparison.missed();
+    for missed in &missed {
+        text.push_str(&format!("MISSED: {missed}\n"));
+    }
+    err.write_all(text.as_bytes())
+        .map_err(Stop::disk("writing to stderr"))?;
+    Ok(if !failed.is_empty() {
+        FAILED
+    } else if !missed.is_empty() {
+        VIOLATED
+    } else {
+        HOLDS
+    })
 }
 
 fn unreadable(error: serde_json::Error) -> Stop {
@@ -206,8 +235,9 @@ fn table(comparison: &Comparison) -> String {
     let mut memory = new(&["idle peer", "bytes", "its own futures", "runtime", "wanted"]);
     for idle in &comparison.idle {
         let mut cells = vec![idle.engine.name().to_owned()];
-        if let Some((bytes, futures)) = idle.bytes.zip(idle.future_bytes) {
-            let runtime = bytes - futures;
+        if let (Some(bytes), Some(futures), Some(runtime)) =
+            (idle.bytes, idle.future_bytes, idle.runtime_bytes())
+        {
             cells.extend([bytes, futures, runtime].map(|bytes| format!("{bytes:.0}")));
             if idle.engine == Engine::Swarm {
                 cells.push(format!(
@@ -224,4 +254,60 @@ fn table(comparison: &Comparison) -> String {
         "{cpu}\n{memory}\n{} turns; CPU time of the simulating thread, set-up included\n",
         comparison.turns
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends(madsim: Option<f64>, errors: u64, idle_bytes: f64) -> (u8, String) {
+        let comparison = compare(1, |job| {
+            let ratio = match job.engine {
+                Engine::Madsim => madsim,
+                Engine::Paused => Some(4.0),
+                _ => Some(1.0),
+            };
+            Ok::<_, Stop>(ratio.map(|ratio| Sample {
+                messages: 1,
+                errors,
+                cpu_seconds: ratio,
+                peak_rss_bytes: (f64::from(job.peers) * idle_bytes) as u64,
+                future_bytes: 0,
+            }))
+        });
+        let mut err = Vec::new();
+        let code = conclude(&comparison.expect("made up"), &mut err).expect("written");
+        (code, String::from_utf8(err).expect("UTF-8"))
+    }
+
+    #[test]
+    fn a_missed_ratio_exits_1_and_is_named() {
+        assert_eq!(ends(Some(9.0), 0, 900.0), (HOLDS, String::new()));
+        let (code, said) = ends(Some(6.0), 0, 900.0);
+        assert_eq!(code, VIOLATED);
+        assert_eq!(
+            said,
+            "MISSED: madsim at 10000 peers: 6.00 times swarm's CPU time, wanted at least 8\n"
+        );
+        let (code, said) = ends(Some(9.0), 0, 1_100.0);
+        assert!(
+            code == VIOLATED && said.starts_with("MISSED: swarm: 1100 bytes"),
+            "{said}"
+        );
+        assert_eq!(
+            ends(Some(6.0), 1, 900.0).0,
+            FAILED,
+            "figures of failures miss nothing"
+        );
+    }
+
+    #[test]
+    fn what_is_not_measured_is_said_with_how_to_build_it() {
+        let (code, said) = ends(None, 0, 900.0);
+        assert_eq!(code, HOLDS);
+        assert!(
+            said.starts_with("NOT MEASURED: madsim at 1000 peers") && said.contains(MADSIM_BUILD),
+            "{said}"
+        );
+    }
 }
