@@ -19,7 +19,7 @@ sim *params:
 scenarios:
     @cargo run --quiet --release --locked -p phantom-sim -- list
 
-# The merge gate: every scenario tagged ci, over a fixed list of seeds
+# The merge gate: every scenario tagged ci at the size of its [ci], over a fixed list of seeds
 [group('simulate')]
 [no-exit-message]
 check *params:
@@ -41,6 +41,31 @@ demo *params:
 [group('check')]
 test *params:
     @cargo nextest run --locked --workspace --no-fail-fast "$@"
+
+# A debug and a release build must play a scenario to the same digest:  just digests [first-look] [key=value ...]
+[group('check')]
+[no-exit-message]
+digests *params:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    store="$(mktemp -d)"
+    trap 'rm -rf "$store"' EXIT
+    digest() {
+        local build="$1" line status=0
+        shift
+        line="$(cargo run --quiet --locked -p phantom-sim $build -- run "$@" --json --out "$store")" || status=$?
+        # A violated promise has a digest as well; anything else is no run.
+        [ "$status" -le 1 ] || return "$status"
+        sed -E 's/.*"trace_digest":"([0-9a-f]+)".*/\1/' <<<"$line"
+    }
+    [ $# -gt 0 ] || set -- first-look
+    debug="$(digest "" "$@")"
+    release="$(digest --release "$@")"
+    printf 'debug:   %s\nrelease: %s\n' "$debug" "$release"
+    if [ "$debug" != "$release" ]; then
+        echo "NOT the same: $*" >&2
+        exit 1
+    fi
 
 # Formatting and lints
 [group('check')]

@@ -4,8 +4,9 @@ use phantom_core::units::{Instant, WallTime};
 use thiserror::Error;
 
 use crate::check::observe::Sink;
+use crate::host::record::{Checkpoint, Detail};
 use crate::loopback::LoopbackStage;
-use crate::play::StagePlayer;
+use crate::play::{StagePlayer, SwarmPlayer};
 use crate::scenario::metric::Sense;
 use crate::scenario::plan::Plan;
 use crate::witness::paused::PausedStage;
@@ -18,6 +19,9 @@ pub const BEHAVIOUR_VERSION: u32 = 2;
 pub trait Player: Sync {
     /// What this back end can show; checks that need more are N/A.
     fn senses(&self) -> &[Sense];
+
+    /// Whether the same plan gives the same run.
+    fn repeats(&self) -> bool;
 
     /// The true date at which the scenario's time begins in the world of `plan`. In real time this is in the near
     /// future, and the next world that is played begins then.
@@ -42,11 +46,21 @@ pub struct RunOutput {
     pub events: u64,
     /// The digest of the whole trace, in hex.
     pub trace_digest: String,
-    /// The rolling digest after each simulated second: two runs that differ name the first second at which they do.
-    pub checkpoints: Vec<u64>,
+    /// The rolling digest after each simulated second: two runs that differ name the first second at which they do, and
+    /// with [`Detail::PerPeer`] the first peer.
+    pub checkpoints: Vec<Checkpoint>,
 }
 
-/// Why a run has no result. Exit code 3, but for [`RunError::OtherBuild`].
+/// How a plan is played, apart from what is in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// Draws the order of wakes of one instant from this; `None`: the order in which they were caused.
+    pub shuffle: Option<u64>,
+    /// How much the checkpoints keep.
+    pub detail: Detail,
+}
+
+/// Why a run has no result. Exit code 3, but for [`RunError::OtherBuild`] and [`RunError::Unable`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RunError {
     /// This program holds no code for it.
@@ -65,6 +79,9 @@ pub enum RunError {
         /// How to build it.
         how: String,
     },
+    /// The runtime cannot do what is asked for; said before anything is played. Exit code 2.
+    #[error("{0}")]
+    Unable(String),
     /// The scenario's step limit.
     #[error("the step limit of {limit} events was reached at {at}")]
     StepLimit {
@@ -83,20 +100,26 @@ pub enum RunError {
 const MADSIM_BUILD: &str =
     "RUSTFLAGS=\"--cfg madsim\" cargo build --release -p phantom-sim --target-dir target/madsim";
 
-/// The player for `runtime`.
+/// The player for `runtime`, which plays in this manner.
 ///
 /// # Errors
-/// This build has none.
-pub fn player(runtime: &str) -> Result<Box<dyn Player>, RunError> {
+/// This build has none, or none that plays so.
+pub fn player(runtime: &str, manner: Manner) -> Result<Box<dyn Player>, RunError> {
+    let Manner { shuffle, detail } = manner;
+    if shuffle.is_some() && runtime != "swarm" {
+        return Err(RunError::Unable(format!(
+            "the runtime '{runtime}' has a scheduler of its own: only swarm shuffles the wakes of one instant"
+        )));
+    }
     match runtime {
-        "swarm" => Ok(Box::new(crate::play::SwarmPlayer::default())),
-        "paused" => Ok(Box::new(StagePlayer::<PausedStage>::default())),
-        "turmoil" => Ok(Box::new(StagePlayer::<TurmoilStage>::default())),
-        "tokio" => Ok(Box::new(StagePlayer::<LoopbackStage>::default())),
+        "swarm" => Ok(Box::new(SwarmPlayer { shuffle, detail })),
+        "paused" => Ok(Box::new(StagePlayer::<PausedStage>::new(detail))),
+        "turmoil" => Ok(Box::new(StagePlayer::<TurmoilStage>::new(detail))),
+        "tokio" => Ok(Box::new(StagePlayer::<LoopbackStage>::new(detail))),
         #[cfg(madsim)]
-        "madsim" => Ok(Box::new(
-            StagePlayer::<crate::witness::madsim::MadsimStage>::default(),
-        )),
+        "madsim" => Ok(Box::new(StagePlayer::<crate::witness::madsim::MadsimStage>::new(
+            detail,
+        ))),
         #[cfg(not(madsim))]
         "madsim" => Err(RunError::OtherBuild {
             runtime: runtime.to_owned(),

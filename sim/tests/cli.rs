@@ -100,6 +100,14 @@ fn usage_errors_exit_2_and_name_the_choices() {
             &["replay", "/nowhere/at/all"],
             "/nowhere/at/all is not the directory of a run",
         ),
+        (
+            &["run", "first-look", "--runtime", "tokio", "--twice"],
+            "--twice: tokio does not repeat",
+        ),
+        (
+            &["run", "first-look", "--runtime", "paused", "--shuffle", "3"],
+            "only swarm shuffles",
+        ),
         (&["dance"], "unrecognized subcommand"),
     ] {
         let (code, out, err) = phantom_sim(args);
@@ -152,6 +160,8 @@ fn the_schema_is_json_and_describes_every_part() {
         "workload",
         "invariant",
         "claim",
+        "sweep",
+        "ci",
     ] {
         assert!(schema["properties"][part].is_object(), "{part}");
     }
@@ -164,4 +174,79 @@ fn help_and_version_are_answers() {
         let (code, out, err) = phantom_sim(&[flag]);
         assert!(code == 0 && !out.is_empty() && err.is_empty());
     }
+}
+
+#[test]
+fn without_a_way_in_the_run_exits_1_and_names_the_broken_promise_the_clients_and_the_replay() {
+    let store = tempfile::tempdir().expect("a directory");
+    let path = store.path().display().to_string();
+    let args = [
+        "run",
+        "blocked-bootstrap",
+        "peers=24",
+        "dht=off",
+        "friends=off",
+        "--out",
+        &path,
+    ];
+    let (code, out, err) = phantom_sim(&args);
+    assert_eq!(code, 1, "{out}{err}");
+    let broken = "90 % of clients are connected within 5 minutes of arrival";
+    let row = out.lines().find(|line| line.contains(broken)).unwrap_or_default();
+    assert!(row.contains("FAIL"), "{out}");
+    // Below the table: whom it befell, and what each tried and saw.
+    let told = out
+        .lines()
+        .skip_while(|line| !line.starts_with(broken))
+        .skip(1)
+        .take_while(|line| line.starts_with("  "));
+    let clients: Vec<&str> = told.filter(|line| line.contains("client-")).collect();
+    assert!(!clients.is_empty(), "{out}");
+    for line in clients {
+        assert!(
+            line.contains("never connected") && line.contains("static list"),
+            "{line}"
+        );
+    }
+    let last: Vec<&str> = err.lines().rev().take(3).collect();
+    assert_eq!(
+        last[2],
+        "replay: just sim scenario=blocked-bootstrap seed=1 peers=24 dht=off friends=off"
+    );
+    assert!(last[1].starts_with("commit: "), "{err}");
+    let dir = Path::new(last[0].strip_prefix("run:    ").expect("the directory"));
+    assert!(dir.join("result.json").is_file() && dir.join("events.jsonl").is_file());
+}
+
+/// Ctrl-C in the middle of a run: 130, and not a trace of it in the store.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_exits_130_and_leaves_nothing() {
+    use std::io::{BufRead, BufReader};
+    let store = tempfile::tempdir().expect("a directory");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_phantom-sim"))
+        .args(["run", "blocked-bootstrap", "--out"])
+        .arg(store.path())
+        .current_dir("..")
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    // The header is said right before the run's directory is made.
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    lines.next().expect("a header").expect("UTF-8");
+    let hidden = || {
+        std::fs::read_dir(store.path().join("blocked-bootstrap"))
+            .map(|dir| dir.count())
+            .unwrap_or_default()
+    };
+    while hidden() == 0 {
+        std::thread::yield_now();
+    }
+    let id = child.id().to_string();
+    let killed = Command::new("kill").args(["-INT", &id]).status();
+    assert!(killed.expect("kill is there").success());
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    assert_eq!(hidden(), 0);
+    assert!(!store.path().join("latest").exists());
 }

@@ -4,7 +4,7 @@
 
 mod verdicts;
 
-use verdicts::{agree, verdicts};
+use verdicts::{agree, repeats, verdicts, violated};
 
 #[test]
 fn first_look_comes_to_the_same_verdicts_on_swarm_and_madsim() {
@@ -19,4 +19,19 @@ fn blocked_bootstrap_comes_to_the_same_verdicts_on_swarm_and_madsim() {
     let swarm = verdicts("blocked-bootstrap", &small, "swarm");
     let madsim = verdicts("blocked-bootstrap", &small, "madsim");
     assert_eq!(agree(("swarm", &swarm), ("madsim", &madsim)), swarm.len() - 1);
+}
+
+#[test]
+fn a_world_without_a_way_in_is_violated_on_swarm_and_madsim_alike() {
+    let shut = [("peers", "24"), ("dht", "off"), ("friends", "off")];
+    let swarm = verdicts("blocked-bootstrap", &shut, "swarm");
+    let madsim = verdicts("blocked-bootstrap", &shut, "madsim");
+    violated("swarm", &swarm);
+    violated("madsim", &madsim);
+    agree(("swarm", &swarm), ("madsim", &madsim));
+}
+
+#[test]
+fn madsim_repeats_itself() {
+    repeats("madsim");
 }

@@ -1,23 +1,55 @@
 //! `check`: the gate of CI. Scenarios over a fixed list of seeds, worlds side by side on threads.
+//!
+//! What is broken is told at once; each scenario's summary, the JUnit report and the last lines go by the order of the
+//! seeds, so they are the same for any number of threads.
 
+use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::{Path, PathBuf};
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use super::one::{Played, last_lines, play};
-use super::store::{self, run_dir, run_key};
+use super::meter::commit;
+use super::one::{On, Played, last_lines, play};
+use super::pool::side_by_side;
+use super::store::{self, Draft, run_dir, run_key};
+use super::watch::Watch;
 use super::words::Words;
 use super::{CheckArgs, FAILED, HOLDS, Players, Stop, VIOLATED, library};
 use crate::check::claims::{ClaimResult, Sample};
 use crate::check::judge::Verdict;
-use crate::run::RunError;
-use crate::scenario::load::{Library as _, Loaded};
+use crate::run::{Manner, RunError};
+use crate::scenario::file::CHECK_SEEDS;
+use crate::scenario::load::{Directory, Library as _, Loaded};
 use crate::scenario::plan::Plan;
 
-type Outcomes = Vec<(u64, Result<Played, Stop>)>;
+/// A scenario at the size at which it is checked.
+struct Entry {
+    name: String,
+    /// With the size of the gate among its parameters, for the replay command.
+    words: Words,
+    loaded: Loaded,
+    seeds: u64,
+}
+
+/// What a thread hands back.
+type Ended = Result<(Played, Plan), Stop>;
+
+/// What is kept of a world.
+struct Outcome {
+    end: End,
+    samples: Vec<Sample>,
+    /// Invariants that could not be observed.
+    unseen: Vec<String>,
+    digest: String,
+}
+
+enum End {
+    Holds,
+    /// What was violated, in a line, and where the run is.
+    Violated(String, PathBuf),
+    Failed(String),
+}
 
 /// `phantom-sim check`.
 ///
@@ -29,114 +61,98 @@ pub fn check(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<u8, Stop> {
-    let library = library();
-    let mut words = Words::read(&args.words)?;
+    let words = Words::read(&args.words)?;
     if words.seed.is_some() {
         return Err(Stop::Usage(
             "check goes through seeds 1 to N: give --seeds N, or play one with run".to_owned(),
         ));
     }
-    let all_tagged = words.scenarios.is_empty();
-    if all_tagged {
-        words.scenarios = library.names();
-    }
-    let mut all: Vec<(String, Loaded)> = Vec::new();
-    for name in &words.scenarios {
-        let loaded = words.load(&library, name)?;
-        if !all_tagged || loaded.scenario.tags.iter().any(|tag| tag == "ci") {
-            all.push((name.clone(), loaded));
-        }
-    }
     let runtime = args.runtime.name();
-    players(runtime)?;
+    players(runtime, Manner::default())?;
+    let entries = entries(&words, args.seeds, &library())?;
     let threads = words
         .threads
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let jobs: Vec<(usize, u64)> = entries
+        .iter()
+        .enumerate()
+        .flat_map(|(n, entry)| (1..=entry.seeds).map(move |seed| (n, seed)))
+        .collect();
+    let weight = |entry: &Entry| {
+        let hosts: u64 = entry.loaded.checked.counts.values().sum();
+        hosts as f64 * entry.loaded.scenario.run.duration.0.as_secs_f64()
+    };
+    let mut watch = Watch::start(jobs.len(), jobs.iter().map(|(n, _)| weight(&entries[*n])).sum());
+    let mut outcomes: Vec<Vec<Option<Outcome>>> = entries
+        .iter()
+        .map(|entry| (0..entry.seeds).map(|_| None).collect())
+        .collect();
     let mut report = Report::new("phantom-sim check");
     let (mut violated, mut failed) = (false, false);
-    for (name, loaded) in &all {
-        let outcomes = worlds(loaded, players, runtime, args.seeds, threads);
-        let mut suite = TestSuite::new(name.clone());
-        let write = |error| Stop::disk("writing the verdict")(error);
-        let mut bad = Vec::new();
-        for (seed, outcome) in &outcomes {
-            let case = format!("seed {seed}");
-            match outcome {
-                Ok(played) if played.judgement.holds() => {
-                    suite.add_test_case(TestCase::new(case, TestCaseStatus::success()))
-                }
-                Ok(played) => {
-                    bad.push((*seed, played));
-                    let replay = words.replay(name, *seed, runtime);
-                    suite.add_test_case(failure(
-                        case,
-                        NonSuccessKind::Failure,
-                        format!("{}\nreplay: {replay}", broken(played)),
-                    ))
-                }
-                Err(stop) => {
-                    failed = true;
-                    writeln!(out, "{name} seed={seed}: the run failed: {stop}").map_err(write)?;
-                    suite.add_test_case(failure(case, NonSuccessKind::Error, stop.to_string()))
-                }
-            };
+    let mut summed = 0;
+    let work = |(n, seed): &(usize, u64)| {
+        let plan = Plan::draw(&entries[*n].loaded, *seed);
+        let player = players(runtime, Manner::default())?;
+        let on = On {
+            runtime,
+            shuffle: None,
+            player: &*player,
+        };
+        Ok((play(&entries[*n].loaded, &plan, on, None, None)?, plan))
+    };
+    let done = |result: Option<(usize, Ended)>| {
+        let Some((job, result)) = result else {
+            return watch.beat(err);
+        };
+        let (n, seed) = jobs[job];
+        let entry = &entries[n];
+        let outcome = match result {
+            Ok((played, plan)) => keep(entry, &plan, &played, &args.out)?,
+            Err(stop) => Outcome {
+                end: End::Failed(stop.to_string()),
+                samples: Vec::new(),
+                unseen: Vec::new(),
+                digest: String::new(),
+            },
+        };
+        watch.done(weight(entry), matches!(outcome.end, End::Holds));
+        if let Some(told) = told(entry, seed, runtime, &outcome.end) {
+            watch
+                .aside(|| writeln!(out, "{told}"))
+                .map_err(Stop::disk("writing the verdict"))?;
         }
-        let passed = outcomes
-            .iter()
-            .filter(|(_, outcome)| outcome.as_ref().is_ok_and(|p| p.judgement.holds()))
-            .count();
-        writeln!(out, "{name}: {passed} of {} seeds pass", outcomes.len()).map_err(write)?;
-        for (i, claim) in loaded.checked.claims.iter().enumerate() {
-            let samples: Vec<Sample> = outcomes
-                .iter()
-                .filter_map(|(_, outcome)| outcome.as_ref().ok()?.judgement.claims.get(i).copied())
-                .collect();
-            let result = ClaimResult::of(claim, &samples);
-            writeln!(
-                out,
-                "  {:<9} {}: {} ({} runs)",
-                result.verdict.to_uppercase(),
-                result.name,
-                result.observed,
-                result.n
-            )
-            .map_err(write)?;
-            violated |= result.refuted();
-            let case = format!("claim: {}", result.name);
-            suite.add_test_case(if result.refuted() {
-                failure(
-                    case,
-                    NonSuccessKind::Failure,
-                    format!("observed {}, wanted {}", result.observed, result.wanted),
-                )
-            } else {
-                TestCase::new(case, TestCaseStatus::success())
-            });
+        outcomes[n][usize::try_from(seed - 1).unwrap_or(usize::MAX)] = Some(outcome);
+        // Summaries come in the order of the scenarios, each as soon as it is complete.
+        while let Some(entry) = entries.get(summed)
+            && outcomes[summed].iter().all(Option::is_some)
+        {
+            let complete: Vec<&Outcome> = outcomes[summed].iter().flatten().collect();
+            let (text, suite, finding) = summary(entry, runtime, &complete);
+            watch
+                .aside(|| write!(out, "{text}"))
+                .map_err(Stop::disk("writing the verdict"))?;
+            report.add_test_suite(suite);
+            violated |= finding.violated;
+            failed |= finding.failed;
+            summed += 1;
         }
-        for (seed, played) in &bad {
-            violated = true;
-            let plan = Plan::draw(loaded, *seed);
-            let dir = run_dir(&args.out, &plan.name, &run_key(&loaded.hash, runtime, *seed));
-            store::write(&dir, loaded, &plan, &played.result, &played.judgement)?;
-            writeln!(out, "  seed {seed}: {}", broken(played)).map_err(write)?;
-        }
-        if let Some((seed, played)) = bad.first() {
-            let dir = run_dir(
-                &args.out,
-                &loaded.scenario.name,
-                &run_key(&loaded.hash, runtime, *seed),
-            );
-            last_lines(
-                err,
-                &words.replay(name, *seed, runtime),
-                &played.result.commit,
-                &dir,
-            )?;
-        }
-        report.add_test_suite(suite);
-    }
+        watch.beat(err)
+    };
+    let result = side_by_side(&jobs, threads, Watch::patience(), work, done);
+    watch.finish();
+    result?;
     if let Some(path) = &args.junit {
         write_junit(&report, path)?;
+    }
+    let bad = entries.iter().zip(&outcomes).find_map(|(entry, outcomes)| {
+        let seeded = (1..).zip(outcomes.iter().flatten());
+        seeded.into_iter().find_map(|(seed, outcome)| match &outcome.end {
+            End::Violated(_, dir) => Some((entry, seed, dir)),
+            _ => None,
+        })
+    });
+    if let Some((entry, seed, dir)) = bad {
+        last_lines(err, &entry.replay(seed, runtime), &commit(), dir)?;
     }
     Ok(if violated {
         VIOLATED
@@ -147,39 +163,160 @@ pub fn check(
     })
 }
 
-/// Plays seeds 1 to `seeds`, at most `threads` worlds at a time. The order of the outcomes is that of the seeds.
-fn worlds(loaded: &Loaded, players: Players<'_>, runtime: &str, seeds: u64, threads: usize) -> Outcomes {
-    let next = AtomicUsize::new(1);
-    let outcomes = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(usize::try_from(seeds).unwrap_or(usize::MAX)).max(1) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed) as u64;
-                    if seed > seeds {
-                        break;
-                    }
-                    let outcome = players(runtime).map_err(Stop::from).and_then(|player| {
-                        let plan = Plan::draw(loaded, seed);
-                        // A panic in one world is that world's failure.
-                        let play = || play(loaded, &plan, &*player, runtime, None, None);
-                        std::panic::catch_unwind(std::panic::AssertUnwindSafe(play)).unwrap_or_else(|_| {
-                            Err(Stop::Run(RunError::Failed("the run panicked".to_owned())))
-                        })
-                    });
-                    outcomes
-                        .lock()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner)
-                        .push((seed, outcome));
-                }
-            });
+impl Entry {
+    fn replay(&self, seed: u64, runtime: &str) -> String {
+        self.words.replay(&self.name, seed, runtime, None)
+    }
+}
+
+/// The scenarios that are meant, at the sizes that are meant: what was typed, else what the scenario says of the gate.
+fn entries(words: &Words, seeds: Option<u64>, library: &Directory) -> Result<Vec<Entry>, Stop> {
+    let all_tagged = words.scenarios.is_empty();
+    let names = if all_tagged {
+        library.names()
+    } else {
+        words.scenarios.clone()
+    };
+    let mut entries = Vec::new();
+    for name in names {
+        let plain = words.load(library, &name)?;
+        if all_tagged && !plain.scenario.tags.iter().any(|tag| tag == "ci") {
+            continue;
         }
-    });
-    let mut outcomes = outcomes
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    outcomes.sort_by_key(|(seed, _)| *seed);
-    outcomes
+        let of_gate = plain.scenario.ci.as_ref().map(|ci| ci.seeds.value);
+        let words = words.sized(&plain.scenario);
+        entries.push(Entry {
+            loaded: words.load(library, &name)?,
+            seeds: seeds.or(of_gate).unwrap_or(CHECK_SEEDS),
+            name,
+            words,
+        });
+    }
+    Ok(entries)
+}
+
+/// What is kept of a world that came to its end; a violated one is written to disk.
+fn keep(entry: &Entry, plan: &Plan, played: &Played, out: &Path) -> Result<Outcome, Stop> {
+    let judgement = &played.judgement;
+    let end = if judgement.holds() {
+        End::Holds
+    } else {
+        let key = run_key(&entry.loaded.hash, &played.result.runtime, plan.seed, None);
+        let draft = Draft::begin(run_dir(out, &plan.name, &key))?;
+        store::write(draft.path(), &entry.loaded, plan, &played.result, judgement)?;
+        End::Violated(broken(played), draft.complete()?)
+    };
+    let unseen = judgement
+        .invariants
+        .iter()
+        .filter(|result| result.verdict == Verdict::Na);
+    Ok(Outcome {
+        end,
+        samples: judgement.claims.clone(),
+        unseen: unseen.map(|result| result.name.clone()).collect(),
+        digest: played.result.trace_digest.clone(),
+    })
+}
+
+/// What is said at once.
+fn told(entry: &Entry, seed: u64, runtime: &str, end: &End) -> Option<String> {
+    let what = match end {
+        End::Holds => return None,
+        End::Violated(what, dir) => format!("VIOLATED: {what}\n  run:    {}", dir.display()),
+        End::Failed(why) => format!("the run failed: {why}"),
+    };
+    Some(format!(
+        "{} seed {seed} {what}\n  replay: {}",
+        entry.name,
+        entry.replay(seed, runtime)
+    ))
+}
+
+/// What a scenario's worlds come to.
+struct Found {
+    violated: bool,
+    failed: bool,
+}
+
+/// A scenario's lines and its part of the JUnit report.
+fn summary(entry: &Entry, runtime: &str, outcomes: &[&Outcome]) -> (String, TestSuite, Found) {
+    let mut suite = TestSuite::new(entry.name.clone());
+    let mut found = Found {
+        violated: false,
+        failed: false,
+    };
+    let mut digest = blake3::Hasher::new();
+    let (mut passed, mut failed) = (0, 0);
+    for (seed, outcome) in (1..).zip(outcomes) {
+        digest.update(outcome.digest.as_bytes()).update(b"\n");
+        let case = format!("seed {seed}");
+        let replay = entry.replay(seed, runtime);
+        suite.add_test_case(match &outcome.end {
+            End::Holds => {
+                passed += 1;
+                TestCase::new(case, TestCaseStatus::success())
+            }
+            End::Violated(what, _) => {
+                found.violated = true;
+                failure(case, NonSuccessKind::Failure, format!("{what}\nreplay: {replay}"))
+            }
+            End::Failed(why) => {
+                failed += 1;
+                failure(case, NonSuccessKind::Error, format!("{why}\nreplay: {replay}"))
+            }
+        });
+    }
+    found.failed = failed > 0;
+    let sizes = entry.words.params.iter();
+    let sizes: String = sizes.map(|(name, value)| format!(" {name}={value}")).collect();
+    let all = outcomes.len();
+    let digest = &digest.finalize().to_hex()[..16];
+    let mut text = format!(
+        "{}{sizes}: {passed} of {all} seeds pass, digest {digest}\n",
+        entry.name
+    );
+    let unseen: BTreeSet<&String> = outcomes.iter().flat_map(|outcome| &outcome.unseen).collect();
+    for name in unseen {
+        text.push_str(&format!("  N/A       {name}: not observable on {runtime}\n"));
+    }
+    for (i, claim) in entry.loaded.checked.claims.iter().enumerate() {
+        let samples: Vec<Sample> = outcomes
+            .iter()
+            .filter_map(|o| o.samples.get(i).copied())
+            .collect();
+        let result = ClaimResult::of(claim, &samples);
+        let incomplete = if samples.len() < all {
+            format!(
+                ": INCOMPLETE, {} of {all} runs failed and are missing here",
+                all - samples.len()
+            )
+        } else {
+            String::new()
+        };
+        text.push_str(&format!(
+            "  {:<9} {}: {} ({} runs){incomplete}\n",
+            result.verdict.to_uppercase(),
+            result.name,
+            result.observed,
+            result.n
+        ));
+        let case = format!("claim: {}", result.name);
+        suite.add_test_case(if result.refuted() {
+            found.violated = true;
+            let message = format!(
+                "observed {}, wanted {}{incomplete}",
+                result.observed, result.wanted
+            );
+            failure(case, NonSuccessKind::Failure, message)
+        } else if incomplete.is_empty() {
+            TestCase::new(case, TestCaseStatus::success())
+        } else {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(format!("{}{incomplete}", result.verdict));
+            TestCase::new(case, status)
+        });
+    }
+    (text, suite, found)
 }
 
 /// What a run violated, in a line.

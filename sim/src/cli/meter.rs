@@ -72,8 +72,13 @@ pub fn x25519_us() -> f64 {
     (0..ROUNDS).map(round).fold(f64::INFINITY, f64::min)
 }
 
-/// The commit of the working tree, marked if it was changed since; `unknown` outside of one.
+/// The commit of the working tree, marked if it was changed since; `unknown` outside of one. Looked up once.
 pub fn commit() -> String {
+    static COMMIT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    COMMIT.get_or_init(look_up).clone()
+}
+
+fn look_up() -> String {
     let git = |args: &[&str]| {
         let output = std::process::Command::new("git")
             .args(args)

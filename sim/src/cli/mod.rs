@@ -1,15 +1,17 @@
 //! The command line of `phantom-sim` (DESIGN §8). Results go to stdout, everything else to stderr.
 //!
 //! Exit codes: 0 all hold; 1 an invariant or claim is violated; 2 usage or scenario error; 3 the run itself failed, which
-//! alone may be retried.
+//! alone may be retried; 130 interrupted.
 
 pub mod bench;
 pub mod gate;
 pub mod meter;
 pub mod one;
+pub mod pool;
 pub mod progress;
 pub mod store;
 pub mod table;
+pub mod watch;
 pub mod words;
 
 use std::ffi::OsString;
@@ -18,8 +20,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::run::{Player, RunError};
-use crate::scenario::file::Scenario;
+use crate::run::{Manner, Player, RunError};
+use crate::scenario::file::{CHECK_SEEDS_MAX, Scenario};
 use crate::scenario::load::{self, Directory, Library, Loaded};
 use crate::scenario::source::ScenarioError;
 
@@ -33,7 +35,7 @@ pub const USAGE: u8 = 2;
 pub const FAILED: u8 = 3;
 
 /// Finds the player of a runtime.
-pub type Players<'a> = &'a (dyn Fn(&str) -> Result<Box<dyn Player>, RunError> + Sync);
+pub type Players<'a> = &'a (dyn Fn(&str, Manner) -> Result<Box<dyn Player>, RunError> + Sync);
 
 #[derive(Debug, Parser)]
 #[command(
@@ -56,7 +58,7 @@ enum Command {
     },
     /// Play a scenario: phantom-sim run blocked-bootstrap seed=7 peers=5000
     Run(RunArgs),
-    /// The gate of CI: play scenarios over many seeds, all that are tagged `ci` unless named
+    /// The gate of CI: play scenarios over many seeds, all that are tagged `ci` unless named, at the size of their [ci]
     Check(CheckArgs),
     /// Work on scenario files
     Scenario {
@@ -101,9 +103,12 @@ pub struct RunArgs {
     /// The back end to play on
     #[arg(long, value_enum, default_value = "swarm")]
     pub runtime: Runtime,
-    /// Play twice and compare the digests
+    /// Play twice and compare the digests; where they differ, name the second and the peer
     #[arg(long)]
     pub twice: bool,
+    /// Draw the order of wakes of one instant from N: another trace of the same world, whose verdicts must be the same
+    #[arg(long, value_name = "N")]
+    pub shuffle: Option<u64>,
 }
 
 /// What `check` takes.
@@ -112,9 +117,9 @@ pub struct CheckArgs {
     /// Scenarios by name (all tagged `ci` if there are none), and key=value words for all of them
     #[arg(value_name = "NAME|KEY=VALUE")]
     pub words: Vec<String>,
-    /// Seeds 1 to N: a fixed list, so that a rerun cannot flip a verdict
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    pub seeds: u64,
+    /// Seeds 1 to N: a fixed list, so that a rerun cannot flip a verdict [default: the scenario's in [ci], or 20]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=CHECK_SEEDS_MAX))]
+    pub seeds: Option<u64>,
     /// Also write a JUnit report
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
@@ -185,7 +190,9 @@ impl Stop {
 
     const fn code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Scenario(_) | Self::Run(RunError::OtherBuild { .. }) => USAGE,
+            Self::Usage(_)
+            | Self::Scenario(_)
+            | Self::Run(RunError::OtherBuild { .. } | RunError::Unable(_)) => USAGE,
             Self::Run(_) | Self::Disk { .. } => FAILED,
         }
     }

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use super::meter::{Meter, commit, peak_rss_bytes, x25519_us};
 use super::progress::Progress;
-use super::store::{self, EventLog, RESULT_FORMAT, RunResult, link_latest, run_dir, run_key};
+use super::store::{self, Draft, EventLog, RESULT_FORMAT, RunResult, link_latest, run_dir, run_key};
 use super::words::Words;
 use super::{FAILED, HOLDS, Players, RunArgs, Stop, VIOLATED, library, table};
 use crate::check::claims::ClaimResult;
 use crate::check::judge::{Judge, Judgement};
 use crate::check::observe::{Observation, Seen, Sink};
-use crate::run::{Player, RunOutput};
+use crate::host::record::{Detail, first_difference};
+use crate::run::{Manner, Player, RunError, RunOutput};
 use crate::scenario::load::{Directory, Loaded, from_text, read_file};
 use crate::scenario::plan::Plan;
 
@@ -23,6 +24,17 @@ pub struct Played {
     pub judgement: Judgement,
     /// What the engine left.
     pub output: RunOutput,
+}
+
+/// What plays, and what results say of it.
+#[derive(Clone, Copy)]
+pub struct On<'a> {
+    /// The back end's name.
+    pub runtime: &'a str,
+    /// See [`Manner::shuffle`].
+    pub shuffle: Option<u64>,
+    /// It.
+    pub player: &'a dyn Player,
 }
 
 /// Feeds the judge, the log and the progress line.
@@ -46,18 +58,38 @@ impl Sink for Recorder<'_> {
     }
 }
 
-/// Plays `plan` and judges it. `log`: where its events go.
+/// Plays `plan` and judges it. `log`: where its events go. A panic of the world is its failure.
 ///
 /// # Errors
 /// The run did not come to its end, or its events could not be written.
 pub fn play(
     loaded: &Loaded,
     plan: &Plan,
-    player: &dyn Player,
-    runtime: &str,
+    on: On<'_>,
     log: Option<EventLog>,
     progress: Option<&Progress>,
 ) -> Result<Played, Stop> {
+    let play = || play_out(loaded, plan, on, log, progress);
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(play)).unwrap_or_else(|payload| {
+        let said = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned());
+        Err(Stop::Run(RunError::Failed(format!(
+            "it panicked: {}",
+            said.unwrap_or_else(|| "without a word".to_owned())
+        ))))
+    })
+}
+
+fn play_out(
+    loaded: &Loaded,
+    plan: &Plan,
+    on: On<'_>,
+    log: Option<EventLog>,
+    progress: Option<&Progress>,
+) -> Result<Played, Stop> {
+    let player = on.player;
     let meter = Meter::start();
     let mut recorder = Recorder {
         judge: Judge::new(plan, player.epoch(plan), player.senses()),
@@ -82,8 +114,9 @@ pub fn play(
         scenario_hash: plan.scenario_hash.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         commit: commit(),
-        runtime: runtime.to_owned(),
+        runtime: on.runtime.to_owned(),
         seed: plan.seed,
+        shuffle: on.shuffle,
         params: loaded.params.clone(),
         peers: plan.peers(loaded),
         sim_seconds: output.end.since_start().as_secs_f64(),
@@ -123,7 +156,17 @@ pub fn run(
     let seed = words.seed.unwrap_or(loaded.scenario.run.seed);
     let plan = Plan::draw(&loaded, seed);
     let runtime = args.runtime.name();
-    let player = players(runtime)?;
+    let shuffle = args.shuffle;
+    let manner = Manner {
+        shuffle,
+        detail: Detail::World,
+    };
+    let player = players(runtime, manner)?;
+    if args.twice && !player.repeats() {
+        return Err(Stop::Usage(format!(
+            "--twice: {runtime} does not repeat, so two plays are never the same; wanted another runtime"
+        )));
+    }
     if !args.json {
         let say = format!(
             "{}: {}\nseed {seed}, {} peers, {} simulated, on {runtime}\n",
@@ -135,47 +178,72 @@ pub fn run(
         err.write_all(say.as_bytes())
             .map_err(Stop::disk("writing to stderr"))?;
     }
-    let dir = run_dir(&args.out, &plan.name, &run_key(&loaded.hash, runtime, seed));
+    let replay = words.replay(name, seed, runtime, shuffle);
+    let key = run_key(&loaded.hash, runtime, seed, shuffle);
+    let draft = Draft::begin(run_dir(&args.out, &plan.name, &key))?;
     let progress = Progress::new(plan.duration, args.json);
     let x25519_us = args.json.then(x25519_us);
-    let played = play(
-        &loaded,
-        &plan,
-        &*player,
+    let on = On {
         runtime,
-        Some(EventLog::create(&dir)?),
-        Some(&progress),
-    );
+        shuffle,
+        player: &*player,
+    };
+    let log = EventLog::create(draft.path())?;
+    let played = play(&loaded, &plan, on, Some(log), Some(&progress));
     progress.finish();
-    let mut played = played?;
+    let mut played = match played {
+        Ok(played) => played,
+        Err(stop) if stop.code() == FAILED => {
+            let why = format!("the run failed: {stop}");
+            let dir = draft.fail(&why)?;
+            return failed(err, &why, &replay, &dir);
+        }
+        Err(stop) => return Err(stop),
+    };
     played.result.x25519_us = x25519_us;
-    store::write(&dir, &loaded, &plan, &played.result, &played.judgement)?;
+    store::write(draft.path(), &loaded, &plan, &played.result, &played.judgement)?;
+    let dir = draft.complete()?;
     link_latest(&args.out, &dir)?;
     let mut code = conclude(&played, args.json, out)?;
     if args.twice {
-        let again = play(&loaded, &plan, &*player, runtime, None, None)?;
-        if let Some(difference) = difference(&played.output, &again.output) {
+        let again = play(&loaded, &plan, on, None, None)?;
+        let (first, second) = (&played.output, &again.output);
+        if first.trace_digest == second.trace_digest && first.events == second.events {
+            if !args.json {
+                writeln!(err, "played twice: the same digest, {}", second.trace_digest)
+                    .map_err(Stop::disk("writing to stderr"))?;
+            }
+        } else {
+            let manner = Manner {
+                shuffle,
+                detail: Detail::PerPeer,
+            };
+            let player = players(runtime, manner)?;
+            let on = On {
+                player: &*player,
+                ..on
+            };
+            let closer = [
+                play(&loaded, &plan, on, None, None)?.output,
+                play(&loaded, &plan, on, None, None)?.output,
+            ];
+            let difference = difference(&plan, first, second, &closer);
             writeln!(err, "played twice: NOT the same: {difference}")
                 .map_err(Stop::disk("writing to stderr"))?;
             code = VIOLATED;
-        } else if !args.json {
-            writeln!(
-                err,
-                "played twice: the same digest, {}",
-                again.output.trace_digest
-            )
-            .map_err(Stop::disk("writing to stderr"))?;
         }
     }
     if code == VIOLATED {
-        last_lines(
-            err,
-            &words.replay(name, seed, runtime),
-            &played.result.commit,
-            &dir,
-        )?;
+        last_lines(err, &replay, &played.result.commit, &dir)?;
     }
     Ok(code)
+}
+
+/// Says that a run failed, and what is wanted after it.
+fn failed(err: &mut dyn Write, why: &str, replay: &str, dir: &Path) -> Result<u8, Stop> {
+    writeln!(err, "phantom-sim: {why}").map_err(Stop::disk("writing to stderr"))?;
+    last_lines(err, replay, &commit(), dir)?;
+    Ok(FAILED)
 }
 
 /// `phantom-sim replay`.
@@ -221,11 +289,33 @@ pub fn replay(
     // A resolved scenario says all there is; its parameters' values are the run's.
     loaded.params.clone_from(&stored.params);
     let plan = Plan::draw(&loaded, stored.seed);
-    let player = players(&stored.runtime)?;
+    let manner = Manner {
+        shuffle: stored.shuffle,
+        detail: Detail::World,
+    };
+    let player = players(&stored.runtime, manner)?;
+    if !player.repeats() {
+        return Err(Stop::Usage(format!(
+            "{} was played on {}, which does not repeat: there is nothing to compare a replay with",
+            dir.display(),
+            stored.runtime
+        )));
+    }
     let progress = Progress::new(plan.duration, false);
-    let played = play(&loaded, &plan, &*player, &stored.runtime, None, Some(&progress));
+    let on = On {
+        runtime: &stored.runtime,
+        shuffle: stored.shuffle,
+        player: &*player,
+    };
+    let played = play(&loaded, &plan, on, None, Some(&progress));
     progress.finish();
-    let played = played?;
+    let replay = format!("phantom-sim replay {}", dir.display());
+    let played = match played {
+        Err(stop) if stop.code() == FAILED => {
+            return failed(err, &format!("the run failed: {stop}"), &replay, dir);
+        }
+        played => played?,
+    };
     let code = conclude(&played, false, out)?;
     if played.result.trace_digest != stored.trace_digest {
         writeln!(
@@ -237,12 +327,7 @@ pub fn replay(
         return Ok(FAILED);
     }
     if code == VIOLATED {
-        last_lines(
-            err,
-            &format!("phantom-sim replay {}", dir.display()),
-            &played.result.commit,
-            dir,
-        )?;
+        last_lines(err, &replay, &played.result.commit, dir)?;
     }
     Ok(code)
 }
@@ -297,21 +382,36 @@ pub fn last_lines(err: &mut dyn Write, replay: &str, commit: &str, dir: &Path) -
     .map_err(Stop::disk("writing to stderr"))
 }
 
-/// Where two runs that should be the same first differ.
-fn difference(first: &RunOutput, second: &RunOutput) -> Option<String> {
-    if first.trace_digest == second.trace_digest && first.events == second.events {
-        return None;
-    }
-    let second_at = first
-        .checkpoints
-        .iter()
-        .zip(&second.checkpoints)
-        .position(|(a, b)| a != b);
-    let place = second_at.map_or("after the last checkpoint both have".to_owned(), |at| {
-        format!("in simulated second {at}")
-    });
-    Some(format!(
-        "{place}; digests {} and {}, {} and {} events",
-        first.trace_digest, second.trace_digest, first.events, second.events
-    ))
+/// Where two runs that should be the same first differ; `closer` are two more, played with more detail.
+fn difference(plan: &Plan, first: &RunOutput, second: &RunOutput, closer: &[RunOutput; 2]) -> String {
+    let place = |parted: Option<crate::host::record::Difference>| {
+        parted.map_or("after the last checkpoint both have".to_owned(), |parted| {
+            let host = |peer: crate::host::PeerId| plan.hosts.get(peer.index()).map_or("", |host| &host.name);
+            let whose = parted
+                .peer
+                .map(|peer| format!(" at peer {} ({})", peer.0, host(peer)));
+            format!(
+                "in simulated second {}{}",
+                parted.second,
+                whose.unwrap_or_default()
+            )
+        })
+    };
+    let [third, fourth] = closer;
+    let again = if third.trace_digest == fourth.trace_digest {
+        "two more plays are the same: it does not happen every time".to_owned()
+    } else {
+        format!(
+            "two more plays part {}",
+            place(first_difference(&third.checkpoints, &fourth.checkpoints))
+        )
+    };
+    format!(
+        "they part {}; {again}; seconds count from the start of the world; digests {} and {}, {} and {} events",
+        place(first_difference(&first.checkpoints, &second.checkpoints)),
+        first.trace_digest,
+        second.trace_digest,
+        first.events,
+        second.events
+    )
 }

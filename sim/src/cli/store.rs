@@ -1,4 +1,5 @@
-//! Results on disk: `store/<scenario>/<run key>/`, and `store/latest`.
+//! Results on disk: `store/<scenario>/<run key>/`, and `store/latest`. A run that failed leaves its events and the reason
+//! in `<run key>.failed/`.
 //!
 //! | file | what |
 //! |---|---|
@@ -12,6 +13,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use indexmap::IndexMap;
 use phantom_core::event::Event;
@@ -25,6 +27,7 @@ use crate::run::BEHAVIOUR_VERSION;
 use crate::scenario::load::Loaded;
 use crate::scenario::params::ParamValue;
 use crate::scenario::plan::Plan;
+use crate::scratch::Scratch;
 
 /// The version of `result.json`.
 pub const RESULT_FORMAT: u32 = 1;
@@ -46,6 +49,9 @@ pub struct RunResult {
     pub runtime: String,
     /// The seed.
     pub seed: u64,
+    /// What the order of wakes of one instant was drawn from, if it was drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shuffle: Option<u64>,
     /// The parameters' values.
     pub params: IndexMap<String, ParamValue>,
     /// Peers, the extra populations left out.
@@ -90,8 +96,11 @@ pub struct Phase {
 }
 
 /// The key of a run: whoever has the same key has the same trace.
-pub fn run_key(scenario_hash: &str, runtime: &str, seed: u64) -> String {
-    let text = format!("{scenario_hash}\n{runtime}\n{BEHAVIOUR_VERSION}\n{seed}\n");
+pub fn run_key(scenario_hash: &str, runtime: &str, seed: u64, shuffle: Option<u64>) -> String {
+    let mut text = format!("{scenario_hash}\n{runtime}\n{BEHAVIOUR_VERSION}\n{seed}\n");
+    if let Some(shuffle) = shuffle {
+        text.push_str(&format!("shuffle {shuffle}\n"));
+    }
     let key = blake3::derive_key("phantom-net 2026 run key v1", text.as_bytes());
     key[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -99,6 +108,62 @@ pub fn run_key(scenario_hash: &str, runtime: &str, seed: u64) -> String {
 /// Where the run of `key` is kept.
 pub fn run_dir(out: &Path, scenario: &str, key: &str) -> PathBuf {
     out.join(scenario).join(key)
+}
+
+/// A run's directory while it is written: a hidden sibling that takes its place when it is complete, so that what is found
+/// there is of one run. Dropped, or when the program is interrupted, nothing of it is left.
+pub struct Draft {
+    scratch: Scratch,
+    dir: PathBuf,
+}
+
+impl Draft {
+    /// What will be `dir`.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn begin(dir: PathBuf) -> Result<Self, Stop> {
+        static DRAFTS: AtomicU64 = AtomicU64::new(0);
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+        let hidden = dir.with_file_name(format!(".{name}.{}-{number}", std::process::id()));
+        let scratch =
+            Scratch::make(hidden.clone()).map_err(Stop::disk(format!("making {}", hidden.display())))?;
+        Ok(Self { scratch, dir })
+    }
+
+    /// Where it is written.
+    pub fn path(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// All is written: puts it in its place, which is returned.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn complete(self) -> Result<PathBuf, Stop> {
+        self.scratch
+            .keep(&self.dir)
+            .map_err(Stop::disk(format!("writing {}", self.dir.display())))?;
+        Ok(self.dir)
+    }
+
+    /// The run failed for this reason: keeps what there is of it beside its place, under the name that is returned.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn fail(self, why: &str) -> Result<PathBuf, Stop> {
+        let file = self.path().join("failure.txt");
+        std::fs::write(&file, format!("{why}\n"))
+            .map_err(Stop::disk(format!("writing {}", file.display())))?;
+        let mut failed = self.dir.into_os_string();
+        failed.push(".failed");
+        let failed = PathBuf::from(failed);
+        self.scratch
+            .keep(&failed)
+            .map_err(Stop::disk(format!("writing {}", failed.display())))?;
+        Ok(failed)
+    }
 }
 
 /// Writes observations as lines of JSON. The first error is kept and told at the end: a run is not torn apart by it.
@@ -109,13 +174,12 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// A log in `dir`, which is made.
+    /// A log in `dir`.
     ///
     /// # Errors
     /// What the file system says.
     pub fn create(dir: &Path) -> Result<Self, Stop> {
         let path = dir.join("events.jsonl");
-        std::fs::create_dir_all(dir).map_err(Stop::disk(format!("making {}", dir.display())))?;
         let file = File::create(&path).map_err(Stop::disk(format!("writing {}", path.display())))?;
         Ok(Self {
             path,
@@ -162,7 +226,6 @@ pub fn write(
     result: &RunResult,
     judgement: &Judgement,
 ) -> Result<(), Stop> {
-    std::fs::create_dir_all(dir).map_err(Stop::disk(format!("making {}", dir.display())))?;
     let put = |name: &str, text: String| {
         let path = dir.join(name);
         std::fs::write(&path, text).map_err(Stop::disk(format!("writing {}", path.display())))

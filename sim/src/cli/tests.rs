@@ -8,21 +8,39 @@ use phantom_core::units::{Instant, WallTime};
 
 use super::*;
 use crate::check::observe::{Acted, Observation, Seen, Sink};
+use crate::host::PeerId;
+use crate::host::record::Checkpoint;
 use crate::run::RunOutput;
 use crate::scenario::metric::Sense;
 use crate::scenario::plan::{Plan, Role};
 
-/// Plays `first-look` as it should go; with `broken`, half of the clients never get in.
-struct Fake {
-    broken: bool,
-    wobbly: bool,
+/// Plays `first-look` as it should go, or not.
+#[derive(Clone, Copy, PartialEq)]
+enum Fake {
+    Fine,
+    /// Half of the clients never get in.
+    Broken,
+    /// No two plays are the same.
+    Wobbly,
+    /// Cannot see the censor.
+    Blind,
+    /// Of this seed.
+    Panics(u64),
+    /// It says so.
+    NeverRepeats,
 }
 
 static PLAYS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
 impl Player for Fake {
     fn senses(&self) -> &[Sense] {
-        Sense::ALL
+        match self {
+            Self::Blind => &[Sense::Events, Sense::Paths],
+            _ => Sense::ALL,
+        }
+    }
+    fn repeats(&self) -> bool {
+        *self != Self::NeverRepeats
     }
     fn epoch(&self, _: &Plan) -> WallTime {
         WallTime::from_unix_secs(1_700_000_000)
@@ -45,7 +63,7 @@ impl Player for Fake {
             let (id, at) = (i as u32, host.arrives);
             see(at, Some(id), Seen::Event(Event::Arrived));
             see(at, Some(id), Seen::OpenPath(true));
-            if !self.broken || i % 2 == 0 {
+            if *self != Self::Broken || i % 2 == 0 {
                 for beat in 1..28 {
                     see(
                         at + Duration::from_secs(beat),
@@ -94,13 +112,22 @@ impl Player for Fake {
         all.iter()
             .filter(|seen| seen.at.since_start() <= plan.duration)
             .for_each(|seen| sink.observe(seen));
+        assert!(*self != Self::Panics(plan.seed), "a rule of the code is broken");
         let plays = PLAYS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let drift = if self.wobbly { plays } else { 0 };
+        let drift = if *self == Self::Wobbly { plays } else { 0 };
         Ok(RunOutput {
             end: Instant::ZERO + plan.duration,
             events: 3_000,
             trace_digest: format!("{:016x}", plan.seed + drift),
-            checkpoints: vec![1, 2, 3 + drift],
+            checkpoints: [1, 2, 3 + drift]
+                .into_iter()
+                .zip(0..)
+                .map(|(digest, second)| Checkpoint {
+                    second,
+                    digest,
+                    peers: vec![(PeerId(0), 1), (PeerId(20), digest)],
+                })
+                .collect(),
         })
     }
 }
@@ -111,15 +138,15 @@ struct Ran {
     err: String,
 }
 
-fn phantom_sim(args: &[&str], broken: bool, wobbly: bool) -> Ran {
+fn phantom_sim(args: &[&str], fake: Fake) -> Ran {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let args = std::iter::once("phantom-sim")
         .chain(args.iter().copied())
         .map(OsString::from);
-    let players = move |runtime: &str| -> Result<Box<dyn Player>, RunError> {
+    let players = move |runtime: &str, manner| -> Result<Box<dyn Player>, RunError> {
         match runtime {
-            "swarm" => Ok(Box::new(Fake { broken, wobbly })),
-            other => crate::run::player(other),
+            "swarm" => Ok(Box::new(fake)),
+            other => crate::run::player(other, manner),
         }
     };
     let code = main(args, &players, &mut out, &mut err);
@@ -142,8 +169,7 @@ fn a_run_that_holds_exits_0_and_leaves_its_files() {
     let (dir, path) = scratch();
     let ran = phantom_sim(
         &["run", "first-look", "seed=7", "--out", &path, "--twice"],
-        false,
-        false,
+        Fake::Fine,
     );
     assert_eq!(ran.code, HOLDS, "{}{}", ran.out, ran.err);
     assert!(
@@ -160,7 +186,7 @@ fn a_run_that_holds_exits_0_and_leaves_its_files() {
     ] {
         assert!(latest.join(file).metadata().expect(file).len() > 0, "{file}");
     }
-    let again = phantom_sim(&["replay", &latest.display().to_string()], false, false);
+    let again = phantom_sim(&["replay", &latest.display().to_string()], Fake::Fine);
     assert_eq!(again.code, HOLDS, "{}{}", again.out, again.err);
 }
 
@@ -169,8 +195,7 @@ fn json_is_one_object_with_the_contracted_fields_and_nothing_else() {
     let (_dir, path) = scratch();
     let ran = phantom_sim(
         &["run", "scenario=first-look", "peers=30", "--json", "--out", &path],
-        false,
-        false,
+        Fake::Fine,
     );
     assert_eq!(
         (ran.code, ran.err.as_str(), ran.out.lines().count()),
@@ -234,8 +259,7 @@ fn a_violation_exits_1_names_clients_and_ends_with_how_to_replay_it() {
     let (_dir, path) = scratch();
     let ran = phantom_sim(
         &["run", "first-look", "seed=7", "peers=30", "--out", &path],
-        true,
-        false,
+        Fake::Broken,
     );
     assert_eq!(ran.code, VIOLATED);
     assert!(
@@ -254,12 +278,16 @@ fn a_violation_exits_1_names_clients_and_ends_with_how_to_replay_it() {
 }
 
 #[test]
-fn two_plays_that_differ_are_told_apart_by_their_second() {
+fn two_plays_that_differ_are_told_apart_by_their_second_and_peer() {
     let (_dir, path) = scratch();
-    let ran = phantom_sim(&["run", "first-look", "--out", &path, "--twice"], false, true);
+    let ran = phantom_sim(&["run", "first-look", "--out", &path, "--twice"], Fake::Wobbly);
     assert_eq!(ran.code, VIOLATED);
     assert!(
-        ran.err.contains("NOT the same: in simulated second 2"),
+        ran.err
+            .contains("NOT the same: they part in simulated second 2 at peer 20 (")
+            && ran
+                .err
+                .contains("two more plays part in simulated second 2 at peer 20 ("),
         "{}",
         ran.err
     );
@@ -280,10 +308,10 @@ fn the_gate_counts_seeds_and_writes_junit() {
         "--junit",
         &junit.display().to_string(),
     ];
-    let ran = phantom_sim(&args, false, false);
+    let ran = phantom_sim(&args, Fake::Fine);
     assert_eq!(ran.code, HOLDS, "{}{}", ran.out, ran.err);
     assert!(ran.out.contains("first-look: 5 of 5 seeds pass"), "{}", ran.out);
-    let ran = phantom_sim(&args, true, false);
+    let ran = phantom_sim(&args, Fake::Broken);
     assert_eq!(ran.code, VIOLATED);
     assert!(
         ran.err.contains("replay: just sim scenario=first-look seed=1"),
@@ -294,5 +322,191 @@ fn the_gate_counts_seeds_and_writes_junit() {
     assert!(
         text.contains("failures=\"5\"") && text.contains("seed 5"),
         "{text}"
+    );
+}
+
+#[test]
+fn the_gate_plays_at_the_size_of_the_scenario_unless_told_otherwise() {
+    let (_dir, path) = scratch();
+    for (args, wanted) in [
+        (&["check", "udp-off"][..], "udp-off peers=60: 0 of 2 seeds pass"),
+        (
+            &["check", "udp-off", "peers=40"],
+            "udp-off peers=40: 0 of 2 seeds pass",
+        ),
+        (
+            &["check", "udp-off", "--seeds", "3"],
+            "udp-off peers=60: 0 of 3 seeds pass",
+        ),
+    ] {
+        let args = [args, &["--out", &path]].concat();
+        let ran = phantom_sim(&args, Fake::Broken);
+        assert!(ran.out.contains(wanted), "{wanted}:\n{}", ran.out);
+    }
+    let ran = phantom_sim(&["check", "udp-off", "peers=40", "--out", &path], Fake::Broken);
+    assert!(
+        ran.err
+            .contains("replay: just sim scenario=udp-off seed=1 peers=40"),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+fn the_gate_says_the_same_for_any_number_of_threads() {
+    let (dir, path) = scratch();
+    let mut reports = Vec::new();
+    for threads in ["threads=1", "threads=2", "threads=7"] {
+        let junit = dir.path().join(threads);
+        let file = junit.display().to_string();
+        let args = [
+            "check",
+            "first-look",
+            "poisoned-dns",
+            "--seeds",
+            "6",
+            threads,
+            "--out",
+            &path,
+            "--junit",
+            &file,
+        ];
+        let ran = phantom_sim(&args, Fake::Panics(4));
+        assert_eq!(ran.code, VIOLATED, "poisoned-dns cannot pass here");
+        // What is broken is told as it happens; the rest goes by scenario and seed.
+        let summary: Vec<String> = ran
+            .out
+            .lines()
+            .filter(|line| line.contains(" seeds pass") || line.contains("runs)"))
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(summary.len(), 3, "{}", ran.out);
+        let last: Vec<String> = ran.err.lines().rev().take(3).map(str::to_owned).collect();
+        reports.push((std::fs::read(junit).expect("written"), summary, last));
+    }
+    assert!(reports.iter().all(|report| *report == reports[0]));
+}
+
+#[test]
+fn the_gate_tells_what_is_broken_at_once_with_its_replay_command() {
+    let (_dir, path) = scratch();
+    let args = ["check", "first-look", "--seeds", "3", "threads=1", "--out", &path];
+    let ran = phantom_sim(&args, Fake::Broken);
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert!(
+        lines[0]
+            .starts_with("first-look seed 1 VIOLATED: every client is connected within 10 seconds (observed"),
+        "{}",
+        ran.out
+    );
+    assert!(lines[1].starts_with("  run:    "));
+    assert_eq!(lines[2], "  replay: just sim scenario=first-look seed=1");
+    assert!(
+        lines[9].starts_with("first-look: 0 of 3 seeds pass, digest "),
+        "{}",
+        ran.out
+    );
+}
+
+#[test]
+fn what_the_gate_cannot_observe_is_listed_once() {
+    let (_dir, path) = scratch();
+    let ran = phantom_sim(
+        &["check", "first-look", "--seeds", "5", "--out", &path],
+        Fake::Blind,
+    );
+    assert_eq!(ran.code, HOLDS, "{}{}", ran.out, ran.err);
+    assert_eq!(ran.out.matches("N/A").count(), 1, "{}", ran.out);
+    assert!(
+        ran.out
+            .contains("  N/A       the censor drops: not observable on swarm"),
+        "{}",
+        ran.out
+    );
+}
+
+#[test]
+fn a_claim_over_fewer_seeds_than_wanted_is_marked() {
+    let (_dir, path) = scratch();
+    let args = ["check", "poisoned-dns", "--seeds", "12", "--out", &path];
+    let ran = phantom_sim(&args, Fake::Panics(4));
+    assert!(
+        ran.out
+            .contains("poisoned-dns seed 4 the run failed: it panicked: a rule of the code is broken"),
+        "{}",
+        ran.out
+    );
+    assert!(
+        ran.out
+            .contains("(11 runs): INCOMPLETE, 1 of 12 runs failed and are missing here"),
+        "{}",
+        ran.out
+    );
+    let whole = phantom_sim(&args, Fake::Fine);
+    assert!(!whole.out.contains("INCOMPLETE"), "{}", whole.out);
+}
+
+#[test]
+fn a_run_that_panics_exits_3_and_leaves_the_older_result_whole() {
+    let (dir, path) = scratch();
+    let args = ["run", "first-look", "seed=7", "--out", &path];
+    assert_eq!(phantom_sim(&args, Fake::Fine).code, HOLDS);
+    let latest = dir.path().join("latest");
+    let before = std::fs::read(latest.join("events.jsonl")).expect("written");
+    let ran = phantom_sim(&args, Fake::Panics(7));
+    assert_eq!((ran.code, ran.out.as_str()), (FAILED, ""), "{}", ran.err);
+    assert!(
+        ran.err
+            .contains("the run failed: it panicked: a rule of the code is broken"),
+        "{}",
+        ran.err
+    );
+    let last: Vec<&str> = ran.err.lines().rev().take(3).collect();
+    assert_eq!(last[2], "replay: just sim scenario=first-look seed=7");
+    let failed = PathBuf::from(last[0].strip_prefix("run:    ").expect("the directory"));
+    assert!(failed.join("failure.txt").is_file() && failed.join("events.jsonl").is_file());
+    assert!(!failed.join("result.json").exists());
+    assert_eq!(
+        before,
+        std::fs::read(latest.join("events.jsonl")).expect("still there")
+    );
+    let names: Vec<_> = std::fs::read_dir(dir.path().join("first-look"))
+        .expect("there")
+        .map(|entry| entry.expect("read").file_name())
+        .collect();
+    assert_eq!(
+        names.len(),
+        2,
+        "the run and the failed one, nothing hidden: {names:?}"
+    );
+    let again = phantom_sim(&["replay", &latest.display().to_string()], Fake::Panics(7));
+    assert_eq!(again.code, FAILED);
+    assert!(
+        again.err.contains("it panicked") && again.err.contains("replay: phantom-sim replay "),
+        "{}",
+        again.err
+    );
+}
+
+#[test]
+fn playing_twice_what_does_not_repeat_is_a_mistake_of_the_user() {
+    let (dir, path) = scratch();
+    let ran = phantom_sim(
+        &["run", "first-look", "--twice", "--out", &path],
+        Fake::NeverRepeats,
+    );
+    assert_eq!(ran.code, USAGE);
+    assert!(ran.err.contains("--twice: swarm does not repeat"), "{}", ran.err);
+    assert_eq!(
+        phantom_sim(&["run", "first-look", "--out", &path], Fake::Fine).code,
+        HOLDS
+    );
+    let latest = dir.path().join("latest").display().to_string();
+    let ran = phantom_sim(&["replay", &latest], Fake::NeverRepeats);
+    assert_eq!(ran.code, USAGE);
+    assert!(
+        ran.err.contains("nothing to compare a replay with"),
+        "{}",
+        ran.err
     );
 }

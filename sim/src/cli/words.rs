@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Stop;
+use crate::scenario::file::Scenario;
 use crate::scenario::load::{Directory, Loaded, by_name, by_path};
 
 /// What the words say.
@@ -102,8 +103,19 @@ impl Words {
         Ok(by_path(&Directory(beside), path, &self.params)?)
     }
 
+    /// With the values that `scenario` has for the gate laid under those that were typed.
+    pub fn sized(&self, scenario: &Scenario) -> Self {
+        let mut sized = self.clone();
+        for (name, value) in scenario.ci.iter().flat_map(|ci| &ci.set) {
+            if !self.params.iter().any(|(typed, _)| typed == name) {
+                sized.params.push((name.clone(), value.value.to_string()));
+            }
+        }
+        sized
+    }
+
     /// The command that plays the same run again, on this machine or another.
-    pub fn replay(&self, scenario: &str, seed: u64, runtime: &str) -> String {
+    pub fn replay(&self, scenario: &str, seed: u64, runtime: &str, shuffle: Option<u64>) -> String {
         let mut command = if scenario.ends_with(".toml") {
             format!("phantom-sim run {scenario} seed={seed}")
         } else {
@@ -121,6 +133,9 @@ impl Words {
         }
         if runtime != "swarm" {
             command.push_str(&format!(" --runtime {runtime}"));
+        }
+        if let Some(shuffle) = shuffle {
+            command.push_str(&format!(" --shuffle {shuffle}"));
         }
         command
     }
@@ -163,11 +178,11 @@ mod tests {
     fn a_replay_command_can_be_pasted() {
         let words = read(&["x", "cut=90 s", "peers=50"]).expect("good");
         assert_eq!(
-            words.replay("x", 7, "swarm"),
-            "just sim scenario=x seed=7 cut='90 s' peers=50"
+            words.replay("x", 7, "swarm", Some(3)),
+            "just sim scenario=x seed=7 cut='90 s' peers=50 --shuffle 3"
         );
         assert_eq!(
-            words.replay("a/x.toml", 7, "paused"),
+            words.replay("a/x.toml", 7, "paused", None),
             "phantom-sim run a/x.toml seed=7 cut='90 s' peers=50 --runtime paused"
         );
     }

@@ -19,7 +19,7 @@ const ANSWERS: usize = 2;
 /// # Errors
 /// A combination that this version does not know: better no run than another censor than the one asked for.
 pub(super) fn rule(plan: &Plan, planned: &Planned) -> Result<Rule, RunError> {
-    let unknown = |what: &str| RunError::Failed(format!("the rule '{}' {what}: not supported", planned.name));
+    let unknown = |what: &str| RunError::Unable(format!("the rule '{}' {what}: not supported", planned.name));
     if let Some(names) = &planned.dns_names {
         let names = Names::Under(names.iter().cloned().collect());
         return Ok(match &planned.action {

@@ -18,7 +18,7 @@ use super::loopback;
 use super::times;
 use super::world::{self, Ground, LINK_PORT, Opening, extra, rtt};
 use crate::check::observe::Sink;
-use crate::host::record::Detail;
+use crate::host::record::{Checkpoint, Detail};
 use crate::host::{Digest, Wall};
 use crate::run::{Player, RunError, RunOutput};
 use crate::scenario::metric::Sense;
@@ -34,19 +34,20 @@ const HEAD_START: Duration = Duration::from_secs(2);
 pub struct StagePlayer<S> {
     /// In real time: the date at which the scenario's time begins in the next world.
     begins: Mutex<Option<WallTime>>,
+    detail: Detail,
     stage: PhantomData<fn() -> S>,
 }
 
-impl<S> Default for StagePlayer<S> {
-    fn default() -> Self {
+impl<S: Stage> StagePlayer<S> {
+    /// A player whose checkpoints keep `detail`.
+    pub fn new(detail: Detail) -> Self {
         Self {
             begins: Mutex::default(),
+            detail,
             stage: PhantomData,
         }
     }
-}
 
-impl<S: Stage> StagePlayer<S> {
     /// Whether time is simulated. The same for every stage of a type.
     fn simulated(&self) -> bool {
         S::ABILITIES.simulated_time
@@ -75,6 +76,10 @@ impl<S: Stage> Player for StagePlayer<S> {
         } else {
             &[Sense::Events, Sense::Censor, Sense::Paths, Sense::Faults]
         }
+    }
+
+    fn repeats(&self) -> bool {
+        S::ABILITIES.repeatable
     }
 
     fn epoch(&self, plan: &Plan) -> WallTime {
@@ -130,7 +135,7 @@ impl<S: Stage> Player for StagePlayer<S> {
                 begins,
                 rules: Vec::new(),
                 learned: BTreeMap::new(),
-                digest: Digest::new(Detail::World),
+                digest: Digest::new(self.detail),
             };
             ground.censor(plan)?;
             Ok(Opening { ground, begins, date })
@@ -253,14 +258,9 @@ impl<S: Stage> Ground for OnStage<S> {
         self.digest.events()
     }
 
-    fn digest(&mut self) -> (u64, String, Vec<u64>) {
+    fn digest(&mut self) -> (u64, String, Vec<Checkpoint>) {
         self.digest.advance(self.stage.now());
-        let checkpoints = self
-            .digest
-            .checkpoints()
-            .iter()
-            .map(|checkpoint| checkpoint.digest)
-            .collect();
+        let checkpoints = self.digest.checkpoints().to_vec();
         (self.digest.events(), self.digest.trace(), checkpoints)
     }
 }

@@ -13,6 +13,7 @@ use super::world::{self, Ground, LINK_PORT, Opening, extra, rtt};
 use crate::censor::Timed;
 use crate::check::observe::{Seen, Sink};
 use crate::host::Wall;
+use crate::host::record::{Checkpoint, Detail};
 use crate::run::{Player, RunError, RunOutput};
 use crate::scenario::metric::Sense;
 use crate::scenario::plan::{Host, HostId, Plan};
@@ -26,11 +27,17 @@ const NAT_UDP: Duration = Duration::from_secs(120);
 pub struct SwarmPlayer {
     /// Draws the order of wakes of one instant from this; `None`: the order in which they were caused.
     pub shuffle: Option<u64>,
+    /// How much the checkpoints keep.
+    pub detail: Detail,
 }
 
 impl Player for SwarmPlayer {
     fn senses(&self) -> &[Sense] {
         Sense::ALL
+    }
+
+    fn repeats(&self) -> bool {
+        true
     }
 
     fn epoch(&self, plan: &Plan) -> WallTime {
@@ -40,7 +47,7 @@ impl Player for SwarmPlayer {
     fn play(&self, plan: &Plan, sink: &mut dyn Sink) -> Result<RunOutput, RunError> {
         world::play(plan, LINK_PORT, sink, || {
             let begins = Instant::ZERO + times::warm_up(plan);
-            let mut stage = stage(plan, self.shuffle);
+            let mut stage = stage(plan, *self);
             hosts(plan, &mut stage);
             censor(plan, begins, &stage)?;
             Ok(Opening {
@@ -115,19 +122,15 @@ impl Ground for Swarm {
         counters.happenings + counters.polls
     }
 
-    fn digest(&mut self) -> (u64, String, Vec<u64>) {
+    fn digest(&mut self) -> (u64, String, Vec<Checkpoint>) {
         let world = self.stage.world();
-        let checkpoints = world
-            .checkpoints()
-            .iter()
-            .map(|checkpoint| checkpoint.digest)
-            .collect();
+        let checkpoints = world.checkpoints().to_vec();
         (world.counters().happenings, world.trace_digest(), checkpoints)
     }
 }
 
 /// The world's network: the plan's regions, each with its networks.
-fn stage(plan: &Plan, shuffle: Option<u64>) -> SwarmStage {
+fn stage(plan: &Plan, SwarmPlayer { shuffle, detail }: SwarmPlayer) -> SwarmStage {
     let mut topology = Topology::new();
     let regions: Vec<_> = plan
         .network
@@ -145,6 +148,7 @@ fn stage(plan: &Plan, shuffle: Option<u64>) -> SwarmStage {
     }
     SwarmStage::with(WorldConfig {
         shuffle,
+        detail,
         network: Network::Modelled(topology),
         step_limit: plan.step_limit,
         ..WorldConfig::new(plan.seed)

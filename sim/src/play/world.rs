@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use phantom_core::units::{Instant, WallTime};
 
-use super::border::Blocks;
+use super::border::{self, Blocks};
 use super::cast::{self, Failures};
 use super::ceremony;
 use super::disks;
@@ -18,6 +18,7 @@ use super::times;
 use super::user::Society;
 use crate::check::observe::{Acted, Seen, Sink};
 use crate::host::PeerId;
+use crate::host::record::Checkpoint;
 use crate::run::{RunError, RunOutput};
 use crate::scenario::file::Area;
 use crate::scenario::plan::{Happening, HostId, Plan, Role};
@@ -56,7 +57,7 @@ pub(super) trait Ground {
     fn steps(&mut self) -> u64;
 
     /// Events so far, the digest of them, and its checkpoints.
-    fn digest(&mut self) -> (u64, String, Vec<u64>);
+    fn digest(&mut self) -> (u64, String, Vec<Checkpoint>);
 }
 
 /// A world that is about to begin.
@@ -76,6 +77,10 @@ pub(super) fn play<G: Ground>(
     sink: &mut dyn Sink,
     open: impl FnOnce() -> Result<Opening<G>, RunError>,
 ) -> Result<RunOutput, RunError> {
+    for planned in &plan.rules {
+        // Said before anything is played.
+        border::rule(plan, planned)?;
+    }
     let shared = Arc::new(plan.clone());
     let ceremony = ceremony::perform(plan, link_port)?;
     let oracle = Oracle::new(plan, ceremony.bridges_of.clone());
