@@ -1,8 +1,11 @@
 //! The stage of real time: the production back end on addresses of 127.0.0.0/8, one per host.
 //!
 //! Everything is the system's: clock, sockets, files, entropy. So a run takes as long as it says and no two are the same;
-//! wall clocks cannot be set, delays between regions are none, and a crash loses no bytes that the system has (which the
-//! contract of [`Store`](phantom_core::runtime::Store) allows). It shows that what holds in simulation holds on sockets.
+//! delays between regions are none, and a crash loses no bytes that the system has (which the contract of
+//! [`Store`](phantom_core::runtime::Store) allows). Wall clocks are the system's and an offset of each host. It shows that
+//! what holds in simulation holds on sockets.
+
+mod skewed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,7 +22,9 @@ use phantom_core::runtime::tokio::{Config, Ended, Hosts, TokioRuntime};
 use phantom_core::units::Instant;
 use tokio::sync::mpsc;
 
+use self::skewed::{Offset, Skewed};
 use crate::host::{Disk, PeerId};
+use crate::scratch::Scratch;
 use crate::stage::{Abilities, Act, Delays, HostSpec, Program, Record, Stage};
 
 /// Events between two looks at them, per peer.
@@ -31,7 +36,7 @@ const SLICE: Duration = Duration::from_millis(100);
 pub struct LoopbackStage {
     rt: tokio::runtime::Runtime,
     start: tokio::time::Instant,
-    dir: PathBuf,
+    dir: Scratch,
     hosts: Vec<Host>,
     names: Hosts,
     shares: Shares,
@@ -46,7 +51,8 @@ pub struct LoopbackStage {
 
 struct Host {
     spec: HostSpec,
-    program: Option<Program<Ruled<TokioRuntime>>>,
+    offset: Offset,
+    program: Option<Program<Ruled<Skewed<TokioRuntime>>>>,
     running: Option<Running>,
 }
 
@@ -57,7 +63,7 @@ struct Running {
 
 impl LoopbackStage {
     fn store(&self, peer: PeerId) -> PathBuf {
-        self.dir.join(peer.0.to_string())
+        self.dir.path().join(peer.0.to_string())
     }
 
     fn play(&mut self, act: Act) {
@@ -75,9 +81,7 @@ impl LoopbackStage {
                     let _ = fs::remove_dir_all(self.store(peer));
                 }
             }
-            Act::StepWall(peer, _) => {
-                panic!("{peer}: this stage has no wall clock of its own: ask its abilities first")
-            }
+            Act::StepWall(peer, by_ns) => self.hosts[peer.index()].offset.step(by_ns),
             Act::AddRule(key, rule) => {
                 let ids = self.keys.entry(key).or_default();
                 let standing = ids.last().copied();
@@ -112,10 +116,11 @@ impl LoopbackStage {
         };
         let _context = self.rt.enter();
         let rt = TokioRuntime::start(config).unwrap_or_else(|e| panic!("{peer} cannot start: {e}"));
+        let skewed = Skewed::new(rt.clone(), host.offset.clone());
         let ruled = if host.spec.inside {
-            Ruled::new(rt.clone(), self.rules.clone())
+            Ruled::new(skewed, self.rules.clone())
         } else {
-            Ruled::open(rt.clone())
+            Ruled::open(skewed)
         };
         rt.spawn("program", program(ruled));
         host.running = Some(Running { rt, events });
@@ -157,7 +162,7 @@ impl LoopbackStage {
 }
 
 impl Stage for LoopbackStage {
-    type Runtime = Ruled<TokioRuntime>;
+    type Runtime = Ruled<Skewed<TokioRuntime>>;
     const ABILITIES: Abilities = Abilities {
         simulated_time: false,
         repeatable: false,
@@ -179,7 +184,7 @@ impl Stage for LoopbackStage {
         Self {
             rt: rt.expect("the system refuses a poll descriptor"),
             start: tokio::time::Instant::now(),
-            dir,
+            dir: Scratch::make(dir).expect("the system refuses a directory for temporary files"),
             hosts: Vec::new(),
             names: Hosts::default(),
             shares: Shares::default(),
@@ -195,6 +200,7 @@ impl Stage for LoopbackStage {
     fn add_host(&mut self, spec: HostSpec) -> PeerId {
         let id = PeerId(u32::try_from(self.hosts.len()).expect("there are fewer loopback addresses"));
         self.hosts.push(Host {
+            offset: Offset::new(spec.wall.offset_ns),
             spec,
             program: None,
             running: None,
@@ -270,7 +276,5 @@ impl Drop for LoopbackStage {
                 self.rt.block_on(running.rt.shutdown());
             }
         }
-        // Not there if nothing ran; nothing is lost if it stays.
-        let _ = fs::remove_dir_all(&self.dir);
     }
 }

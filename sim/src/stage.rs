@@ -120,7 +120,7 @@ pub struct Abilities {
     pub repeatable: bool,
     /// Bytes that cross the border are searched for secrets.
     pub sees_border: bool,
-    /// Wall clocks may be skewed and stepped, and disks be lost.
+    /// Files, dates and addresses are kept by us: disks may be looked into, and the date and the addresses are the plan's.
     pub hosts_are_ours: bool,
     /// Hosts may have addresses of both families.
     pub dual_stack: bool,

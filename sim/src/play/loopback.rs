@@ -1,10 +1,11 @@
 //! What a plan needs to be played in real time on one machine: its hosts move to loopback addresses.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use phantom_core::units::WallTime;
 
-use crate::scenario::plan::{Plan, Targets};
+use crate::scenario::plan::{Act, Plan, Targets};
 
 /// Ports below 1024 are for the superuser.
 const LINK_PORT: u16 = 20_443;
@@ -21,10 +22,20 @@ pub(super) fn date() -> WallTime {
     WallTime::from_unix_secs(0) + since
 }
 
-/// Gives every host of `plan` an address of 127.0.0.0/8, and links another port, which is returned.
+/// What changes for a plan in real time.
+pub(super) struct Moved {
+    /// The port of links.
+    pub(super) link_port: u16,
+    /// What the censor answers instead of the addresses of the plan, and these: nobody lives there either, and whoever
+    /// judges the run knows the plan's.
+    pub(super) forged: BTreeMap<IpAddr, IpAddr>,
+}
+
+/// Gives every host of `plan` an address of 127.0.0.0/8, forged answers ones at which nobody is, and links another port.
 ///
 /// The process's number is in the addresses, so that several can play at once.
-pub(super) fn move_in(plan: &mut Plan) -> u16 {
+pub(super) fn move_in(plan: &mut Plan) -> Moved {
+    let mut forged = BTreeMap::new();
     let block = u8::try_from(64 + std::process::id() % 128).unwrap_or(64);
     let moved = |address: Ipv4Addr| {
         let [_, b, c, d] = address.octets();
@@ -41,6 +52,13 @@ pub(super) fn move_in(plan: &mut Plan) -> u16 {
                 }
             }
         }
+        if let Act::Forge { answers, .. } = &mut rule.action {
+            for answer in answers {
+                // Hosts are in 10.0.0.0/8 by number, forgeries in 198.18.0.0/15: another block here too.
+                let planned = std::mem::replace(answer, moved(*answer));
+                forged.insert(IpAddr::V4(*answer), IpAddr::V4(planned));
+            }
+        }
         for port in rule
             .ports
             .iter_mut()
@@ -49,5 +67,8 @@ pub(super) fn move_in(plan: &mut Plan) -> u16 {
             *port = LINK_PORT;
         }
     }
-    LINK_PORT
+    Moved {
+        link_port: LINK_PORT,
+        forged,
+    }
 }

@@ -10,11 +10,12 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use phantom_core::event::Event;
 use phantom_core::runtime::rules::{Remote, Rule};
 use phantom_core::units::{Instant, WallTime};
 
 use super::border;
-use super::loopback;
+use super::loopback::{self, Moved};
 use super::times;
 use super::world::{self, Ground, LINK_PORT, Opening, extra, rtt};
 use crate::check::observe::Sink;
@@ -22,7 +23,7 @@ use crate::host::record::{Checkpoint, Detail};
 use crate::host::{Digest, Wall};
 use crate::run::{Player, RunError, RunOutput};
 use crate::scenario::metric::Sense;
-use crate::scenario::plan::{Happening, Plan};
+use crate::scenario::plan::Plan;
 use crate::stage::{Act, Delays, HostSpec, Record, Stage};
 
 /// From a host to the edge of its region's network, as on swarm.
@@ -96,11 +97,14 @@ impl<S: Stage> Player for StagePlayer<S> {
         if !S::ABILITIES.dual_stack {
             plan.hosts.iter_mut().for_each(|host| host.address6 = None);
         }
-        let mut link_port = LINK_PORT;
-        if !S::ABILITIES.hosts_are_ours {
-            ours_alone(&plan)?;
-            link_port = loopback::move_in(&mut plan);
-        }
+        let Moved { link_port, forged } = if S::ABILITIES.hosts_are_ours {
+            Moved {
+                link_port: LINK_PORT,
+                forged: BTreeMap::new(),
+            }
+        } else {
+            loopback::move_in(&mut plan)
+        };
         let begins = self.begins.lock().unwrap_or_else(PoisonError::into_inner).take();
         let plan = &plan;
         world::play(plan, link_port, sink, || {
@@ -135,34 +139,13 @@ impl<S: Stage> Player for StagePlayer<S> {
                 begins,
                 rules: Vec::new(),
                 learned: BTreeMap::new(),
+                forged,
                 digest: Digest::new(self.detail),
             };
             ground.censor(plan)?;
             Ok(Opening { ground, begins, date })
         })
     }
-}
-
-/// Refuses what cannot be done to hosts that are not ours.
-fn ours_alone(plan: &Plan) -> Result<(), RunError> {
-    let unable = |what: &str| {
-        Err(RunError::Failed(format!(
-            "'{}' {what}: not in real time",
-            plan.name
-        )))
-    };
-    if plan.hosts.iter().any(|host| host.clock_skew_ns != 0)
-        || plan
-            .faults
-            .iter()
-            .any(|fault| matches!(fault.what, Happening::StepClock(_)))
-    {
-        return unable("sets wall clocks");
-    }
-    if plan.rules.iter().any(|rule| rule.dns_names.is_some()) {
-        return unable("answers questions for names with addresses that are nobody's on this machine");
-    }
-    Ok(())
 }
 
 /// One-way delays between the plan's regions.
@@ -183,6 +166,8 @@ struct OnStage<S> {
     rules: Vec<Rule>,
     /// By rule: addresses that insiders gave away, and from when on they are blocked.
     learned: BTreeMap<usize, Vec<(Instant, IpAddr)>>,
+    /// See [`Moved::forged`].
+    forged: BTreeMap<IpAddr, IpAddr>,
     digest: Digest,
 }
 
@@ -247,7 +232,12 @@ impl<S: Stage> Ground for OnStage<S> {
         let mut records = self.stage.take_records();
         // Some executors run one host after the other through the same slice of time.
         records.sort_by_key(|record| record.at);
-        for record in &records {
+        for record in &mut records {
+            if let Event::Connected { entry, .. } = &mut record.event
+                && let Some(planned) = self.forged.get(&entry.ip())
+            {
+                entry.set_ip(*planned);
+            }
             self.digest.event(record.at, record.peer, &record.event);
         }
         records
