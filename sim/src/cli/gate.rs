@@ -15,7 +15,7 @@ use super::pool::side_by_side;
 use super::store::{self, Draft, run_dir, run_key};
 use super::watch::Watch;
 use super::words::Words;
-use super::{CheckArgs, FAILED, HOLDS, Players, Stop, VIOLATED, library};
+use super::{CheckArgs, FAILED, HOLDS, Players, Stop, USAGE, VIOLATED, library};
 use crate::check::claims::{ClaimResult, Sample};
 use crate::check::judge::Verdict;
 use crate::run::{Manner, RunError};
@@ -108,6 +108,8 @@ pub fn check(
         let entry = &entries[n];
         let outcome = match result {
             Ok((played, plan)) => keep(entry, &plan, &played, &args.out)?,
+            // Not one world's failure: it is the same for every seed.
+            Err(stop) if stop.code() == USAGE => return Err(stop),
             Err(stop) => Outcome {
                 end: End::Failed(stop.to_string()),
                 samples: Vec::new(),
@@ -284,6 +286,15 @@ fn summary(entry: &Entry, runtime: &str, outcomes: &[&Outcome]) -> (String, Test
             .iter()
             .filter_map(|o| o.samples.get(i).copied())
             .collect();
+        if samples.is_empty() {
+            // That all runs failed says nothing about the claim; "no samples" would refute it.
+            text.push_str(&format!("  UNJUDGED  {}: no run came to its end\n", claim.name));
+            suite.add_test_case(TestCase::new(
+                format!("claim: {}", claim.name),
+                TestCaseStatus::skipped(),
+            ));
+            continue;
+        }
         let result = ClaimResult::of(claim, &samples);
         let incomplete = if samples.len() < all {
             format!(
