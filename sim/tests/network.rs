@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use phantom_core::event::{Event, Sensitive, Tag};
-use phantom_core::runtime::rules::{Names, Protocol, Remote, Rule};
+use phantom_core::runtime::rules::{Forgery, Names, Protocol, Remote, Rule};
 use phantom_core::runtime::{Clock, Events, Listener, Net, Spawn, Stream, Udp, timeout};
 use phantom_core::units::{Instant, Probability};
 use phantom_sim::censor::{SharedCensor, Timed};
 use phantom_sim::host::record::Leak;
 use phantom_sim::host::{Observer, PeerId};
 use phantom_sim::swarm::border::{Direction, Kind, Middlebox, Packet, Verdict};
-use phantom_sim::swarm::{Access, HostSpec, NatSpec, Network, Runtime, World, WorldConfig};
+use phantom_sim::swarm::jitter::Jitter;
+use phantom_sim::swarm::{Access, HostSpec, NatSpec, Network, Runtime, Topology, World, WorldConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PORT: u16 = 7_000;
@@ -491,7 +492,7 @@ fn forged_answers_outrun_true_ones_and_silence_lasts_ten_seconds() {
     let forged = || {
         Some(Rule::Forge {
             names: Names::under(["example"]),
-            answer: vec![[127, 0, 0, 1].into()],
+            answers: Forgery::always(vec![[127, 0, 0, 1].into()]),
         })
     };
     let silent = || {
@@ -506,6 +507,157 @@ fn forged_answers_outrun_true_ones_and_silence_lasts_ten_seconds() {
     assert_eq!(run(false, forged()), (100, "Ok([127.0.0.1])".into()));
     assert_eq!(run(true, silent()), (10_000, "Err(TimedOut)".into()));
     assert_eq!(run(false, silent()), (10_000, "Err(TimedOut)".into()));
+}
+
+/// Asks one question for each of `questions` clients through a censor that forges from a pool of 600; the addresses that
+/// were answered, and how many true answers crossed the border.
+fn poisoned(resolver_outside: bool, truth_follows: bool, questions: u8) -> (Vec<String>, usize) {
+    struct Border(SharedCensor, Arc<Mutex<usize>>);
+    impl Middlebox for Border {
+        fn on_packet(&mut self, now: Instant, packet: &Packet) -> Verdict {
+            if packet.kind == Kind::Answer {
+                assert_eq!(packet.direction, Direction::Inbound);
+                *self.1.lock().unwrap() += 1;
+            }
+            self.0.on_packet(now, packet)
+        }
+    }
+    let resolver: IpAddr = [192, 0, 2, 53].into();
+    let mut world = fixed(1);
+    let log = Log::default();
+    world.add_resolver(HostSpec {
+        addresses: vec![resolver],
+        ..HostSpec::new("resolver")
+    });
+    world.names(|names| names.insert("entry.example", vec![SERVER.into()], Duration::from_secs(60)));
+    let censor = SharedCensor::new(1);
+    let answers = Forgery {
+        pool: (0..600_u32)
+            .map(|n| IpAddr::from((0xC612_0000 + n).to_be_bytes()))
+            .collect(),
+        each: Some(1),
+        seed: 1,
+        truth_follows,
+    };
+    let names = Names::under(["example"]);
+    censor
+        .lock()
+        .add(Timed::new("dns", Rule::Forge { names, answers }));
+    let answered = Arc::new(Mutex::new(0));
+    world.set_middlebox(Border(censor, answered.clone()));
+    for n in 0..questions {
+        let client = world.add_host(HostSpec {
+            resolver: resolver_outside.then_some(resolver),
+            ..host([198, 51, 100, n], true)
+        });
+        let seen = log.clone();
+        world.start(client, move |rt| async move {
+            let answer = rt.resolve("entry.example").await.unwrap();
+            assert!(
+                answer.len() == 1 && answer != [IpAddr::from(SERVER)],
+                "{answer:?}"
+            );
+            seen.say(&rt, answer[0].to_string());
+        });
+    }
+    world.run_until(at(60_000), &mut ()).unwrap();
+    let crossed = *answered.lock().unwrap();
+    (
+        log.lines().into_iter().map(|(_, answer)| answer).collect(),
+        crossed,
+    )
+}
+
+#[test]
+fn each_question_is_forged_on_its_own_and_the_truth_follows_only_if_the_censor_lets_it() {
+    for resolver_outside in [true, false] {
+        for (truth_follows, true_answers) in [(true, 200), (false, 0)] {
+            let (answers, crossed) = poisoned(resolver_outside, truth_follows, 200);
+            let distinct: std::collections::BTreeSet<_> = answers.iter().collect();
+            // 200 draws of 600: 170 distinct ones are expected.
+            assert!(answers.len() == 200 && distinct.len() > 140, "{}", distinct.len());
+            assert_eq!(crossed, true_answers, "resolver outside: {resolver_outside}");
+            assert_eq!(
+                poisoned(resolver_outside, truth_follows, 200).0,
+                answers,
+                "repeatable"
+            );
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "which the topology does not have")]
+fn a_host_in_a_system_that_the_topology_lacks_is_refused() {
+    let mut topology = Topology::new();
+    let region = topology.add_region("only", Duration::from_millis(10));
+    topology.add_system("only", region, Duration::ZERO);
+    let mut world = World::new(WorldConfig {
+        network: Network::Modelled(topology),
+        ..WorldConfig::new(1)
+    });
+    // The default of a host is the second system.
+    world.add_host(host(SERVER, false));
+}
+
+/// Sends 4,000 numbered datagrams to the server over a path with this weather: the numbers that arrive, in order.
+fn datagrams_under(loss_between: f64, far: bool, jitter: Jitter) -> Vec<u32> {
+    let mut topology = Topology::new();
+    let regions = ["here", "there"].map(|name| topology.add_region(name, Duration::from_millis(10)));
+    topology.connect(regions[0], regions[1], Duration::from_millis(40));
+    let systems = regions.map(|region| topology.add_system("", region, Duration::ZERO));
+    topology.weather(Probability::ZERO, jitter);
+    topology.lose(regions[0], regions[1], Probability::new(loss_between).unwrap());
+    let mut world = World::new(WorldConfig {
+        network: Network::Modelled(topology),
+        ..WorldConfig::new(1)
+    });
+    let spec = |address, system| HostSpec {
+        system,
+        ..host(address, false)
+    };
+    let server_host = world.add_host(spec(SERVER, systems[usize::from(far)]));
+    let client = world.add_host(spec([192, 0, 2, 9], systems[0]));
+    let arrived = Arc::new(Mutex::new(Vec::new()));
+    let seen = arrived.clone();
+    world.start(server_host, move |rt| async move {
+        let udp = rt.bind_udp(any()).await.unwrap();
+        while let Ok((datagram, _)) = udp.recv_from().await {
+            seen.lock()
+                .unwrap()
+                .push(u32::from_be_bytes(datagram[..].try_into().unwrap()));
+        }
+    });
+    world.start(client, move |rt| async move {
+        let udp = rt.bind_udp(any()).await.unwrap();
+        for n in 0..4_000_u32 {
+            udp.send_to(&n.to_be_bytes(), server()).await.unwrap();
+            rt.sleep(Duration::from_millis(1)).await;
+        }
+    });
+    world.run_until(at(10_000), &mut ()).unwrap();
+    let arrived = arrived.lock().unwrap().clone();
+    arrived
+}
+
+#[test]
+fn a_links_loss_hits_what_crosses_it_and_jitter_reorders_datagrams() {
+    let sorted = |numbers: &[u32]| numbers.is_sorted();
+    let near = datagrams_under(0.1, false, Jitter::default());
+    assert!(near.len() == 4_000 && sorted(&near), "{}", near.len());
+    let far = datagrams_under(0.1, true, Jitter::default());
+    assert!(
+        (3_500..3_700).contains(&far.len()) && sorted(&far),
+        "{}",
+        far.len()
+    );
+    let shaken = datagrams_under(0.0, true, Jitter::exponential(Duration::from_millis(3)));
+    let overtaken = shaken.windows(2).filter(|pair| pair[0] > pair[1]).count();
+    // Sent 1 ms apart with exponential delays of 3 ms: the next one is earlier with probability exp(-1/3)/2 = 0.36.
+    assert!(
+        shaken.len() == 4_000 && (900..1_700).contains(&overtaken),
+        "{overtaken}"
+    );
 }
 
 #[test]

@@ -119,16 +119,17 @@ impl<R: Runtime> Net for Ruled<R> {
         if let (Answer::Silence, by) = rules.decide_name_by(name) {
             rules.count(by, |counts| counts.names_silenced += 1);
             let waiter = rules.waiter();
-            let answered = waiter.until(|now| now.decide_name(name) != Answer::Silence);
+            let answered = waiter.until(|now| now.decide_name(name, 0) != Answer::Silence);
             timeout(&self.inner, RESOLVE_TIME_MAX, answered).await?;
         }
-        if let (Answer::Forged(answer), by) = rules.decide_name_by(name) {
-            self.inner.sleep(FORGED_AFTER).await;
+        // The first answer counts, so whether the true one follows makes no difference here.
+        if let (Answer::Forged { addresses, .. }, by) = rules.decide_name_by(name) {
             rules.count(by, |counts| counts.names_forged += 1);
-            return if answer.is_empty() {
+            self.inner.sleep(FORGED_AFTER).await;
+            return if addresses.is_empty() {
                 Err(io::ErrorKind::NotFound.into())
             } else {
-                Ok(answer)
+                Ok(addresses)
             };
         }
         self.inner.resolve(name).await

@@ -40,6 +40,8 @@ pub enum Remote {
     Endpoints(BTreeSet<SocketAddr>),
     /// With one of these ports at either end.
     Ports(BTreeSet<u16>),
+    /// With any port but these at the outside end.
+    PortsExcept(BTreeSet<u16>),
 }
 
 /// Which names a rule is about.
@@ -66,18 +68,75 @@ pub enum Rule {
         /// Which flows.
         remote: Remote,
     },
-    /// Questions for names get this answer; an empty one says that there is no such name.
+    /// Questions for names get a lie.
     Forge {
         /// Which names.
         names: Names,
         /// What is answered.
-        answer: Vec<IpAddr>,
+        answers: Forgery,
     },
     /// Questions for names are not answered.
     Silence {
         /// Which names.
         names: Names,
     },
+}
+
+/// Where a censor takes its lies from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forgery {
+    /// All addresses that it uses. None: its answer is that there is no such name.
+    pub pool: Vec<IpAddr>,
+    /// How many of them go into one answer, drawn for each question; `None`: all.
+    pub each: Option<usize>,
+    /// The draws are a hash of this, the name and the question's number.
+    pub seed: u64,
+    /// Whether the question goes on and the true answer follows behind the lie. Nobody who takes the first answer sees a
+    /// difference, but observers of the path do.
+    pub truth_follows: bool,
+}
+
+impl Forgery {
+    /// The same answer to every question, in place of the true one.
+    pub fn always(pool: Vec<IpAddr>) -> Self {
+        Self {
+            pool,
+            each: None,
+            seed: 0,
+            truth_follows: false,
+        }
+    }
+
+    /// The answer to the question of this number for `name`.
+    pub fn answer(&self, name: &str, question: u64) -> Vec<IpAddr> {
+        let Some(each) = self.each.filter(|each| *each < self.pool.len()) else {
+            return self.pool.clone();
+        };
+        let hash = name
+            .trim_end_matches('.')
+            .bytes()
+            .map(|byte| u64::from(byte.to_ascii_lowercase()))
+            .chain([question])
+            .fold(mix(self.seed), |hash, word| mix(hash ^ word));
+        let mut picked: Vec<usize> = Vec::with_capacity(each);
+        let mut draw = hash;
+        while picked.len() < each {
+            draw = mix(draw);
+            let index = ((u128::from(draw) * self.pool.len() as u128) >> 64) as usize;
+            if !picked.contains(&index) {
+                picked.push(index);
+            }
+        }
+        picked.into_iter().map(|index| self.pool[index]).collect()
+    }
+}
+
+/// The finaliser of SplitMix64, after its step: a permutation without short cycles for draws that must only look random.
+const fn mix(word: u64) -> u64 {
+    let mut z = word.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
 }
 
 /// What happens to a flow.
@@ -99,7 +158,12 @@ pub enum Answer {
     /// None comes.
     Silence,
     /// This one comes.
-    Forged(Vec<IpAddr>),
+    Forged {
+        /// What it says; none: there is no such name.
+        addresses: Vec<IpAddr>,
+        /// Whether the true one follows.
+        truth_follows: bool,
+    },
 }
 
 /// Names a rule, so that it can be taken back. Earlier rules have smaller ones.
@@ -172,16 +236,20 @@ impl Rules {
             .unwrap_or((Verdict::Pass, None))
     }
 
-    /// What happens to a question for `name` now.
-    pub fn decide_name(&self, name: &str) -> Answer {
-        self.decide_name_by(name).0
+    /// What happens to a question for `name` now. Forged answers to questions of different numbers differ.
+    pub fn decide_name(&self, name: &str, question: u64) -> Answer {
+        self.decide_name_by(name, question).0
     }
 
     /// What happens to a question for `name` now, and which rule says so, if one does.
-    pub fn decide_name_by(&self, name: &str) -> (Answer, Option<RuleId>) {
+    pub fn decide_name_by(&self, name: &str, question: u64) -> (Answer, Option<RuleId>) {
         let answer = |(id, rule): (&RuleId, &Rule)| match rule {
-            Rule::Forge { names, answer } if names.has(name) => {
-                Some((Answer::Forged(answer.clone()), Some(*id)))
+            Rule::Forge { names, answers } if names.has(name) => {
+                let forged = Answer::Forged {
+                    addresses: answers.answer(name, question),
+                    truth_follows: answers.truth_follows,
+                };
+                Some((forged, Some(*id)))
             }
             Rule::Silence { names } if names.has(name) => Some((Answer::Silence, Some(*id))),
             _ => None,
@@ -197,6 +265,7 @@ impl Remote {
             Self::Addresses(these) => these.contains(&flow.outside.ip()),
             Self::Endpoints(these) => these.contains(&flow.outside),
             Self::Ports(these) => these.contains(&flow.outside.port()) || these.contains(&flow.inside.port()),
+            Self::PortsExcept(these) => !these.contains(&flow.outside.port()),
         }
     }
 }
@@ -327,9 +396,9 @@ impl SharedRules {
         self.lock().rules.decide(flow)
     }
 
-    /// What happens to a question for `name` now.
+    /// What happens to the next question for `name`.
     pub fn decide_name(&self, name: &str) -> Answer {
-        self.lock().rules.decide_name(name)
+        self.decide_name_by(name).0
     }
 
     /// What happens to `flow` now, and which rule says so.
@@ -339,7 +408,9 @@ impl SharedRules {
 
     /// What happens to a question for `name` now, and which rule says so.
     pub(super) fn decide_name_by(&self, name: &str) -> (Answer, Option<RuleId>) {
-        self.lock().rules.decide_name_by(name)
+        let state = self.lock();
+        // Each lie that was told makes the next question another.
+        state.rules.decide_name_by(name, state.counts.names_forged)
     }
 
     /// Counts something that the rule `by` did.
@@ -415,6 +486,8 @@ impl Drop for Waiter {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn flow(protocol: Protocol, outside: &str) -> Flow {
@@ -491,6 +564,8 @@ mod tests {
         assert!(endpoints("192.0.2.1:7") && !endpoints("192.0.2.1:8"));
         let ports = with(Remote::Ports([40000].into()));
         assert!(ports("192.0.2.9:1"), "the inside port counts as well");
+        let spared = with(Remote::PortsExcept([53].into()));
+        assert!(spared("192.0.2.9:54") && !spared("192.0.2.9:53"));
     }
 
     #[test]
@@ -510,15 +585,50 @@ mod tests {
         let mut rules = Rules::default();
         rules.add(Rule::Forge {
             names: Names::under(["Example.org."]),
-            answer: Vec::new(),
+            answers: Forgery::always(Vec::new()),
         });
+        let denied = Answer::Forged {
+            addresses: Vec::new(),
+            truth_follows: false,
+        };
         for hit in ["example.org", "EXAMPLE.ORG.", "a.b.example.org"] {
-            assert_eq!(rules.decide_name(hit), Answer::Forged(Vec::new()), "{hit}");
+            assert_eq!(rules.decide_name(hit, 0), denied, "{hit}");
         }
         for miss in ["xexample.org", "org", "example.org.evil", ""] {
-            assert_eq!(rules.decide_name(miss), Answer::Pass, "{miss}");
+            assert_eq!(rules.decide_name(miss, 0), Answer::Pass, "{miss}");
         }
         rules.add(Rule::Silence { names: Names::Any });
-        assert_eq!(rules.decide_name("org"), Answer::Silence);
+        assert_eq!(rules.decide_name("org", 0), Answer::Silence);
+    }
+
+    #[test]
+    fn questions_get_answers_of_their_own_until_the_whole_pool_was_used() {
+        let pool: Vec<IpAddr> = (0..600_u32)
+            .map(|n| Ipv4Addr::from(0xC612_0000 + n).into())
+            .collect();
+        let forgery = |seed| Forgery {
+            pool: pool.clone(),
+            each: Some(2),
+            seed,
+            truth_follows: true,
+        };
+        let (one, other) = (forgery(1), forgery(2));
+        assert_eq!(one.answer("a.example", 7), one.answer("A.Example.", 7));
+        let asked = |forgery: &Forgery, name| -> Vec<_> {
+            (0..4_000)
+                .map(|question| forgery.answer(name, question))
+                .collect()
+        };
+        let answers = asked(&one, "a.example");
+        assert!(
+            answers
+                .iter()
+                .all(|answer| answer.len() == 2 && answer[0] != answer[1])
+        );
+        let used: BTreeSet<_> = answers.iter().flatten().collect();
+        assert_eq!(used.len(), pool.len(), "each of 600 is drawn in 8,000 draws");
+        assert_ne!(answers, asked(&one, "b.example"));
+        assert_ne!(answers, asked(&other, "a.example"));
+        assert_eq!(Forgery::always(pool.clone()).answer("a.example", 7), pool);
     }
 }

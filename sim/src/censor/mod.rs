@@ -265,7 +265,7 @@ impl Censor {
                 acted.reset += 1;
                 counts.streams_reset = 1;
             }
-            Verdict::ForgeDns(_) => {
+            Verdict::ForgeDns { .. } => {
                 acted.forged += 1;
                 counts.names_forged = 1;
             }
@@ -275,6 +275,15 @@ impl Censor {
         let of_rule = &mut self.entries[index].counts;
         *of_rule = *of_rule + counts;
     }
+}
+
+/// What tells one DNS question from another: the resolver's transaction id, which is drawn for each, and the flow.
+fn transaction(packet: &Packet) -> u64 {
+    let id = packet
+        .payload
+        .get(..2)
+        .map_or(0, |id| (u64::from(id[0]) << 8) | u64::from(id[1]));
+    mix(packet.flow, id)
 }
 
 impl Middlebox for Censor {
@@ -302,10 +311,16 @@ impl Middlebox for Censor {
             let verdict = match entry.rules.decide(flow) {
                 Judged::Drop => Verdict::Drop,
                 Judged::Reset => Verdict::Reset,
-                Judged::Pass => match entry.rules.decide_name(question?) {
+                Judged::Pass => match entry.rules.decide_name(question?, transaction(packet)) {
                     Answer::Pass => return None,
                     Answer::Silence => Verdict::Drop,
-                    Answer::Forged(addresses) => Verdict::ForgeDns(addresses),
+                    Answer::Forged {
+                        addresses,
+                        truth_follows,
+                    } => Verdict::ForgeDns {
+                        addresses,
+                        truth_follows,
+                    },
                 },
             };
             let drawn = mix(mix(self.seed, index as u64), packet.flow);
@@ -348,7 +363,7 @@ impl Middlebox for SharedCensor {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use phantom_core::runtime::rules::Names;
+    use phantom_core::runtime::rules::{Forgery, Names};
 
     fn packet(at_s: u64, outside: &str, kind: Kind, flow: u64) -> Packet {
         Packet {
@@ -450,12 +465,15 @@ mod tests {
         let forged = vec![IpAddr::from([127, 0, 0, 1])];
         let rule = Rule::Forge {
             names: Names::under(["example"]),
-            answer: forged.clone(),
+            answers: Forgery::always(forged.clone()),
         };
         censor.add(Timed::new("dns", rule));
         assert_eq!(
             ask(&mut censor, &packet(0, "192.0.2.53:53", Kind::Query, 1)),
-            Verdict::ForgeDns(forged)
+            Verdict::ForgeDns {
+                addresses: forged,
+                truth_follows: false
+            }
         );
         assert_eq!(
             ask(&mut censor, &packet(0, "192.0.2.53:53", Kind::Syn, 1)),

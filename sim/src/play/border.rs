@@ -1,17 +1,17 @@
 //! The censor of a plan as the back ends know it, and what of it is in force: for the stage, and for the oracle.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use phantom_core::runtime::rules::{Names, Protocol as Carrier, Remote, Rule};
+use phantom_core::runtime::rules::{Forgery, Names, Protocol as Carrier, Remote, Rule};
 use rand_core::Rng;
 
 use crate::run::RunError;
 use crate::scenario::file::Protocol;
 use crate::scenario::plan::{Act, Plan, Rule as Planned, Targets, stream};
 
-/// Forged answers that one question gets, out of all that a censor uses.
+/// Addresses in one forged answer, out of all that a censor uses.
 const ANSWERS: usize = 2;
 
 /// The rule of the stage for a rule of the plan.
@@ -20,43 +20,71 @@ const ANSWERS: usize = 2;
 /// A combination that this version does not know: better no run than another censor than the one asked for.
 pub(super) fn rule(plan: &Plan, planned: &Planned) -> Result<Rule, RunError> {
     let unknown = |what: &str| RunError::Unable(format!("the rule '{}' {what}: not supported", planned.name));
-    if let Some(names) = &planned.dns_names {
-        let names = Names::Under(names.iter().cloned().collect());
-        return Ok(match &planned.action {
-            Act::Drop => Rule::Silence { names },
-            Act::Reset => return Err(unknown("resets a question for a name")),
-            Act::Forge { answers, .. } => {
-                let mut rng = stream(plan.seed, &format!("{} answers", planned.name));
-                let pick = |_| answers[(rng.next_u64() % answers.len() as u64) as usize].into();
-                Rule::Forge {
-                    names,
-                    answer: (0..ANSWERS.min(answers.len())).map(pick).collect(),
-                }
-            }
+    let names = planned
+        .dns_names
+        .as_ref()
+        .map(|names| Names::Under(names.iter().cloned().collect()));
+    if let Act::Forge { answers, true_answer } = &planned.action {
+        return Ok(Rule::Forge {
+            names: names.unwrap_or(Names::Any),
+            answers: Forgery {
+                pool: answers.iter().copied().map(IpAddr::V4).collect(),
+                each: Some(ANSWERS),
+                seed: stream(plan.seed, &format!("{} answers", planned.name)).next_u64(),
+                truth_follows: *true_answer,
+            },
         });
+    }
+    if let Some(names) = names {
+        return match planned.action {
+            Act::Drop => Ok(Rule::Silence { names }),
+            _ => Err(unknown("resets a question for a name")),
+        };
     }
     let protocol = match planned.protocol {
         None => None,
         Some(Protocol::Tcp) => Some(Carrier::Tcp),
         Some(Protocol::Udp) => Some(Carrier::Udp),
     };
-    // Questions for names are packets of their own kind, so sparing port 53 needs no exception.
-    if !planned.except_ports.iter().all(|port| *port == 53) {
-        return Err(unknown("spares ports other than 53"));
-    }
-    let remote = match (&planned.to, planned.ports.as_slice()) {
-        (None, []) => Remote::Any,
-        (Some(Targets::Fixed(addresses)), []) => Remote::Addresses(addresses.iter().copied().collect()),
-        (Some(Targets::Learned { .. }), []) => Remote::Addresses(BTreeSet::new()),
-        (None, ports) => Remote::Ports(ports.iter().copied().collect()),
-        (Some(_), _) => return Err(unknown("names addresses and ports")),
+    let addresses = match &planned.to {
+        None => None,
+        Some(Targets::Fixed(addresses)) => Some(addresses.as_slice()),
+        Some(Targets::Learned { .. }) => Some(&[][..]),
+    };
+    let (ports, spared) = (&planned.ports, &planned.except_ports);
+    let remote = match (addresses, ports.is_empty(), spared.is_empty()) {
+        (None, true, true) => Remote::Any,
+        (None, false, true) => Remote::Ports(ports.iter().copied().collect()),
+        (None, true, false) => Remote::PortsExcept(spared.iter().copied().collect()),
+        (Some(addresses), true, true) => Remote::Addresses(addresses.iter().copied().collect()),
+        (Some(addresses), false, true) => Remote::Endpoints(endpoints(addresses, ports)),
+        _ => return Err(unknown("spares ports of some addresses")),
     };
     match planned.action {
-        Act::Drop => Ok(Rule::Drop { remote, protocol }),
-        Act::Reset if protocol != Some(Carrier::Udp) => Ok(Rule::Reset { remote }),
-        Act::Reset => Err(unknown("resets datagrams")),
-        Act::Forge { .. } => Err(unknown("forges answers without naming names")),
+        Act::Reset if protocol == Some(Carrier::Udp) => Err(unknown("resets datagrams")),
+        Act::Reset => Ok(Rule::Reset { remote }),
+        _ => Ok(Rule::Drop { remote, protocol }),
     }
+}
+
+/// All rules of a plan as the stages know them: what a back end is given.
+///
+/// # Errors
+/// See [`rule`].
+#[cfg(test)]
+pub(crate) fn rules_of(plan: &Plan) -> Result<Vec<Rule>, RunError> {
+    plan.rules.iter().map(|planned| rule(plan, planned)).collect()
+}
+
+/// Each address at each port.
+pub(super) fn endpoints(addresses: &[IpAddr], ports: &[u16]) -> BTreeSet<SocketAddr> {
+    let at = |ip: &IpAddr| {
+        ports
+            .iter()
+            .map(|port| SocketAddr::new(*ip, *port))
+            .collect::<Vec<_>>()
+    };
+    addresses.iter().flat_map(at).collect()
 }
 
 /// What the rules of a plan block at a time.
@@ -90,7 +118,8 @@ impl<'p> Blocks<'p> {
         self.plan
             .rules
             .iter()
-            .filter(move |rule| (rule.from..rule.until).contains(&now) && rule.dns_names.is_none())
+            .filter(move |rule| (rule.from..rule.until).contains(&now))
+            .filter(|rule| rule.dns_names.is_none() && !matches!(rule.action, Act::Forge { .. }))
     }
 
     /// Whether nothing at all passes.
@@ -98,18 +127,21 @@ impl<'p> Blocks<'p> {
         self.acting(now).any(Planned::is_total)
     }
 
-    /// Whether datagrams do not pass.
+    /// Whether datagrams do not pass. A reset means nothing to them.
     pub(super) fn datagrams(&self, now: Duration) -> bool {
         self.acting(now)
-            .any(|rule| rule.to.is_none() && rule.ports.is_empty() && rule.protocol != Some(Protocol::Tcp))
+            .filter(|rule| rule.action == Act::Drop && rule.protocol != Some(Protocol::Tcp))
+            .any(|rule| rule.to.is_none() && rule.ports.is_empty())
     }
 
     /// Whether streams to this address do not pass.
     pub(super) fn streams_to(&self, now: Duration, address: IpAddr) -> bool {
         self.acting(now)
             .filter(|rule| rule.protocol != Some(Protocol::Udp))
+            .filter(|rule| rule.ports.is_empty() || rule.ports.contains(&self.link_port))
+            .filter(|rule| !rule.except_ports.contains(&self.link_port))
             .any(|rule| match &rule.to {
-                None => rule.ports.is_empty() || rule.ports.contains(&self.link_port),
+                None => true,
                 Some(Targets::Fixed(addresses)) => addresses.contains(&address),
                 Some(Targets::Learned { .. }) => self
                     .learned

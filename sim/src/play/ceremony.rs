@@ -89,7 +89,7 @@ pub(super) fn perform(plan: &Plan, link_port: u16) -> Result<Ceremony, RunError>
         .map(|&host| AuthorityContact {
             id: AuthorityId::of(&keys[host as usize].identity.public()),
             link: keys[host as usize].link.public(),
-            addresses: vec![at(host, link_port)],
+            addresses: link_ends(plan, host, link_port),
         })
         .collect();
     let limits = TimeLimits::default();
@@ -161,7 +161,11 @@ pub(super) fn perform(plan: &Plan, link_port: u16) -> Result<Ceremony, RunError>
                 .dns_name
                 .is_some()
                 .then(|| entry(named(host, link_port)));
-            std::iter::once(entry(dht::Endpoint::Addr(at(host, link_port)))).chain(by_name)
+            let by_address = link_ends(plan, host, link_port).into_iter();
+            by_address
+                .map(|end| entry(dht::Endpoint::Addr(end)))
+                .chain(by_name)
+                .collect::<Vec<_>>()
         })
         .collect();
     let mut bridges_of = BTreeMap::new();
@@ -192,9 +196,7 @@ pub(super) fn perform(plan: &Plan, link_port: u16) -> Result<Ceremony, RunError>
     let mut parts = Vec::with_capacity(plan.hosts.len());
     for (n, host) in plan.hosts.iter().enumerate() {
         let id = n as u32;
-        let link_at = at(id, link_port);
-        let mut listen = vec![link_at];
-        listen.extend(host.address6.map(|ip| SocketAddr::new(IpAddr::V6(ip), link_port)));
+        let listen = link_ends(plan, id, link_port);
         let keys = keys[n].clone();
         let node = |roles, bridge: Option<Bridge>| {
             Box::new(NodeConfig {
@@ -264,6 +266,12 @@ pub(super) fn perform(plan: &Plan, link_port: u16) -> Result<Ceremony, RunError>
         contacts: meetings(plan)?,
         bridges_of,
     })
+}
+
+/// Where links to a host go.
+fn link_ends(plan: &Plan, host: HostId, port: u16) -> Vec<SocketAddr> {
+    let addresses = plan.hosts[host as usize].addresses();
+    addresses.map(|ip| SocketAddr::new(ip, port)).collect()
 }
 
 fn keys_of(seed: u64, name: &str) -> Keys {

@@ -37,18 +37,20 @@ pub(super) struct Moved {
 pub(super) fn move_in(plan: &mut Plan) -> Moved {
     let mut forged = BTreeMap::new();
     let block = u8::try_from(64 + std::process::id() % 128).unwrap_or(64);
-    let moved = |address: Ipv4Addr| {
-        let [_, b, c, d] = address.octets();
-        Ipv4Addr::new(127, block.wrapping_add(b % 64), c, d)
-    };
-    for host in &mut plan.hosts {
-        host.address = moved(host.address);
+    let mut moved = BTreeMap::new();
+    for (number, host) in (1_u32..).zip(&mut plan.hosts) {
+        let [_, b, c, d] = number.to_be_bytes();
+        let here = Ipv4Addr::new(127, block.wrapping_add(b % 64), c, d);
+        moved.insert(host.address, here);
+        host.address = here;
     }
     for rule in &mut plan.rules {
         if let Some(Targets::Fixed(addresses)) = &mut rule.to {
             for address in addresses {
-                if let IpAddr::V4(address) = address {
-                    *address = moved(*address);
+                if let IpAddr::V4(address) = address
+                    && let Some(here) = moved.get(address)
+                {
+                    *address = *here;
                 }
             }
         }

@@ -124,11 +124,9 @@ impl<S: Stage> Player for StagePlayer<S> {
             for host in &plan.hosts {
                 let mut wall = Wall::new(date);
                 wall.offset_ns = host.clock_skew_ns;
-                let mut addresses = vec![IpAddr::V4(host.address)];
-                addresses.extend(host.address6.map(IpAddr::V6));
                 stage.add_host(HostSpec {
                     name: host.name.clone(),
-                    addresses,
+                    addresses: host.addresses().collect(),
                     region: host.region,
                     inside: host.inside,
                     wall,
@@ -151,7 +149,8 @@ impl<S: Stage> Player for StagePlayer<S> {
 /// One-way delays between the plan's regions.
 fn delays(plan: &Plan) -> Result<Delays, RunError> {
     let regions = &plan.network.regions;
-    let between = |a: usize, b: usize| rtt(regions[a].1, regions[b].1) / 2 + extra(plan, a, b) + ACCESS_DELAY;
+    let between =
+        |a: usize, b: usize| (rtt(regions[a].1, regions[b].1) + extra(plan, a, b)) / 2 + ACCESS_DELAY;
     let matrix = (0..regions.len())
         .map(|a| (0..regions.len()).map(|b| between(a, b)).collect())
         .collect();
@@ -212,13 +211,16 @@ impl<S: Stage> Ground for OnStage<S> {
         }
         let mut longer = self.rules[rule].clone();
         if let Rule::Drop { remote, .. } | Rule::Reset { remote } = &mut longer {
-            *remote = Remote::Addresses(
-                learned
-                    .iter()
-                    .filter(|(from, _)| *from <= at)
-                    .map(|(_, a)| *a)
-                    .collect(),
-            );
+            let known: Vec<IpAddr> = learned
+                .iter()
+                .filter(|(from, _)| *from <= at)
+                .map(|(_, a)| *a)
+                .collect();
+            *remote = if planned.ports.is_empty() {
+                Remote::Addresses(known.into_iter().collect())
+            } else {
+                Remote::Endpoints(border::endpoints(&known, &planned.ports))
+            };
         }
         self.stage.at(at, Act::AddRule(planned.name.clone(), longer));
     }

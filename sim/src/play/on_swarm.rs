@@ -1,6 +1,6 @@
 //! Playing on the default engine, with everything observed.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use phantom_core::runtime::rules::Rule;
@@ -17,10 +17,15 @@ use crate::host::record::{Checkpoint, Detail};
 use crate::run::{Player, RunError, RunOutput};
 use crate::scenario::metric::Sense;
 use crate::scenario::plan::{Host, HostId, Plan};
-use crate::swarm::{Access, HostSpec, NatSpec, Network, SwarmStage, Topology, WorldConfig};
+use crate::scenario::units::Spread;
+use crate::swarm::jitter::Jitter;
+use crate::swarm::{Access, AsId, HostSpec, NatSpec, Network, SwarmStage, Topology, WorldConfig};
 
 /// Datagrams through a NAT keep their mapping for this long (RFC 4787 asks for at least two minutes).
 const NAT_UDP: Duration = Duration::from_secs(120);
+
+/// What a host behind a NAT of its own has on its side of it, like millions of others.
+const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 1, 2));
 
 /// The default back end.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,10 +78,14 @@ impl Ground for Swarm {
     }
 
     fn block(&mut self, plan: &Plan, rule: usize, address: IpAddr, at: Instant) {
-        self.stage
-            .censor()
-            .lock()
-            .learn_address(&plan.rules[rule].name, address, at);
+        let planned = &plan.rules[rule];
+        let mut censor = self.stage.censor().lock();
+        if planned.ports.is_empty() {
+            censor.learn_address(&planned.name, address, at);
+        }
+        for port in &planned.ports {
+            censor.learn_endpoint(&planned.name, SocketAddr::new(address, *port), at);
+        }
     }
 
     fn acted(&mut self, rule: &str) -> [u64; 3] {
@@ -140,11 +149,15 @@ fn stage(plan: &Plan, SwarmPlayer { shuffle, detail }: SwarmPlayer) -> SwarmStag
         .collect();
     for (a, (_, one)) in plan.network.regions.iter().enumerate() {
         for (b, (_, two)) in plan.network.regions.iter().enumerate().skip(a + 1) {
-            topology.connect(regions[a], regions[b], rtt(*one, *two) + 2 * extra(plan, a, b));
+            topology.connect(regions[a], regions[b], rtt(*one, *two) + extra(plan, a, b));
         }
     }
-    for (n, (name, _)) in plan.network.regions.iter().enumerate() {
-        topology.add_system(&format!("{name}-0"), regions[n], Duration::from_millis(4));
+    for system in &plan.network.systems {
+        topology.add_system(&system.name, regions[system.region], system.extra);
+    }
+    topology.weather(chance(plan.network.loss), jitter(plan.network.jitter));
+    for (one, two, loss, _) in &plan.network.links {
+        topology.lose(regions[*one], regions[*two], chance(*loss));
     }
     SwarmStage::with(WorldConfig {
         shuffle,
@@ -155,45 +168,49 @@ fn stage(plan: &Plan, SwarmPlayer { shuffle, detail }: SwarmPlayer) -> SwarmStag
     })
 }
 
-fn hosts(plan: &Plan, stage: &mut SwarmStage) {
-    let border_loss: f64 = plan.network.links.iter().map(|link| link.2).sum();
-    for host in &plan.hosts {
-        stage.add_swarm_host(spec(plan, host, border_loss));
+/// A share that the checker has found to be one.
+fn chance(share: f64) -> Probability {
+    Probability::new(share).unwrap_or(Probability::ONE)
+}
+
+fn jitter(spread: Spread) -> Jitter {
+    match spread {
+        Spread::Fixed(time) => Jitter::fixed(time.0),
+        Spread::Uniform(low, high) => Jitter::uniform(low.0, high.0),
+        Spread::Exponential(mean) => Jitter::exponential(mean.0),
     }
 }
 
-fn spec(plan: &Plan, host: &Host, border_loss: f64) -> HostSpec {
+fn hosts(plan: &Plan, stage: &mut SwarmStage) {
+    for host in &plan.hosts {
+        stage.add_swarm_host(spec(plan, host));
+    }
+}
+
+fn spec(plan: &Plan, host: &Host) -> HostSpec {
     let (up, down) = (
         host.access.up.0.bits_per_second(),
         host.access.down.0.bits_per_second(),
     );
-    let mut access = Access::new(up, down);
-    // A packet passes two access links: each loses half of the path's share, and the border's falls to those inside.
-    let loss = plan.network.loss / 2.0 + if host.inside { border_loss } else { 0.0 };
-    access.loss = Probability::new(loss).unwrap_or(Probability::ONE);
-    access.jitter = plan.network.jitter.draw(u64::MAX / 2) / 2;
-    let mut addresses = vec![IpAddr::V4(host.address)];
-    addresses.extend(host.address6.map(IpAddr::V6));
+    let addresses: Vec<IpAddr> = host.addresses().collect();
+    // IPv6 needs no translation: the address is the host's own, and still nobody dials in.
+    let home = std::iter::once(HOME)
+        .chain(host.address6.map(IpAddr::V6))
+        .collect();
     let mut wall = Wall::new(times::world_begins(plan));
     wall.offset_ns = host.clock_skew_ns;
     HostSpec {
-        system: crate::swarm::AsId(u16::try_from(host.region).unwrap_or_default()),
+        system: AsId(u16::try_from(host.system).unwrap_or(u16::MAX)),
         nat: host.nat.then(|| NatSpec {
             outside: addresses.clone(),
             udp_idle: NAT_UDP,
         }),
-        addresses: if host.nat { vec![private(host)] } else { addresses },
-        access,
+        addresses: if host.nat { home } else { addresses },
+        access: Access::new(up, down),
         inside: host.inside,
         wall,
         ..HostSpec::new(host.name.clone())
     }
-}
-
-/// The address of a host behind a NAT, on its own side.
-fn private(host: &Host) -> IpAddr {
-    let [_, b, c, d] = host.address.octets();
-    IpAddr::V4(std::net::Ipv4Addr::new(10, b, c, d))
 }
 
 /// Puts the plan's rules at the border.

@@ -2,7 +2,6 @@
 //! ladder that the scenario leaves on. It sees the whole world, and tells nobody in it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use phantom_core::units::Instant;
@@ -80,26 +79,29 @@ impl<'p> Oracle<'p> {
             .min(self.plan.duration.saturating_sub(Duration::from_nanos(1)));
         let cut = blocks.everything(at);
         let datagrams = !blocks.datagrams(at);
-        let address = |host: HostId| IpAddr::V4(self.plan.hosts[host as usize].address);
-        let reachable = |host: HostId| {
+        // By IPv4 alone, and by both.
+        let reachable = |host: HostId, both: bool| {
             // Rules act on what crosses the border; an entry on the clients' side would not be blocked.
-            let crosses = !self.plan.hosts[host as usize].inside;
-            let blocked = crosses && blocks.streams_to(at, address(host));
+            let entry = &self.plan.hosts[host as usize];
+            let mut spoken = entry.addresses().filter(|ip| both || ip.is_ipv4());
+            let blocked = !entry.inside && spoken.all(|ip| blocks.streams_to(at, ip));
             !self.down.contains(&host) && !blocked
         };
-        let open_service = !cut
-            && self
+        let open_service = [false, true].map(|both| {
+            !cut && self
                 .services
                 .iter()
-                .any(|&host| self.published(host) && reachable(host));
+                .any(|&host| self.published(host) && reachable(host, both))
+        });
         let mut changed = Vec::new();
         for &client in &self.clients {
             let host = &self.plan.hosts[client as usize];
             let Some(node) = host.role.client() else { continue };
+            let both = host.address6.is_some();
             let started = at >= host.arrives && !self.down.contains(&client);
             let bridge = || {
                 let bridges = self.bridges_of.get(&client);
-                bridges.is_some_and(|bridges| bridges.iter().any(|&bridge| reachable(bridge)))
+                bridges.is_some_and(|bridges| bridges.iter().any(|&bridge| reachable(bridge, both)))
             };
             let friend = || {
                 self.inviters.get(&client).is_some_and(|friends| {
@@ -116,7 +118,7 @@ impl<'p> Oracle<'p> {
             };
             let dht = node.dht.is_on() && datagrams && bridge();
             let friends = node.friends.is_on() && bridge() && friend();
-            let published = node.published.is_on() && open_service;
+            let published = node.published.is_on() && open_service[usize::from(both)];
             let open = started && !cut && (published || dht || friends);
             if self.told.get(&client).copied().unwrap_or(false) != open {
                 self.told.insert(client, open);

@@ -267,7 +267,7 @@ pub(super) fn rtt(a: Area, b: Area) -> Duration {
     Duration::from_millis(RTT_MS_2019[row(a)][row(b)])
 }
 
-/// What the links between two regions of a plan add, one way.
+/// What the links between two regions of a plan add to a round trip.
 pub(super) fn extra(plan: &Plan, a: usize, b: usize) -> Duration {
     plan.network
         .links
@@ -280,8 +280,7 @@ pub(super) fn extra(plan: &Plan, a: usize, b: usize) -> Duration {
 fn names<S: Stage>(plan: &Plan, stage: &mut S) {
     for host in &plan.hosts {
         if let Some(name) = &host.dns_name {
-            let mut addresses = vec![IpAddr::V4(host.address)];
-            addresses.extend(host.address6.map(IpAddr::V6));
+            let addresses = host.addresses().collect();
             stage.at(Instant::ZERO, Act::SetName(name.clone(), addresses));
         }
     }

@@ -10,6 +10,7 @@ use super::params::allowed;
 use super::promises::promises;
 pub use super::promises::{Claim, Claimed, Invariant, Kind};
 use super::source::{At, Problem, nearest};
+use super::systems::{HOSTS_PER_SYSTEM_MAX, SYSTEMS_MAX};
 use super::units::Time;
 
 /// Most edges of a graph: what a plan holds is bounded before it is drawn.
@@ -109,6 +110,7 @@ pub fn check(scenario: &Scenario, stem: Option<&str>) -> Result<Checked, Vec<Pro
     head(&mut checker, scenario, stem);
     places(&mut checker, scenario);
     let counts = populations(&mut checker, scenario);
+    room(&mut checker, scenario, &counts);
     graphs(&mut checker, scenario, &counts);
     censor(&mut checker, scenario);
     deeds(&mut checker, scenario);
@@ -258,6 +260,38 @@ fn populations(checker: &mut Checker, scenario: &Scenario) -> BTreeMap<String, u
     counts
 }
 
+/// Whether there are addresses for everybody.
+fn room(checker: &mut Checker, scenario: &Scenario, counts: &BTreeMap<String, u64>) {
+    let regions = &scenario.topology.region;
+    let systems: u64 = regions.iter().map(|region| u64::from(region.ases.value)).sum();
+    if systems > SYSTEMS_MAX
+        && let Some(last) = regions.last()
+    {
+        checker.wrong(
+            last.ases.at.or(last.name.at),
+            format!("the regions have {systems} networks together; at most {SYSTEMS_MAX}"),
+        );
+    }
+    for region in regions {
+        let hosts = scenario
+            .population
+            .iter()
+            .filter(|(_, population)| population.region.value == region.name.value)
+            .filter_map(|(name, _)| counts.get(name))
+            .sum::<u64>();
+        let most = HOSTS_PER_SYSTEM_MAX * u64::from(region.ases.value);
+        if hosts > most && region.ases.value > 0 {
+            checker.wrong(
+                region.ases.at.or(region.name.at),
+                format!(
+                    "{hosts} hosts in {} networks; each has room for {HOSTS_PER_SYSTEM_MAX}: raise 'ases'",
+                    region.ases.value
+                ),
+            );
+        }
+    }
+}
+
 fn graphs(checker: &mut Checker, scenario: &Scenario, counts: &BTreeMap<String, u64>) {
     let populations = || scenario.population.keys().map(String::as_str).collect::<Vec<_>>();
     for graph in scenario.graph.values() {
@@ -361,20 +395,41 @@ fn censor(checker: &mut Checker, scenario: &Scenario) {
                     format!("wanted 1 to 10000 forged addresses, got {}", addresses.value),
                 );
             }
-            if rule.matching.to.is_some() || rule.matching.protocol == Some(file::Protocol::Tcp) {
-                checker.wrong(
-                    rule.name.at,
-                    "forge-dns acts on DNS questions: match by dns-name, or everything",
-                );
-            }
         }
-        if !rule.matching.ports.is_empty() && !rule.matching.except_ports.is_empty() {
-            checker.wrong(
-                rule.name.at,
-                "'ports' and 'except-ports' together say nothing clear; use one",
-            );
+        if let Some(message) = unplayable(rule) {
+            checker.wrong(rule.name.at, message);
         }
     }
+}
+
+/// Why no censor can do what a rule says, if that is so.
+fn unplayable(rule: &file::Rule) -> Option<&'static str> {
+    let matching = &rule.matching;
+    let ports = !matching.ports.is_empty() || !matching.except_ports.is_empty();
+    let packets = matching.to.is_some() || ports || matching.protocol.is_some();
+    let forges = matches!(rule.action, file::Action::ForgeDns { .. });
+    let resets = matches!(rule.action, file::Action::Reset {});
+    if forges && packets {
+        return Some("forge-dns acts on DNS questions: match by dns-name, or everything");
+    }
+    if matching.dns_name.is_some() && packets {
+        return Some(
+            "a rule matches DNS questions by 'dns-name' or packets by 'to', 'ports' and 'protocol': write two rules",
+        );
+    }
+    if matching.dns_name.is_some() && resets {
+        return Some("a DNS question is a datagram, which knows no reset; wanted drop or forge-dns");
+    }
+    if resets && matching.protocol == Some(file::Protocol::Udp) {
+        return Some("datagrams know no reset; wanted drop");
+    }
+    if !matching.ports.is_empty() && !matching.except_ports.is_empty() {
+        return Some("'ports' and 'except-ports' together say nothing clear; use one");
+    }
+    if matching.to.is_some() && !matching.except_ports.is_empty() {
+        return Some("'except-ports' goes with every address; with 'to' use 'ports'");
+    }
+    None
 }
 
 fn deeds(checker: &mut Checker, scenario: &Scenario) {

@@ -561,6 +561,74 @@ fn what_a_plan_would_hold_is_bounded_before_it_is_drawn() {
 }
 
 #[test]
+fn a_rule_that_no_censor_can_play_is_shown_at_its_name() {
+    let read = |matching: &str, action: &str| {
+        let rule = format!("[[censor.rule]]\nname = \"odd\"\nmatch = {{ {matching} }}\naction = {action}\n");
+        let text = GOOD.replacen("[[censor.rule]]", &format!("{rule}[[censor.rule]]"), 1);
+        let line = 1 + text
+            .lines()
+            .position(|line| line == "name = \"odd\"")
+            .expect("the rule");
+        (read(&text), format!("t.toml:{line}:8: "))
+    };
+    let forge = "{ forge-dns = { addresses = 3 } }";
+    for (matching, action, wanted) in [
+        (
+            "dns-name = 'published'",
+            "'reset'",
+            "a DNS question is a datagram",
+        ),
+        ("protocol = 'udp'", "'reset'", "datagrams know no reset"),
+        (
+            "to = 'published', except-ports = [80]",
+            "'drop'",
+            "'except-ports' goes with every address",
+        ),
+        (
+            "dns-name = 'published', ports = [53]",
+            "'drop'",
+            "write two rules",
+        ),
+        ("ports = [53]", forge, "forge-dns acts on DNS questions"),
+        ("ports = [1], except-ports = [2]", "'drop'", "use one"),
+    ] {
+        let (result, place) = read(matching, action);
+        let error = result.expect_err(matching).to_string();
+        assert!(error.contains(&place) && error.contains(wanted), "{error}");
+    }
+    for (matching, action) in [
+        ("to = 'published', ports = [443]", "'drop'"),
+        ("to = 'published', ports = [443], protocol = 'tcp'", "'reset'"),
+        ("except-ports = [53, 80]", "'drop'"),
+        ("", forge),
+    ] {
+        let loaded = read(matching, action)
+            .0
+            .unwrap_or_else(|error| panic!("{matching}: {error}"));
+        let plan = crate::scenario::plan::Plan::draw(&loaded, 1);
+        crate::play::rules_of(&plan).unwrap_or_else(|error| panic!("{matching}: {error:?}"));
+    }
+}
+
+#[test]
+fn networks_have_room_for_their_hosts() {
+    let ases = |n: u32| format!("area = \"asia-pacific\"\nases = {n}");
+    let error = read(&GOOD.replacen("area = \"asia-pacific\"", &ases(1_001), 1)).expect_err("too many");
+    assert!(
+        error.to_string().contains("wanted 1 to 1000 networks, got 1001"),
+        "{error}"
+    );
+    let many = GOOD
+        .replace("max = 1000", "max = 1_000_000")
+        .replace("default = 100,", "default = 900_000,");
+    let error = read(&many).expect_err("too many hosts").to_string();
+    assert!(
+        error.contains("810000 hosts in 1 networks; each has room for 400000"),
+        "{error}"
+    );
+}
+
+#[test]
 fn the_schema_names_the_parts_of_the_format() {
     let schema = serde_json::to_string(&schemars::schema_for!(Scenario)).expect("json");
     for part in [

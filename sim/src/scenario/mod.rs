@@ -11,5 +11,6 @@ pub mod params;
 pub mod plan;
 pub mod promises;
 pub mod source;
+pub mod systems;
 pub mod tree;
 pub mod units;

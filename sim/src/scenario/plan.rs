@@ -18,6 +18,7 @@ use super::file::{
 };
 use super::file::{Action, Addresses, Names};
 use super::load::Loaded;
+use super::systems::{self, Given, System};
 use super::units::Spread;
 
 /// A host's number: its place in [`Plan::hosts`].
@@ -63,11 +64,13 @@ pub struct Plan {
 pub struct Network {
     /// The regions: name and place on earth.
     pub regions: Vec<(String, Area)>,
+    /// The autonomous systems in them, region by region.
+    pub systems: Vec<System>,
     /// Share of packets lost on any path.
     pub loss: f64,
     /// Extra delay of a packet, each time anew.
     pub jitter: Spread,
-    /// Between two regions (indices): share of packets lost and time added, on top.
+    /// Between two regions (indices): share of packets lost and round-trip time added, on top.
     pub links: Vec<(usize, usize, f64, Duration)>,
 }
 
@@ -82,8 +85,8 @@ pub struct Host {
     pub role: Role,
     /// Index of its region.
     pub region: usize,
-    /// Which of the region's networks it is in.
-    pub network: u32,
+    /// Index of its autonomous system, one of the region's.
+    pub system: usize,
     /// Whether it is behind the censor.
     pub inside: bool,
     /// Its IPv4 address as others see it.
@@ -102,6 +105,13 @@ pub struct Host {
     pub published: bool,
     /// The DNS name it is published under.
     pub dns_name: Option<String>,
+}
+
+impl Host {
+    /// Its addresses as others see them.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        std::iter::once(IpAddr::V4(self.address)).chain(self.address6.map(IpAddr::V6))
+    }
 }
 
 /// What a host is.
@@ -267,7 +277,7 @@ pub fn stream(seed: u64, label: &str) -> ChaCha12Rng {
 }
 
 /// A number below `bound` (not zero), without bias worth mentioning: 64 bits against at most 32.
-fn below(rng: &mut ChaCha12Rng, bound: u64) -> u64 {
+pub(super) fn below(rng: &mut ChaCha12Rng, bound: u64) -> u64 {
     ((u128::from(rng.next_u64()) * u128::from(bound)) >> 64) as u64
 }
 
@@ -284,7 +294,12 @@ impl Plan {
                 .position(|r| r.name.value == name)
                 .unwrap_or(0)
         };
-        let hosts = hosts(loaded, seed);
+        let regions = &scenario.topology.region;
+        let systems = systems::draw(
+            seed,
+            regions.iter().map(|r| (r.name.value.as_str(), r.ases.value)),
+        );
+        let hosts = hosts(loaded, seed, &systems);
         let edges = edges(loaded, seed, &hosts);
         Self {
             name: scenario.name.value.clone(),
@@ -301,6 +316,7 @@ impl Plan {
                     .iter()
                     .map(|r| (r.name.value.clone(), r.area))
                     .collect(),
+                systems,
                 loss: scenario.topology.loss.get(),
                 jitter: scenario.topology.jitter,
                 links: scenario
@@ -366,9 +382,10 @@ fn members<'a>(hosts: &'a [Host], population: &'a str) -> impl Iterator<Item = H
         .map(|(i, _)| i as HostId)
 }
 
-fn hosts(loaded: &Loaded, seed: u64) -> Vec<Host> {
+fn hosts(loaded: &Loaded, seed: u64, systems: &[System]) -> Vec<Host> {
     let scenario = &loaded.scenario;
     let inside = scenario.censor.as_ref().map(|censor| censor.at[0].value.as_str());
+    let mut given = Given::default();
     let mut hosts: Vec<Host> = Vec::new();
     for (name, population) in &scenario.population {
         let count = loaded.checked.counts.get(name).copied().unwrap_or(0);
@@ -385,7 +402,6 @@ fn hosts(loaded: &Loaded, seed: u64) -> Vec<Host> {
             let place = &scenario.topology.region[region];
             let host_name = format!("{name}-{n}");
             let mut rng = stream(seed, &format!("host {host_name}"));
-            let number = hosts.len() as u32;
             let role = role(population.node);
             let arrives = population.arrive.map_or(Duration::ZERO, |arrive| {
                 let over = u64::try_from(arrive.over.0.as_nanos()).unwrap_or(u64::MAX);
@@ -395,18 +411,18 @@ fn hosts(loaded: &Loaded, seed: u64) -> Vec<Host> {
                 let size = i64::try_from(spread.draw(rng.next_u64()).as_nanos()).unwrap_or(i64::MAX);
                 if rng.next_u64() & 1 == 0 { size } else { -size }
             });
+            let first = systems.iter().position(|system| system.region == region);
+            let system = first.unwrap_or(0) + below(&mut rng, u64::from(place.ases.value)) as usize;
+            let (address, address6) = given.draw(seed, &host_name, &systems[system]);
             hosts.push(Host {
                 name: host_name,
                 population: name.clone(),
                 role,
                 region,
-                network: below(&mut rng, u64::from(place.ases.value)) as u32,
+                system,
                 inside: inside == Some(place.name.value.as_str()),
-                // 10.0.0.0/8 by number: unique, never in the forged 203.0.113.0/24 or 198.18.0.0/15.
-                address: Ipv4Addr::from(0x0a00_0001_u32 + number),
-                address6: place.ipv6.is_on().then(|| {
-                    Ipv6Addr::from(0xfd00_0000_0000_0000_0000_0000_0000_0001_u128 + u128::from(number))
-                }),
+                address,
+                address6: place.ipv6.is_on().then_some(address6),
                 nat: place.nat.is_on() && role.is_client(),
                 access: population.access.unwrap_or(scenario.topology.access),
                 arrives,
@@ -559,7 +575,7 @@ fn rules(loaded: &Loaded, seed: u64, hosts: &[Host]) -> Vec<Rule> {
         hosts
             .iter()
             .filter(|host| keep(host))
-            .flat_map(|host| std::iter::once(IpAddr::V4(host.address)).chain(host.address6.map(IpAddr::V6)))
+            .flat_map(Host::addresses)
             .collect()
     };
     scenario

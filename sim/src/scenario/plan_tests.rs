@@ -46,8 +46,8 @@ fn one_more_peer_shifts_no_others_draws() {
             .find(|other| other.name == host.name)
             .expect("still there");
         assert_eq!(
-            (host.arrives, host.network),
-            (same.arrives, same.network),
+            (host.arrives, host.system, host.address),
+            (same.arrives, same.system, same.address),
             "{}",
             host.name
         );
@@ -65,6 +65,33 @@ fn addresses_are_unique_and_never_forged_ones() {
     });
     let forged = forged.expect("a forging rule");
     assert!(forged.len() > 590 && forged.iter().all(|answer| !addresses.contains(answer)));
+}
+
+#[test]
+fn hosts_are_spread_over_the_systems_of_their_region_each_with_a_prefix_of_its_own() {
+    let plan = Plan::draw(&loaded("blocked-bootstrap", &[]), 1);
+    assert_eq!(plan.network.systems.len(), 12 + 30);
+    let mut owner = BTreeMap::new();
+    for host in &plan.hosts {
+        let system = &plan.network.systems[host.system];
+        assert_eq!(system.region, host.region, "{}", host.name);
+        let prefix = u32::from(host.address) >> 20;
+        assert_eq!(*owner.entry(prefix).or_insert(host.system), host.system);
+    }
+    assert_eq!(owner.len(), plan.network.systems.len(), "every system has hosts");
+    let extras: BTreeSet<_> = plan.network.systems.iter().map(|system| system.extra).collect();
+    assert!(
+        extras.len() > 40,
+        "systems are near and far: {} delays",
+        extras.len()
+    );
+}
+
+#[test]
+fn the_largest_world_has_addresses_for_everybody() {
+    let plan = Plan::draw(&loaded("blocked-bootstrap", &[("peers", "200000")]), 1);
+    let addresses: BTreeSet<_> = plan.hosts.iter().map(|host| host.address).collect();
+    assert!(plan.hosts.len() > 200_000 && addresses.len() == plan.hosts.len());
 }
 
 #[test]

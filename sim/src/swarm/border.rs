@@ -84,8 +84,13 @@ pub enum Verdict {
     Drop,
     /// It is lost, and both ends of its stream get a reset; a datagram is dropped.
     Reset,
-    /// A DNS query goes on, but an answer with these addresses races ahead of the true one; anything else passes.
-    ForgeDns(Vec<IpAddr>),
+    /// A DNS query is answered from here; anything else passes.
+    ForgeDns {
+        /// With these addresses; none: there is no such name.
+        addresses: Vec<IpAddr>,
+        /// Whether the query goes on as well, and the true answer comes behind the lie. Otherwise it is lost.
+        truth_follows: bool,
+    },
     /// It goes on later.
     Delay(Duration),
 }

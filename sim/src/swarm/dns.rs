@@ -147,7 +147,12 @@ impl State {
     /// what the censor lets through or makes of them.
     fn ask_next_door(&mut self, peer: u32, mut question: Question) -> io::Result<Key> {
         let host = &self.net.hosts[peer as usize];
-        let own = host.addresses.first().copied().unwrap_or(IpAddr::from([0; 4]));
+        // What the border sees is outside of any NAT.
+        let shown = match host.nat {
+            Some(nat) => self.net.nats[nat as usize].outside.first(),
+            None => host.addresses.first(),
+        };
+        let shown = shown.copied().unwrap_or(IpAddr::from([0; 4]));
         let there = self
             .net
             .fixed
@@ -157,9 +162,12 @@ impl State {
         if host.inside
             && let Some(name) = &question.name
         {
-            let payload = encode(question.id, name, None, Duration::ZERO);
-            let src = SocketAddr::new(own, EPHEMERAL_FIRST);
-            verdict = self.net.recursion(self.now, peer, src, &payload, name);
+            let query = encode(question.id, name, None, Duration::ZERO);
+            let record = self.names.lookup(name);
+            let (addresses, ttl) = record.map_or((&[][..], Duration::ZERO), |r| (&r.addresses[..], r.ttl));
+            let answer = encode(question.id, name, Some(addresses), ttl);
+            let src = SocketAddr::new(shown, EPHEMERAL_FIRST);
+            verdict = self.net.recursion(self.now, peer, src, name, &query, &answer);
         }
         let (asked, after) = match verdict {
             None => (Asked::Answer, 2 * there),
@@ -197,7 +205,9 @@ impl State {
                     question.forged = addresses;
                 }
                 self.schedule(peer, self.now + near, Happening::Dns(key, Asked::Forgery));
-                self.schedule(peer, at, Happening::Dns(key, Asked::Query));
+                if let Some(at) = at {
+                    self.schedule(peer, at, Happening::Dns(key, Asked::Query));
+                }
             }
             _ => self.dns_lost(key),
         }

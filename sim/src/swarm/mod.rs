@@ -10,6 +10,7 @@ pub mod border;
 mod dns;
 mod executor;
 mod heap;
+pub mod jitter;
 mod leak;
 mod listener;
 mod nat;

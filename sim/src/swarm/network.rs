@@ -13,7 +13,7 @@ use phantom_core::units::{BitRate, Instant, Probability};
 use super::border::{BorderCounters, Direction, Kind, Middlebox, Packet, Protocol, Verdict};
 use super::leak::{Hit, Leaks, Tail};
 use super::nat::Nat;
-use super::topology::{AsId, Delays, HostSpec};
+use super::topology::{AsId, Delays, HostSpec, Way};
 use super::world::State;
 use crate::host::record::{Leak, mix};
 use crate::host::{Disk, PeerId, Spill, Streams, Wall};
@@ -252,21 +252,24 @@ pub(crate) enum Fate {
     Lost,
     /// A middlebox resets the stream.
     Reset,
-    /// It arrives, but a forged answer with these addresses sets out from the border now.
-    Forged(u64, Vec<IpAddr>),
+    /// A forged answer with these addresses sets out from the border now; the question arrives at this time, or never.
+    Forged(Option<u64>, Vec<IpAddr>),
 }
 
 impl Net {
     /// One-way delay between two hosts without jitter; `None` if nothing joins them.
     pub(crate) fn distance(&self, from: u32, to: u32) -> Option<u64> {
-        if from == to {
-            return Some(LOOPBACK_NS);
-        }
-        if self.fixed.is_some() {
-            return self.fixed;
+        self.way(from, to).map(|way| way.delay)
+    }
+
+    fn way(&self, from: u32, to: u32) -> Option<Way> {
+        let alone = if from == to { Some(LOOPBACK_NS) } else { self.fixed };
+        if let Some(delay) = alone {
+            let loss = Probability::ZERO;
+            return Some(Way { delay, loss });
         }
         self.delays
-            .between(self.hosts[from as usize].system, self.hosts[to as usize].system)
+            .way(self.hosts[from as usize].system, self.hosts[to as usize].system)
     }
 
     /// Sends a packet at `now`.
@@ -274,12 +277,12 @@ impl Net {
         let bytes = sending.payload.len() as u64;
         self.counters.packets += 1;
         self.counters.bytes += bytes;
-        let Some(distance) = self.distance(sending.from, sending.to) else {
+        let Some(way) = self.way(sending.from, sending.to) else {
             self.counters.unroutable += 1;
             return Fate::Lost;
         };
         if sending.from == sending.to {
-            return Fate::Arrives(now + distance);
+            return Fate::Arrives(now + way.delay);
         }
         let (from, to) = (sending.from as usize, sending.to as usize);
         if !(self.hosts[from].linked && self.hosts[to].linked) {
@@ -301,22 +304,24 @@ impl Net {
             if spread > 0 {
                 jitter = host.roll() % (spread + 1);
             }
+            jitter += self.delays.jitter.draw(|| host.roll());
             let loss_here = host.loss;
             let lost = |p: Probability, host: &mut Host| p.get() > 0.0 && p.happens(host.roll());
-            if lost(loss_here, host) || lost(loss_there, host) {
+            if lost(way.loss, host) || lost(loss_here, host) || lost(loss_there, host) {
                 self.counters.lost += 1;
                 return Fate::Lost;
             }
         }
-        let arrives = leaves + distance + jitter;
+        let arrives = leaves + way.delay + jitter;
         if crosses {
-            self.cross(now, sending, arrives)
+            let outbound = self.hosts[from].inside;
+            self.cross(now, sending, outbound, arrives)
         } else {
             Fate::Arrives(arrives)
         }
     }
 
-    fn cross(&mut self, now: u64, sending: Sending<'_>, arrives: u64) -> Fate {
+    fn cross(&mut self, now: u64, sending: Sending<'_>, outbound: bool, arrives: u64) -> Fate {
         self.border.packets += 1;
         self.border.bytes += sending.payload.len() as u64;
         if self.cut {
@@ -341,7 +346,6 @@ impl Net {
         let Some(middlebox) = &mut self.middlebox else {
             return Fate::Arrives(arrives);
         };
-        let outbound = self.hosts[sending.from as usize].inside;
         let packet = Packet {
             at: Instant::from_nanos(now),
             src: sending.src,
@@ -367,11 +371,15 @@ impl Net {
                 self.border.dropped += 1;
                 Fate::Lost
             }
-            Verdict::ForgeDns(addresses) if sending.kind == Kind::Query => {
+            Verdict::ForgeDns {
+                addresses,
+                truth_follows,
+            } if sending.kind == Kind::Query => {
                 self.border.forged += 1;
-                Fate::Forged(arrives, addresses)
+                self.border.dropped += u64::from(!truth_follows);
+                Fate::Forged(truth_follows.then_some(arrives), addresses)
             }
-            Verdict::ForgeDns(_) => Fate::Arrives(arrives),
+            Verdict::ForgeDns { .. } => Fate::Arrives(arrives),
             Verdict::Delay(by) => {
                 self.border.delayed += 1;
                 Fate::Arrives(arrives.saturating_add(nanos(by)))
@@ -379,31 +387,39 @@ impl Net {
         }
     }
 
-    /// A resolver inside asks a root server outside about `name` on behalf of `peer`. `None`: nobody minds.
+    /// A resolver inside asks a root server outside about a name on behalf of `peer`, and is answered unless the censor
+    /// lets nothing through. `None`: nobody minds.
     pub(crate) fn recursion(
         &mut self,
         now: u64,
         peer: u32,
         src: SocketAddr,
-        payload: &Bytes,
         name: &Arc<str>,
+        query: &Bytes,
+        answer: &Bytes,
     ) -> Option<Fate> {
         let dst = ROOT_SERVER;
-        let (protocol, kind, flow) = (Protocol::Dns, Kind::Query, flow_of(src, dst));
-        let name = Some(name);
-        let sending = Sending {
+        let packet = |outbound: bool| Sending {
             from: peer,
             to: peer,
-            src,
-            dst,
-            protocol,
-            kind,
-            payload,
-            name,
-            flow,
+            src: if outbound { src } else { dst },
+            dst: if outbound { dst } else { src },
+            protocol: Protocol::Dns,
+            kind: if outbound { Kind::Query } else { Kind::Answer },
+            payload: if outbound { query } else { answer },
+            name: Some(name),
+            flow: flow_of(src, dst),
             tail: None,
         };
-        match self.cross(now, sending, now) {
+        let asked = self.cross(now, packet(true), true, now);
+        if let Fate::Arrives(_) | Fate::Forged(Some(_), _) = asked {
+            // The resolver has taken the lie by then, but what crosses is seen.
+            let answered = self.cross(now, packet(false), false, now);
+            if let (Fate::Arrives(_), Fate::Lost | Fate::Reset) = (&asked, &answered) {
+                return Some(answered);
+            }
+        }
+        match asked {
             Fate::Arrives(_) => None,
             fate => Some(fate),
         }

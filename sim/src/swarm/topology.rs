@@ -12,6 +12,7 @@ use petgraph::algo::dijkstra;
 use petgraph::graph::{NodeIndex, UnGraph};
 use phantom_core::units::{BitRate, Probability};
 
+use super::jitter::Jitter;
 use crate::host::Wall;
 
 /// The regions of the built-in default, in the order of its matrix.
@@ -52,19 +53,37 @@ pub struct AsId(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegionId(NodeIndex);
 
+impl Default for Topology {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Regions, the autonomous systems in them, and what lies between.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Topology {
     /// Nodes are names; edges are round-trip times in nanoseconds. A region's edge to itself is the time within it.
     graph: UnGraph<String, u64>,
     regions: Vec<RegionId>,
     systems: Vec<(NodeIndex, RegionId)>,
+    /// Of every packet between two hosts.
+    loss: Probability,
+    jitter: Jitter,
+    /// Lost in addition between two regions.
+    losses: Vec<(RegionId, RegionId, Probability)>,
 }
 
 impl Topology {
     /// No regions yet.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            graph: UnGraph::default(),
+            regions: Vec::new(),
+            systems: Vec::new(),
+            loss: Probability::ZERO,
+            jitter: Jitter::default(),
+            losses: Vec::new(),
+        }
     }
 
     /// The six regions of [`REGIONS_2019`] with one autonomous system each, [`AsId`] 0 to 5 in that order.
@@ -97,6 +116,16 @@ impl Topology {
         self.graph.update_edge(one.0, two.0, nanos(round_trip));
     }
 
+    /// Sets what befalls every packet between two hosts: the chance that it is lost, and how much longer it takes.
+    pub fn weather(&mut self, loss: Probability, jitter: Jitter) {
+        (self.loss, self.jitter) = (loss, jitter);
+    }
+
+    /// Loses packets between two regions, either way, on top of what is lost anyway.
+    pub fn lose(&mut self, one: RegionId, two: RegionId, loss: Probability) {
+        self.losses.push((one, two, loss));
+    }
+
     /// Adds an autonomous system in `region`, whose hosts are `extra` (round trip) further from everybody else.
     pub fn add_system(&mut self, name: &str, region: RegionId, extra: Duration) -> AsId {
         let node = self.graph.add_node(name.to_owned());
@@ -127,24 +156,44 @@ impl Topology {
         self.systems.len()
     }
 
-    /// One-way delays in nanoseconds between all pairs of systems, row by row. A direct edge between two regions is
-    /// what was measured and stands as it is; only regions without one are joined by their shortest path.
+    /// One-way delays in nanoseconds between systems. A direct edge between two regions is what was measured and stands
+    /// as it is; only regions without one are joined by their shortest path.
     pub(crate) fn delays(&self) -> Delays {
-        let systems = self.systems.len();
-        let mut one_way = Vec::with_capacity(systems * systems);
-        for (node, region) in &self.systems {
-            let reach = dijkstra(&self.graph, region.0, None, |edge| *edge.weight());
-            for (other, other_region) in &self.systems {
-                let own = self.edge(*node, region.0).unwrap_or(0);
-                let theirs = self.edge(*other, other_region.0).unwrap_or(0);
-                let extra = if node == other { 0 } else { own + theirs };
-                let between = self
-                    .edge(region.0, other_region.0)
-                    .or_else(|| reach.get(&other_region.0).copied());
-                one_way.push(between.map(|between| (between + extra) / 2));
-            }
+        let between = self.regions.iter().flat_map(|one| {
+            let reach = dijkstra(&self.graph, one.0, None, |edge| *edge.weight());
+            self.regions.iter().map(move |two| {
+                let round_trip = self.edge(one.0, two.0).or_else(|| reach.get(&two.0).copied())?;
+                Some(Between {
+                    round_trip,
+                    loss: self.loss_between(*one, *two),
+                })
+            })
+        });
+        Delays {
+            regions: self.regions.len(),
+            between: between.collect(),
+            jitter: self.jitter.clone(),
+            systems: self
+                .systems
+                .iter()
+                .map(|(node, region)| {
+                    let number = self.regions.iter().position(|other| other == region);
+                    (number.unwrap_or(0), self.edge(*node, region.0).unwrap_or(0))
+                })
+                .collect(),
         }
-        Delays { systems, one_way }
+    }
+
+    /// What gets through all that lies between two regions is not lost.
+    fn loss_between(&self, one: RegionId, two: RegionId) -> Probability {
+        let through = self
+            .losses
+            .iter()
+            .filter(|(a, b, _)| (*a, *b) == (one, two) || (*b, *a) == (one, two))
+            .fold(1.0 - self.loss.get(), |through, (_, _, loss)| {
+                through * (1.0 - loss.get())
+            });
+        Probability::new(1.0 - through).unwrap_or(Probability::ONE)
     }
 
     fn edge(&self, one: NodeIndex, two: NodeIndex) -> Option<u64> {
@@ -160,19 +209,54 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// One-way delays between systems.
+/// Ways between systems. Round trips are kept per pair of regions, of which there are few; a thousand systems add one
+/// number each.
 #[derive(Clone, Debug)]
 pub(crate) struct Delays {
-    systems: usize,
-    one_way: Vec<Option<u64>>,
+    regions: usize,
+    /// Between two regions, row by row; `None`: nothing joins them.
+    between: Vec<Option<Between>>,
+    /// Each system's region, and how much longer the round trip to its hosts is.
+    systems: Vec<(usize, u64)>,
+    /// Of every packet.
+    pub(crate) jitter: Jitter,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Between {
+    round_trip: u64,
+    loss: Probability,
+}
+
+/// The way from one system to another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    /// Nanoseconds without jitter.
+    pub(crate) delay: u64,
+    pub(crate) loss: Probability,
 }
 
 impl Delays {
     /// From `one` to `two`; `None` if nothing joins them.
+    pub(crate) fn way(&self, one: AsId, two: AsId) -> Option<Way> {
+        let (region, extra) = *self.systems.get(usize::from(one.0))?;
+        let (other, other_extra) = *self.systems.get(usize::from(two.0))?;
+        let between = (*self.between.get(region * self.regions + other)?)?;
+        let extra = if one == two { 0 } else { extra + other_extra };
+        Some(Way {
+            delay: (between.round_trip + extra) / 2,
+            loss: between.loss,
+        })
+    }
+
+    /// The one-way delay from `one` to `two` without jitter; `None` if nothing joins them.
     pub(crate) fn between(&self, one: AsId, two: AsId) -> Option<u64> {
-        *self
-            .one_way
-            .get(usize::from(one.0) * self.systems + usize::from(two.0))?
+        self.way(one, two).map(|way| way.delay)
+    }
+
+    /// Whether there is such a system.
+    pub(crate) fn knows(&self, system: AsId) -> bool {
+        usize::from(system.0) < self.systems.len()
     }
 }
 
@@ -337,5 +421,25 @@ mod tests {
         assert_eq!(delays.between(one, one), Some(1_000_000));
         assert_eq!(delays.between(one, island), None);
         assert_eq!(topology.system("three"), Some(three));
+    }
+
+    #[test]
+    fn the_loss_between_two_regions_falls_on_no_other_pair() {
+        let ms = Duration::from_millis;
+        let mut topology = Topology::new();
+        let [a, b, c] = ["a", "b", "c"].map(|name| topology.add_region(name, ms(2)));
+        for (one, two) in [(a, b), (b, c), (a, c)] {
+            topology.connect(one, two, ms(10));
+        }
+        let [a_as, b_as, c_as] = [a, b, c].map(|region| topology.add_system("", region, ms(0)));
+        let half = Probability::new(0.5).unwrap();
+        topology.weather(half, Jitter::default());
+        topology.lose(a, b, half);
+        let delays = topology.delays();
+        let loss = |one, two| delays.way(one, two).map(|way| way.loss.get());
+        assert_eq!((loss(a_as, b_as), loss(b_as, a_as)), (Some(0.75), Some(0.75)));
+        for (one, two) in [(a_as, a_as), (a_as, c_as), (b_as, c_as)] {
+            assert_eq!(loss(one, two), Some(0.5));
+        }
     }
 }

@@ -319,6 +319,12 @@ impl World {
         let mut state = self.shared.lock();
         let id = state.net.hosts.len() as u32;
         assert!(id < WORLD, "a world has at most {WORLD} hosts");
+        assert!(
+            state.net.fixed.is_some() || state.net.delays.knows(spec.system),
+            "{} is in {:?}, which the topology does not have: nobody could reach it",
+            spec.name,
+            spec.system
+        );
         if spec.addresses.is_empty() {
             spec.addresses.push(state.net.give_address(spec.nat.is_some()));
         }

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Case, Check, Harness, LONG, SETTLE, any, at, ensure};
 use crate::runtime::ruled::Ruled;
-use crate::runtime::rules::{Names, Protocol, Remote, Rule, SharedRules};
+use crate::runtime::rules::{Forgery, Names, Protocol, Remote, Rule, SharedRules};
 use crate::runtime::{Clock, Listener, Net, Runtime, Spawn, Udp, timeout};
 
 /// Longer than a round trip takes, shorter than anything that gives up.
@@ -200,7 +200,7 @@ pub fn names_are_forged_and_silenced<H: Harness>() {
         ensure!(rt.resolve(NAME).await? == [server], "an honest answer is another");
         rules.add(Rule::Forge {
             names: names(),
-            answer: vec![liar],
+            answers: Forgery::always(vec![liar]),
         });
         ensure!(
             rt.resolve(NAME).await? == [liar],
@@ -209,7 +209,7 @@ pub fn names_are_forged_and_silenced<H: Harness>() {
         rules.clear();
         rules.add(Rule::Forge {
             names: names(),
-            answer: Vec::new(),
+            answers: Forgery::always(Vec::new()),
         });
         let kind = rt.resolve(NAME).await.map_err(|e| e.kind());
         ensure!(kind == Err(ErrorKind::NotFound), "a denied name gives {kind:?}");
