@@ -18,6 +18,7 @@ use phantom_core::mailbox::{
 };
 use phantom_core::runtime::{Runtime, timeout};
 use phantom_core::service::Service;
+use rand_core::Rng;
 use tokio::sync::mpsc;
 
 use crate::directory::{Keeper, View};
@@ -163,8 +164,7 @@ impl<R: Runtime> Mailbox<R> {
     /// Asks, for each address, so many replicas that one of them holds what was acknowledged, and fetches the first box
     /// that exists.
     async fn read(&self, view: &View, addresses: &[BoxAddress]) -> ReadAnswer {
-        // Once for each: a placement costs a hash per node of the network.
-        let plans: Vec<Plan> = addresses.iter().map(|address| Plan::of(view, address)).collect();
+        let plans = self.plans(view, addresses);
         let mut census = Census::default();
         // First the fewest that suffice; whoever does not answer is replaced in a second round.
         for round in 0..2 {
@@ -199,6 +199,20 @@ impl<R: Runtime> Mailbox<R> {
             });
         }
         answer
+    }
+
+    /// Whom to ask for each box, each planned once: a placement costs a hash per node of the network. Whom a read leaves out
+    /// changes from one to the next: what only that node has kept, since the others lost their disks, is found by the next
+    /// read or the one after it, and repaired.
+    fn plans(&self, view: &View, addresses: &[BoxAddress]) -> Vec<Plan> {
+        let mut rng = self.rt.rng("whom to ask for boxes");
+        let drawn = |address| {
+            let mut plan = Plan::of(view, address);
+            let first = rng.next_u32() as usize % plan.order.len().max(1);
+            plan.order.rotate_left(first);
+            plan
+        };
+        addresses.iter().map(drawn).collect()
     }
 
     /// Asks nodes in parallel which of these boxes they hold.
