@@ -16,6 +16,7 @@ use phantom_core::runtime::Clock;
 use phantom_core::runtime::tokio::{Config, TokioRuntime};
 use phantom_core::trusted_time::TimeLimits;
 use phantom_core::units::WallTime;
+use phantom_node::store::residue::{Left, Residue};
 use phantom_node::store::{BoxStore, NodeTime, Source, StoreConfig, Stored, recoverable};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
@@ -144,16 +145,38 @@ fn address(run: u64, n: u64) -> BoxAddress {
     *record(run, n, WallTime::from_unix_secs(1_800_000_000)).address()
 }
 
+/// Every file under `dir` with its bytes.
+fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            all.extend(files(&path));
+        } else {
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            all.push((name, std::fs::read(&path).expect("readable")));
+        }
+    }
+    all
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_acknowledged_box_is_lost_by_fifty_kills_and_none_outlives_its_time() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut rng = ChaCha12Rng::seed_from_u64(50);
     let mut stored: BTreeMap<BoxAddress, WallTime> = BTreeMap::new();
     let mut fewest = usize::MAX;
+    let mut memory = Residue::default();
     for run in 0..KILLS {
         let life = Duration::from_millis(u64::from(rng.next_u32() % 60));
         let acknowledged = write_and_kill(dir.path(), run, life);
         fewest = fewest.min(acknowledged.len());
+        let seen = files(dir.path());
+        memory.note(seen.iter().map(|(name, _)| name), |name, at, len| {
+            let (_, bytes) = seen.iter().find(|(file, _)| file == name)?;
+            let bytes = bytes.get(at as usize..at as usize + len)?;
+            Some(Bytes::copy_from_slice(bytes))
+        });
         stored.extend(
             acknowledged
                 .into_iter()
@@ -182,7 +205,20 @@ async fn no_acknowledged_box_is_lost_by_fifty_kills_and_none_outlives_its_time()
         before.iter().any(|left| left.expires <= rt.wall()),
         "the scan finds what is not purged yet"
     );
+    let due = memory.due(rt.wall(), Duration::ZERO);
+    let search = || due.search(files(dir.path()).iter().map(|(_, bytes)| bytes.as_slice()));
+    let unpurged = search();
+    assert!(
+        due.boxes() > 0 && unpurged.boxes > 0 && unpurged.keys > 0,
+        "the search finds what is not purged yet"
+    );
     store.tick().await.expect("purges");
+    assert_eq!(
+        search(),
+        Left::default(),
+        "no byte of {} expired boxes in any file",
+        due.boxes()
+    );
     let (left, orphans) = recoverable(&rt).await.expect("reads");
     assert_eq!(orphans, Vec::<String>::new());
     assert!(!left.is_empty(), "those of 15 minutes are still there");
@@ -193,7 +229,8 @@ async fn no_acknowledged_box_is_lost_by_fifty_kills_and_none_outlives_its_time()
         expired.len()
     );
     println!(
-        "{} live boxes, {} bytes in {} segments",
+        "{} expired boxes looked for, {} live boxes, {} bytes in {} segments",
+        due.boxes(),
         left.len(),
         store.stats().bytes,
         store.stats().segments

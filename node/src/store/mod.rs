@@ -9,6 +9,7 @@ mod log;
 mod quota;
 mod recover;
 pub mod replay;
+pub mod residue;
 mod segment;
 mod time;
 

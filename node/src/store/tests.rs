@@ -113,6 +113,99 @@ async fn nothing_is_left_after_a_purge_and_everything_without_one() {
     assert_eq!(disk.list("").await.unwrap(), ["time"]);
 }
 
+/// The search for residue knows nothing of the store's reader: it finds a body as it was sealed, as its writer sealed it,
+/// and a key, in files that the store does not know, at any offset.
+#[tokio::test]
+async fn bytes_left_anywhere_after_a_purge_are_found() {
+    use residue::{Left, Residue};
+    type Leave = fn(&[(String, Vec<u8>)], &Record) -> Vec<u8>;
+    let of = |files: &[(String, Vec<u8>)], kind: &str| -> Vec<u8> {
+        let of_kind = files.iter().filter(|(name, _)| name.ends_with(kind));
+        of_kind.flat_map(|(_, bytes)| bytes.clone()).collect()
+    };
+    let cases: [(Leave, Left); 4] = [
+        (|_, _| vec![7; 9_000], Left::default()),
+        (
+            |files, _| {
+                files
+                    .iter()
+                    .find(|(name, _)| name.ends_with(".seg"))
+                    .unwrap()
+                    .1
+                    .clone()
+            },
+            Left { boxes: 5, keys: 0 },
+        ),
+        (|_, record| record.body().to_vec(), Left { boxes: 1, keys: 0 }),
+        (
+            |files, _| {
+                files
+                    .iter()
+                    .find(|(name, _)| name.ends_with(".key"))
+                    .unwrap()
+                    .1
+                    .clone()
+            },
+            Left { boxes: 0, keys: 1 },
+        ),
+    ];
+    for (padding, (leave, expected)) in cases.into_iter().enumerate() {
+        let disk = TestDisk::new(1);
+        let store = store(&disk).await;
+        let mut memory = Residue::default();
+        let note = |memory: &mut Residue| {
+            let files = disk.dump();
+            memory.note(files.iter().map(|(name, _)| name), |name, at, len| {
+                let (_, bytes) = files.iter().find(|(file, _)| file == name)?;
+                let bytes = bytes.get(at as usize..at as usize + len)?;
+                Some(Bytes::copy_from_slice(bytes))
+            });
+        };
+        let random = |seed: u64| {
+            let bucket = TtlBucket::ALL[2];
+            let mut body = vec![0; BODY_LEN];
+            ChaCha12Rng::seed_from_u64(seed).fill_bytes(&mut body);
+            let content = Unsigned {
+                bucket,
+                not_after: bucket.bound(disk.wall() + bucket.ttl()),
+                body: body.into(),
+            };
+            let cap = WriteCap::from_rng(&mut ChaCha12Rng::seed_from_u64(1));
+            Record::sign(&cap, &BoxSeed::derive(&[2; 32], b"test", seed), content)
+        };
+        for seed in 0..5 {
+            store.put(Source::OWN, &random(seed)).await.unwrap();
+            note(&mut memory);
+        }
+        let kept = leave(&disk.dump(), &random(3));
+        assert!(!of(&disk.dump(), ".seg").is_empty() && !of(&disk.dump(), ".key").is_empty());
+        assert_eq!(
+            memory.due(disk.wall(), Duration::ZERO).boxes(),
+            0,
+            "nothing is due yet"
+        );
+        disk.pass(2 * MINUTE);
+        store.tick().await.unwrap();
+        assert_eq!(recoverable(&disk).await.unwrap(), (vec![], vec![]));
+        let mut bytes = vec![1; 100 + padding];
+        bytes.extend(kept);
+        disk.append("journal", &bytes).await.unwrap();
+        note(&mut memory);
+        let due = memory.due(disk.wall(), Duration::ZERO);
+        assert_eq!(due.boxes(), 5);
+        let files = disk.dump();
+        assert_eq!(
+            due.search(files.iter().map(|(_, bytes)| bytes.as_slice())),
+            expected
+        );
+        assert_eq!(
+            memory.due(disk.wall(), Duration::ZERO).boxes(),
+            0,
+            "what was given out is forgotten"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_clock_set_back_across_a_crash_revives_nothing() {
     let disk = TestDisk::new(1);
