@@ -17,7 +17,8 @@ use tokio::sync::watch;
 
 use crate::config::Directory;
 
-const FILE: &str = "directory";
+/// The file that holds what [`DirectoryCache::persist`] gives.
+pub const FILE: &str = "directory";
 
 /// A document in the form in which this node works with it.
 #[derive(Clone)]

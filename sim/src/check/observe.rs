@@ -67,7 +67,7 @@ pub enum Seen {
     BoxProbed {
         /// The box.
         address: Tag,
-        /// Whether some replica that is up gives it out.
+        /// Whether a reader would find it: one of the nodes that it asks is up and holds it.
         readable: bool,
     },
     /// The workload handed a message to `host`'s program, for this reader.

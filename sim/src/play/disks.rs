@@ -1,19 +1,26 @@
-//! Looking at the disks of storage nodes as somebody would who seized them.
+//! Looking at the disks of storage nodes as somebody would who seized them, and whether a reader finds what they hold.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use phantom_core::crypto::keys::NodeId;
+use phantom_core::directory::client::DirectoryCache;
+use phantom_core::directory::document::SharedDocument;
 use phantom_core::event::Tag;
-use phantom_core::runtime::Store;
-use phantom_core::units::WallTime;
+use phantom_core::mailbox::BoxAddress;
+use phantom_core::runtime::{Share, Store};
+use phantom_node::config::Directory;
 use phantom_node::store::recoverable;
 
+use super::ceremony::Part;
 use crate::host::Disk;
 use crate::run::RunError;
+use crate::scenario::plan::HostId;
 
 /// A disk that stands still, as a store.
 struct Seized<'d>(Mutex<&'d mut Disk>);
@@ -48,30 +55,107 @@ impl Store for Seized<'_> {
     }
 }
 
-/// What a seized disk gives away.
-pub(super) struct Found {
-    /// Every box that opens, and when it expires.
-    pub(super) boxes: Vec<(Tag, WallTime)>,
-    /// Segment files without a key: bytes that nobody can read, which should have been unlinked.
-    pub(super) orphans: usize,
-}
-
-/// Opens everything on a disk that opens.
-pub(super) fn seize(disk: &mut Disk) -> Result<Found, RunError> {
+/// Every box on a disk that opens.
+fn boxes(disk: &mut Disk) -> Result<Vec<BoxAddress>, RunError> {
     let store = Seized(Mutex::new(disk));
     let found = pin!(recoverable(&store));
     // The disk answers at once, so one poll is all.
     match found.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok((boxes, orphans))) => Ok(Found {
-            boxes: boxes
-                .iter()
-                .map(|b| (Tag::of(b.address.as_bytes()), b.expires))
-                .collect(),
-            orphans: orphans.len(),
-        }),
+        Poll::Ready(Ok((boxes, _))) => Ok(boxes.iter().map(|found| found.address).collect()),
         Poll::Ready(Err(error)) => Err(RunError::Failed(format!("a disk could not be searched: {error}"))),
         Poll::Pending => Err(RunError::Failed(
             "a disk that stands still did not answer".to_owned(),
         )),
+    }
+}
+
+/// Nobody to share results with.
+struct Alone;
+
+impl Share for Alone {
+    fn shared<T, F>(&self, _: [u8; 32], make: F) -> Arc<T>
+    where
+        T: Send + Sync + 'static,
+        F: FnOnce() -> T,
+    {
+        Arc::new(make())
+    }
+}
+
+/// Which node each host is, and whose signatures make a document.
+pub(super) struct Cast {
+    nodes: BTreeMap<HostId, NodeId>,
+    directory: Option<Directory>,
+}
+
+impl Cast {
+    /// The nodes among what hosts are given.
+    pub(super) fn of(parts: &[Part]) -> Self {
+        let configs = parts.iter().enumerate().filter_map(|(n, part)| match part {
+            Part::Node(config, _) => Some((n as HostId, config)),
+            _ => None,
+        });
+        Self {
+            nodes: configs
+                .clone()
+                .map(|(host, config)| (host, config.keys.identity.public().node_id()))
+                .collect(),
+            directory: configs.map(|(_, config)| config.directory.clone()).next(),
+        }
+    }
+
+    /// The document that a node works with.
+    fn document(&self, disk: &mut Disk) -> Option<SharedDocument> {
+        let directory = self.directory.as_ref()?;
+        let bytes = disk.read(phantom_node::directory::FILE).ok()??;
+        let cache =
+            DirectoryCache::restore(&Alone, directory.pinned.clone(), directory.limits, &bytes).ok()?;
+        cache.newest().cloned()
+    }
+}
+
+/// What readers of boxes come to: the boxes of the nodes that are up, and the newest document among these.
+#[derive(Default)]
+pub(super) struct Reading {
+    holders: BTreeMap<BoxAddress, BTreeSet<NodeId>>,
+    document: Option<SharedDocument>,
+}
+
+impl Reading {
+    /// A node that is up, with its disk.
+    pub(super) fn add(&mut self, cast: &Cast, host: HostId, disk: &mut Disk) -> Result<(), RunError> {
+        let Some(node) = cast.nodes.get(&host) else {
+            return Ok(());
+        };
+        for address in boxes(disk)? {
+            self.holders.entry(address).or_default().insert(*node);
+        }
+        let newest = self.document.iter().map(|held| held.document.valid_after).max();
+        let offered = cast.document(disk);
+        if offered.as_ref().map(|offered| offered.document.valid_after) > newest {
+            self.document = offered;
+        }
+        Ok(())
+    }
+
+    /// Boxes that a reader finds: one of the nodes that it asks by this document holds them. On any other disk a box
+    /// is as good as lost.
+    pub(super) fn readable(&self) -> BTreeSet<Tag> {
+        let Some(document) = &self.document else {
+            return BTreeSet::new();
+        };
+        let (now, before) = (
+            document.document.storage_set(),
+            document.document.previous_storage_set(),
+        );
+        let asked = |address: &BoxAddress| {
+            let previous = (now != before).then(|| before.place(address));
+            now.place(address).read_order(previous.as_ref())
+        };
+        self.holders
+            .iter()
+            .filter(|(address, holders)| asked(address).iter().any(|node| holders.contains(node)))
+            .map(|(address, _)| Tag::of(address.as_bytes()))
+            .collect()
     }
 }

@@ -12,9 +12,6 @@ use crate::check::observe::{Acted, Observation, Seen, Sink};
 use crate::scenario::plan::{HostId, Plan, Role, Targets};
 use crate::stage::Record;
 
-/// Boxes are bound to slots of a sixteenth of their lifetime, and purges to ticks: what expired this long ago is gone.
-pub(super) const PURGED_AFTER: Duration = Duration::from_secs(600);
-
 /// A bridge that an insider gave away.
 pub(super) struct GivenAway {
     /// The rule that will block it.
@@ -35,8 +32,8 @@ pub(super) struct Observer<'p> {
     /// Boxes that a writer was told of, and when they expire.
     acknowledged: BTreeSet<Tag>,
     expires: BTreeMap<Tag, WallTime>,
-    /// Boxes purged, by host.
-    pub(super) purged: BTreeMap<HostId, u32>,
+    /// Hosts on whose disks boxes are new.
+    pub(super) stored: BTreeSet<HostId>,
     /// Observations that are due later.
     later: BTreeMap<(Instant, u64), Observation>,
     count: u64,
@@ -58,7 +55,7 @@ impl<'p> Observer<'p> {
             blocks,
             acknowledged: BTreeSet::new(),
             expires: BTreeMap::new(),
-            purged: BTreeMap::new(),
+            stored: BTreeSet::new(),
             later: BTreeMap::new(),
             count: 0,
         }
@@ -88,8 +85,8 @@ impl<'p> Observer<'p> {
                 }
                 Event::BoxStored { address, expires } => {
                     self.expires.insert(*address, *expires);
+                    self.stored.insert(host);
                 }
-                Event::SegmentPurged { boxes } => *self.purged.entry(host).or_default() += boxes,
                 Event::BridgeLearned { bridge, .. }
                     if matches!(self.plan.hosts[host as usize].role, Role::Insider(_)) =>
                 {

@@ -1,18 +1,19 @@
 //! The course of a run, the same on every back end: warm-up, the scenario's time second by second, faults, disks that are
 //! searched. A back end adds how its world is built and what only it can show.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use phantom_core::units::{Instant, WallTime};
+use phantom_node::store::residue::Residue;
 
 use super::border::{self, Blocks};
 use super::cast::{self, Failures};
 use super::ceremony;
-use super::disks;
-use super::observe::{Observer, PURGED_AFTER};
+use super::disks::{Cast, Reading};
+use super::observe::Observer;
 use super::oracle::Oracle;
 use super::times;
 use super::user::Society;
@@ -28,6 +29,9 @@ use crate::swarm::topology::RTT_MS_2019;
 const SECOND: Duration = Duration::from_secs(1);
 /// How often disks are searched for what was purged.
 const SEARCH_EVERY_SECS: u64 = 300;
+/// How long after its slot a box may still be on a disk: nodes purge every ten seconds at the latest, by clocks of their
+/// own, and a search may fall into a restart.
+const PURGE_GRACE: Duration = Duration::from_secs(60);
 /// The port of links, as most services have it that a censor cannot block altogether.
 pub(super) const LINK_PORT: u16 = 443;
 
@@ -84,6 +88,7 @@ pub(super) fn play<G: Ground>(
     let shared = Arc::new(plan.clone());
     let ceremony = ceremony::perform(plan, link_port)?;
     let oracle = Oracle::new(plan, ceremony.bridges_of.clone());
+    let cast = Cast::of(&ceremony.parts);
     let failures = Failures::default();
 
     let Opening {
@@ -109,6 +114,8 @@ pub(super) fn play<G: Ground>(
         failures,
         begins,
         date,
+        cast,
+        residue: BTreeMap::new(),
         acted: BTreeMap::new(),
     };
     world.until(begins, plan, &mut observer)?;
@@ -151,6 +158,9 @@ struct Run<G> {
     failures: Failures,
     begins: Instant,
     date: WallTime,
+    cast: Cast,
+    /// What was seen on each disk.
+    residue: BTreeMap<HostId, Residue>,
     /// What each rule of the plan had done by the last look.
     acted: BTreeMap<usize, [u64; 3]>,
 }
@@ -167,6 +177,9 @@ impl<G: Ground> Run<G> {
         for given in observer.records(records) {
             let at = self.begins + given.at.since_start();
             self.ground.block(plan, given.rule, given.address, at);
+        }
+        for host in std::mem::take(&mut observer.stored) {
+            self.note(host);
         }
         self.ground.tell(observer, now);
         self.deeds(plan, now, observer);
@@ -201,46 +214,58 @@ impl<G: Ground> Run<G> {
         }
     }
 
+    /// Remembers what is new on a disk, to look for it when its time is over.
+    fn note(&mut self, host: HostId) {
+        let residue = self.residue.entry(host).or_default();
+        self.ground.stage().with_disk(PeerId(host), |disk| {
+            residue.note(disk.list("box-"), |file, at, len| {
+                disk.read_at(file, at, len).ok()
+            });
+        });
+    }
+
     /// Searches the disks of storage nodes for what should be gone, and at the end for what should be there.
     fn search(&mut self, plan: &Plan, observer: &mut Observer<'_>, end: bool) -> Result<(), RunError> {
-        let stage = self.ground.stage();
-        let now = stage.now();
+        let now = self.ground.stage().now();
         let wall = self.date + now.since_start();
-        let mut readable = BTreeSet::new();
+        let mut reading = Reading::default();
         for (n, host) in plan
             .hosts
             .iter()
             .enumerate()
             .filter(|(_, host)| host.role == Role::Service)
         {
-            let purged = observer.purged.remove(&(n as HostId)).unwrap_or_default();
-            if purged == 0 && !end {
+            let (id, peer) = (n as HostId, PeerId(n as u32));
+            self.note(id);
+            let stage = self.ground.stage();
+            // A node that is down cannot purge; it does so before it serves again, and is searched then.
+            if !stage.is_up(peer) {
                 continue;
             }
-            let peer = PeerId(n as u32);
-            let up = stage.is_up(peer);
-            let Some(found) = stage.with_disk(peer, disks::seize) else {
+            let due = self.residue.entry(id).or_default().due(wall, PURGE_GRACE);
+            let Some(left) = stage.with_disk(peer, |disk| due.search(disk.files().map(|(_, bytes)| bytes)))
+            else {
                 return Ok(());
             };
-            let found = found?;
-            let left = found
-                .boxes
-                .iter()
-                .filter(|(_, expires)| *expires + PURGED_AFTER <= wall)
-                .count();
-            // A node that is down cannot purge; it does so before it serves again.
-            let left = if up { left + found.orphans } else { 0 };
-            tracing::trace!(host = host.name, purged, left, "searched a disk");
-            let seen = Seen::DiskSearched {
-                boxes: purged,
-                found: left as u32,
-            };
-            observer.say(observer.scenario(now), Some(n as HostId), seen);
-            if up {
-                readable.extend(found.boxes.into_iter().map(|(tag, _)| tag));
+            tracing::trace!(host = host.name, due = due.boxes(), ?left, "searched a disk");
+            let found = left.boxes + left.keys;
+            if due.boxes() > 0 || found > 0 {
+                let boxes = due.boxes() as u32;
+                observer.say(
+                    observer.scenario(now),
+                    Some(id),
+                    Seen::DiskSearched { boxes, found },
+                );
+            }
+            if end {
+                let cast = &self.cast;
+                stage
+                    .with_disk(peer, |disk| reading.add(cast, id, disk))
+                    .transpose()?;
             }
         }
         if end {
+            let readable = reading.readable();
             let due: Vec<_> = observer.due(wall).collect();
             for address in due {
                 let seen = Seen::BoxProbed {
@@ -307,3 +332,7 @@ fn faults<S: Stage>(plan: &Plan, begins: Instant, stage: &mut S, observer: &mut 
         }
     }
 }
+
+#[cfg(test)]
+#[path = "world_tests.rs"]
+mod tests;

@@ -173,7 +173,7 @@ metrics! {
     WireLeaks "wire.leaks" [Secret] Number One Wire false
         "secrets found in bytes that the censor sees";
     DiskResidue "disk.residue" [] Number One Disk false
-        "purged boxes of which payload bytes were still on a disk";
+        "boxes, and keys of segments, whose time is over and of which bytes were still in some file of a node";
     QueueFill "queue.fill" [] Samples One Events false
         "per queue and peer, its deepest as a share of its bound";
     QueueOverflow "queue.overflow" [] Number One Events false
