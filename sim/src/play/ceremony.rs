@@ -133,8 +133,9 @@ pub(super) fn perform(plan: &Plan, link_port: u16) -> Result<Ceremony, RunError>
     let mut rng = stream(plan.seed, "ledger");
     members = some(&mut rng, &members, members.len());
     let cohorts = members.len();
-    let (ledger, cohorts, mut slots) = if bridges.len() >= SLOTS {
-        let minted = mint(&mut rng, cohorts.max(1), bridges.len() as u32)
+    // Where nobody runs a bridge, slots are dealt all the same, to bridges that are not in the world.
+    let (ledger, cohorts, mut slots) = if bridges.is_empty() || bridges.len() >= SLOTS {
+        let minted = mint(&mut rng, cohorts.max(1), bridges.len().max(SLOTS) as u32)
             .map_err(|error| failed("the ledger of bridges", &error))?;
         (minted.ledger, minted.cohorts, minted.bridges)
     } else {
@@ -173,8 +174,9 @@ pub(super) fn perform(plan: &Plan, link_port: u16) -> Result<Ceremony, RunError>
     for (cohort, &host) in members.iter().enumerate() {
         let holders = Slot::ALL
             .into_iter()
-            .filter_map(|slot| ledger.holder(cohort, slot));
-        bridges_of.insert(host, holders.map(|n| bridges[n as usize]).collect());
+            .filter_map(|slot| ledger.holder(cohort, slot))
+            .filter_map(|n| bridges.get(n as usize).copied());
+        bridges_of.insert(host, holders.collect());
         let mut rng = stream(
             plan.seed,
             &format!("{} installation", plan.hosts[host as usize].name),
