@@ -9,6 +9,7 @@ use phantom_core::ladder::{ORDER, describe, name};
 use phantom_core::units::Instant;
 
 use super::observe::{Observation, Seen};
+use super::path::Path;
 use crate::scenario::plan::{Act, HostId, Plan, Role};
 
 /// A client is connected for this long after an authenticated round trip (DESIGN §1).
@@ -31,8 +32,8 @@ pub struct Client {
     first: Option<Instant>,
     /// Its last authenticated round trip.
     round_trip: Option<Instant>,
-    /// Since when it has an open path.
-    path_since: Option<Instant>,
+    /// For how long it has an open path.
+    path: Path,
     /// What it tried, and how often each ended how.
     tried: BTreeMap<(Step, Outcome), u32>,
     /// Bridges that it learned of, and how.
@@ -52,11 +53,11 @@ impl Client {
     }
 
     fn stranded(&self, now: Instant, limit: Duration) -> bool {
-        let (true, Some(started), Some(open)) = (self.present(), self.started, self.path_since) else {
+        let (true, Some(started)) = (self.present(), self.started) else {
             return false;
         };
         let connected_until = self.round_trip.map_or(Instant::ZERO, |at| at + CONNECTED_FOR);
-        now.saturating_since(started.max(open).max(connected_until)) > limit
+        self.path.open_for(started.max(connected_until), now) > limit
     }
 
     fn arrival(&self) -> Duration {
@@ -70,7 +71,7 @@ impl Client {
             Some(at) => format!("last connected {} s ago", now.saturating_since(at).as_secs()),
             None => "never connected".to_owned(),
         });
-        text.push_str(if self.path_since.is_some() {
+        text.push_str(if self.path.is_open() {
             "; a path was open"
         } else {
             "; no path was open"
@@ -168,10 +169,7 @@ impl Clients {
                 client.bridges.insert((*step, *bridge));
             }
             Seen::Event(Event::InvitationReceived) => client.invitations += 1,
-            Seen::OpenPath(true) => {
-                client.path_since.get_or_insert(now);
-            }
-            Seen::OpenPath(false) => client.path_since = None,
+            Seen::OpenPath(open) => client.path.set(now, *open),
             Seen::Crashed => client.down = true,
             Seen::Restarted => {
                 client.down = false;
@@ -197,10 +195,10 @@ impl Clients {
 
     /// How many have an open path.
     pub fn open_path(&self) -> (u64, u64) {
-        self.count(|client| client.path_since.is_some())
+        self.count(|client| client.path.is_open())
     }
 
-    /// How many have had an open path for longer than `limit` without being connected.
+    /// How many have had an open path for longer than `limit`, interruptions aside, without being connected.
     pub fn stranded(&self, now: Instant, limit: Duration) -> (u64, u64) {
         self.count(|client| client.stranded(now, limit))
     }
@@ -248,11 +246,11 @@ impl Clients {
         (self.entered.get(&step).copied().unwrap_or(0), self.links)
     }
 
-    /// Whether `host`, if it is a client, has had an open path since `since`.
-    pub fn open_since(&self, host: HostId, since: Instant) -> bool {
+    /// Whether `host`, if it is a client, is up and has had an open path for `limit` since `from`, interruptions aside.
+    pub fn open_for(&self, host: HostId, from: Instant, now: Instant, limit: Duration) -> bool {
         self.clients
             .get(&host)
-            .is_none_or(|client| !client.down && client.path_since.is_some_and(|open| open <= since))
+            .is_none_or(|client| !client.down && client.path.open_for(from, now) >= limit)
     }
 
     /// The stories of at most `limit` clients that are not connected.

@@ -336,6 +336,48 @@ fn a_message_waits_and_is_not_lost_while_its_reader_has_no_path() {
     );
 }
 
+/// A path by friends flaps with their round trips. Whoever has one for 50 s of every minute is a user all the same.
+#[test]
+fn a_path_that_flaps_exempts_neither_its_client_nor_its_messages() {
+    let check = "[[invariant]]\nname='lost'\nalways=\"message.lost(4 min) == 0\"\n[[invariant]]\nname='exempt'\nalways=\"count(message.exempt(4 min)) == 0\"\n[[invariant]]\nname='stranded'\nalways=\"count(client.stranded(4 min)) == 0\"\n";
+    let run = |closed_for: u64| {
+        let mut play = Play::new(check);
+        let to = play.host("client-1");
+        for client in ["client-0", "client-1"] {
+            play.event(0, client, Event::Arrived)
+                .see(0, Some(client), Seen::OpenPath(true));
+        }
+        let expires = EPOCH + Duration::from_secs(3_600);
+        for message in [1, 2].map(Tag) {
+            play.event(10, "client-0", Event::MessageAccepted { message, expires });
+            play.see(10, Some("client-0"), Seen::Addressed { message, to });
+        }
+        let message = Tag(2);
+        play.event(20, "client-1", Event::MessageDelivered { message, expires });
+        for at in 1..600 {
+            let open = match (at % 120, at % 120 == closed_for) {
+                (0, _) => Some(false),
+                (_, true) => Some(true),
+                _ => None,
+            };
+            if let Some(open) = open {
+                play.see(at, Some("client-1"), Seen::OpenPath(open));
+            }
+            play.event(at, "client-0", Event::RoundTrip);
+            play.see(at, None, Seen::Tick { steps: at });
+        }
+        let judgement = play.end();
+        ["lost", "exempt", "stranded"].map(|name| {
+            let result = result(&judgement, name);
+            (result.verdict, result.observed.clone())
+        })
+    };
+    use Verdict::{Fail, Pass};
+    let (none, one) = (|| "0".to_owned(), || "1".to_owned());
+    assert_eq!(run(59), [(Fail, one()), (Pass, none()), (Fail, one())]);
+    assert_eq!(run(60), [(Pass, none()), (Fail, one()), (Pass, none())]);
+}
+
 #[test]
 fn an_insider_that_learns_five_bridges_costs_too_much() {
     let check = "[[invariant]]\nname='x'\nalways=\"max(insider.bridges) <= 4\"\n";

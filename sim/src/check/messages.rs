@@ -18,6 +18,15 @@ struct Message {
     delivered: Option<Instant>,
 }
 
+/// What became of a message that had the time to arrive.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Delivered,
+    Lost,
+    /// Not delivered, while one of its ends had no way in for long enough.
+    Exempt,
+}
+
 /// All messages of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Messages {
@@ -87,29 +96,55 @@ impl Messages {
         (self.late, self.deliveries)
     }
 
-    /// Of the messages accepted at least `settle` before `end`, still unexpired, whose ends had an open path all that
-    /// time: how many were not delivered, and how many there are. Without an oracle, every path counts as open.
+    /// Of the messages accepted at least `settle` before `end`, still unexpired, whose ends had an open path for that long
+    /// since: how many were not delivered, and how many there are. Without an oracle, every path counts as open.
     pub fn lost(&self, end: Instant, settle: Duration, paths: Option<&Clients>) -> (u64, u64) {
+        self.count(end, settle, paths, |fate| match fate {
+            Fate::Delivered => Some(false),
+            Fate::Lost => Some(true),
+            Fate::Exempt => None,
+        })
+    }
+
+    /// Of the messages accepted at least `settle` before `end`, delivered or still unexpired: how many
+    /// [`Messages::lost`] leaves out because an end had no open path for that long, and how many there are.
+    pub fn exempt(&self, end: Instant, settle: Duration, paths: Option<&Clients>) -> (u64, u64) {
+        self.count(end, settle, paths, |fate| Some(fate == Fate::Exempt))
+    }
+
+    /// Counts messages by what `judge` says of each: yes, no, or not to be counted.
+    fn count(
+        &self,
+        end: Instant,
+        settle: Duration,
+        paths: Option<&Clients>,
+        judge: impl Fn(Fate) -> Option<bool>,
+    ) -> (u64, u64) {
         let mut counted = (0, 0);
         for message in self.messages.values() {
             let Some((accepted, expires)) = message.accepted else {
                 continue;
             };
-            let since = end - settle;
-            if accepted > since {
+            if accepted + settle > end {
                 continue;
             }
-            let delivered = message.delivered.is_some();
-            let expired = self.epoch + end.since_start() >= expires;
-            let reachable = paths.is_none_or(|clients| {
-                message
-                    .from
-                    .into_iter()
-                    .chain(message.to)
-                    .all(|host| clients.open_since(host, since))
-            });
-            if delivered || (!expired && reachable) {
-                counted.0 += u64::from(!delivered);
+            let reachable = || {
+                paths.is_none_or(|clients| {
+                    let mut ends = message.from.into_iter().chain(message.to);
+                    ends.all(|host| clients.open_for(host, accepted, end, settle))
+                })
+            };
+            let fate = if message.delivered.is_some() {
+                Fate::Delivered
+            } else if self.epoch + end.since_start() >= expires {
+                continue;
+            } else if reachable() {
+                Fate::Lost
+            } else {
+                Fate::Exempt
+            };
+            if let Some(yes) = judge(fate) {
+                counted.0 += u64::from(yes);
                 counted.1 += 1;
             }
         }

@@ -11,6 +11,7 @@ pub mod judge;
 pub mod leaks;
 pub mod messages;
 pub mod observe;
+pub mod path;
 pub mod queues;
 pub mod residue;
 pub mod stats;

@@ -151,6 +151,10 @@ impl World {
                 self.messages
                     .lost(self.now, call.time, self.oracle.then_some(&self.clients))
             }
+            Metric::MessageExempt => {
+                self.messages
+                    .exempt(self.now, call.time, self.oracle.then_some(&self.clients))
+            }
             Metric::MessageDuplicated => self.messages.duplicated(),
             Metric::MessageLate => self.messages.late(),
             Metric::WireLeaks => self.leaks.found(about.and_then(|name| leaks::kind(name))),

@@ -147,7 +147,7 @@ metrics! {
     ClientOpenPath "client.open_path" [] Flags One Paths false
         "clients that have arrived: by the oracle, a live unblocked entry is within reach of the steps they have";
     ClientStranded "client.stranded" [Time] Flags One Paths false
-        "clients that have arrived: had an open path all this time and were not connected in any of it";
+        "clients that have arrived: had an open path for this long, interruptions aside, and were not connected in any of it";
     ClientConnectedWithin "client.connected_within" [Time, Outside] Flags One Events true
         "clients: first connected no later than this after their arrival";
     ClientTimeToConnect "client.time_to_connect" [Outside] Samples Seconds Events true
@@ -163,7 +163,9 @@ metrics! {
     MessageDelivered "message.delivered" [] Number One Events false
         "messages that reached their reader";
     MessageLost "message.lost" [Time] Number One Events true
-        "messages accepted at least this long before the end, unexpired, whose two ends had an open path that long, and not delivered";
+        "messages accepted at least this long before the end, unexpired, whose two ends had an open path that long since, interruptions aside, and not delivered";
+    MessageExempt "message.exempt" [Time] Flags One Paths true
+        "messages accepted at least this long before the end: not delivered and not lost either, as an end had no open path that long";
     MessageDuplicated "message.duplicated" [] Number One Events false
         "deliveries of a message beyond its first";
     MessageLate "message.late" [] Number One Events false
