@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use phantom_core::event::{Event, Refusal, Sensitive, Tag};
+use phantom_core::high_water::HighWater;
 use phantom_core::mailbox::{BoxAddress, MAX_READ, ReadAnswer, Record, WriteOutcome};
 use phantom_core::message::contact::Contact as Established;
 use phantom_core::message::fragment::Message;
@@ -77,8 +78,9 @@ pub(crate) struct Mail<R> {
     contacts: Vec<Contact>,
     ids: ChaCha12Rng,
     notices: mpsc::Sender<Notice>,
-    /// Boxes to be written.
+    /// Boxes to be written: as many as each contact's sender may have under way.
     pub(crate) writes: VecDeque<Write>,
+    writes_high: HighWater,
     saving: Saving,
     schedule: Schedule<ChaCha12Rng>,
     follow_ups: Schedule<ChaCha12Rng>,
@@ -86,6 +88,7 @@ pub(crate) struct Mail<R> {
     follow_up: Option<Instant>,
     /// Boxes that a poll showed to exist and did not bring.
     eager: VecDeque<(Index, BoxAddress)>,
+    eager_high: HighWater,
     /// Which contact a poll begins with.
     turn: usize,
 }
@@ -107,12 +110,14 @@ impl<R: Runtime> Mail<R> {
             ids: rt.rng("message ids"),
             notices,
             writes: VecDeque::new(),
+            writes_high: HighWater::new("boxes to write", CONTACTS_MAX * config.in_flight_max),
             saving: Saving::default(),
             schedule,
             follow_ups: Schedule::new(poll.mean_gap.min(FOLLOW_UP), rt.rng("client follow-ups")),
             next_poll,
             follow_up: None,
             eager: VecDeque::new(),
+            eager_high: HighWater::new("boxes to fetch", EAGER_MAX),
             turn: 0,
         }
     }
@@ -278,6 +283,7 @@ impl<R: Runtime> Mail<R> {
     }
 
     fn sender(&mut self, at: Time, index: Index, input: sender::Input) -> Result<(), sender::Error> {
+        let writes_max = self.contacts.len() * self.config.in_flight_max;
         let result = self.contacts[index].sender.handle(at.now, at.time, input);
         loop {
             let contact = &mut self.contacts[index];
@@ -293,6 +299,8 @@ impl<R: Runtime> Mail<R> {
                         slot,
                         record,
                     });
+                    self.writes_high
+                        .note_within(&self.rt, self.writes.len(), writes_max);
                 }
                 sender::Output::Accepted { id, expires } => {
                     let message = id.tag();
@@ -530,6 +538,7 @@ impl<R: Runtime> Mail<R> {
         for (_, known) in found {
             if known.1 != brought && self.eager.len() < EAGER_MAX && !self.eager.contains(known) {
                 self.eager.push_back(*known);
+                self.eager_high.note(&self.rt, self.eager.len());
             }
         }
         // Where one box is, there often is another: a message of several, or the next message.

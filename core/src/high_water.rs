@@ -26,13 +26,18 @@ impl HighWater {
 
     /// Takes note of a depth, and reports it if it is the highest so far.
     pub fn note(&self, rt: &impl Events, depth: usize) {
-        let depth = u32::try_from(depth).unwrap_or(u32::MAX);
+        self.rise(rt, depth, self.bound);
+    }
+
+    /// The same for a queue whose bound is another by now.
+    pub fn note_within(&self, rt: &impl Events, depth: usize, bound: usize) {
+        self.rise(rt, depth, u32::try_from(bound).unwrap_or(u32::MAX));
+    }
+
+    fn rise(&self, rt: &impl Events, depth: usize, bound: u32) {
+        let (queue, depth) = (self.queue, u32::try_from(depth).unwrap_or(u32::MAX));
         if self.highest.fetch_max(depth, Ordering::Relaxed) < depth {
-            rt.emit(Event::QueueHigh {
-                queue: self.queue,
-                depth,
-                bound: self.bound,
-            });
+            rt.emit(Event::QueueHigh { queue, depth, bound });
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use phantom_core::directory::rpc::{Assembly, DirectoryRequest, DirectoryResponse
 use phantom_core::directory::sign::{AuthorityId, KeySet};
 use phantom_core::directory::vote::VOTE_LEN_MAX;
 use phantom_core::event::{Event, Refusal};
+use phantom_core::high_water::HighWater;
 use phantom_core::link::rpc::{Rpc, RpcConfig};
 use phantom_core::link::{self, Accepted, Channel, ClientAuth, Link, PeerKind, ServerAuth};
 use phantom_core::runtime::{Listener, Runtime};
@@ -29,6 +31,9 @@ use crate::store::NodeTime;
 
 const FILE: &str = "document";
 const LINKS_MAX: usize = 1_024;
+/// Errands to one other authority at once. The machine asks for a vote or a document once, and tells each news once, so that
+/// more would mean that errands do not end.
+const ERRANDS_MAX: usize = 32;
 
 /// What an authority is told.
 #[derive(Clone, Debug)]
@@ -60,6 +65,8 @@ struct Shared<R: Runtime> {
     machine: Mutex<Authority>,
     /// The machine may want something else by now.
     changed: Notify,
+    errands: AtomicUsize,
+    errands_high: HighWater,
     askers: BTreeMap<AuthorityId, tokio::sync::Mutex<Option<Arc<Asker<R>>>>>,
 }
 
@@ -93,21 +100,31 @@ pub async fn run<R: Runtime>(rt: R, config: AuthorityConfig) -> Result<(), NodeE
         .iter()
         .map(|other| (other.id, tokio::sync::Mutex::new(None)))
         .collect();
+    let errands_max = ERRANDS_MAX * config.others.len().max(1);
     let shared = Arc::new(Shared {
         rt: rt.clone(),
         config,
         time,
         machine: Mutex::new(machine),
         changed: Notify::new(),
+        errands: AtomicUsize::new(0),
+        errands_high: HighWater::new("errands of an authority", errands_max),
         askers,
     });
     let auth = ServerAuth::listed(shared.config.link_secret.clone());
     let room = Arc::new(Semaphore::new(LINKS_MAX));
+    let links = Arc::new(HighWater::new("links of an authority", LINKS_MAX));
     for at in shared.config.listen.clone() {
         let listener = rt.listen(at).await.map_err(host(&format!("listening at {at}")))?;
         rt.spawn(
             "listener",
-            accept(shared.clone(), listener, auth.clone(), room.clone()),
+            accept(
+                shared.clone(),
+                listener,
+                auth.clone(),
+                room.clone(),
+                links.clone(),
+            ),
         );
     }
     rt.emit(Event::Started);
@@ -135,6 +152,7 @@ async fn accept<R: Runtime>(
     mut listener: R::Listener,
     auth: ServerAuth,
     room: Arc<Semaphore>,
+    links: Arc<HighWater>,
 ) {
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else {
@@ -148,6 +166,7 @@ async fn accept<R: Runtime>(
                 continue;
             }
         };
+        links.note(&shared.rt, LINKS_MAX - room.available_permits());
         let (shared, auth) = (shared.clone(), auth.clone());
         shared.rt.clone().spawn("directory link", async move {
             match link::accept(&shared.rt, stream, &auth, &shared.config.link).await {
@@ -207,7 +226,13 @@ impl<R: Runtime> Shared<R> {
         F: FnOnce(Arc<Self>) -> Fut,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        self.rt.spawn("directory errand", work(self.clone()));
+        let under_way = self.errands.fetch_add(1, Ordering::Relaxed) + 1;
+        self.errands_high.note(&self.rt, under_way);
+        let (this, errand) = (self.clone(), work(self.clone()));
+        self.rt.spawn("directory errand", async move {
+            errand.await;
+            this.errands.fetch_sub(1, Ordering::Relaxed);
+        });
     }
 
     /// Asks another authority, over a link that is kept.

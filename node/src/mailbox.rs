@@ -154,6 +154,10 @@ impl<R: Runtime> Mailbox<R> {
                 self.refuse(Refusal::OverQuota);
                 WriteOutcome::Refused
             }
+            Err(StoreError::Busy { .. }) => {
+                self.refuse(Refusal::OverQuota);
+                WriteOutcome::TooFew { replicas: 0 }
+            }
             Err(StoreError::Io(error)) => {
                 tracing::warn!(%error, "a box could not be stored");
                 WriteOutcome::TooFew { replicas: 0 }

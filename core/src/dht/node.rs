@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::endpoint::Endpoint;
-use super::server::{Output, Server, ServerConfig};
+use super::server::{OUTBOX_MAX, Output, Server, ServerConfig};
 use crate::event::Event;
+use crate::high_water::HighWater;
 use crate::runtime::{Runtime, Udp};
 
 /// Pause after an error of the socket, so that a broken one does not spin.
@@ -59,11 +60,15 @@ pub async fn serve<R: Runtime>(
     };
     // Boxed, so that an idle node's future stays small.
     let mut server = Box::new(Server::new(rt.now(), config, rt.rng("dht node")));
+    let outbox = HighWater::new("dht datagrams", OUTBOX_MAX);
     loop {
         let until = loop {
             match server.poll_output(rt.now()) {
-                // A datagram that cannot be sent is a datagram lost.
-                Output::Send { to, datagram } => drop(udp.send_to(&datagram, to).await),
+                Output::Send { to, datagram } => {
+                    outbox.note(&rt, server.waiting() + 1);
+                    // A datagram that cannot be sent is a datagram lost.
+                    drop(udp.send_to(&datagram, to).await);
+                }
                 Output::WaitUntil(at) => break at,
             }
         };

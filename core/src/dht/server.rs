@@ -28,7 +28,7 @@ pub const TOKEN_PERIOD: Duration = Duration::from_secs(300);
 const TOKEN: Context = Context::new("phantom-net 2026 dht token v1");
 const TOKEN_LEN: usize = 8;
 /// Datagrams that wait to be sent; more are dropped, as a network would.
-const OUTBOX_MAX: usize = 64;
+pub const OUTBOX_MAX: usize = 64;
 /// How often unverified, failing and long unheard nodes are pinged, and how many at a time.
 const PING_PERIOD: Duration = Duration::from_secs(5);
 const PINGS_AT_ONCE: usize = 4;
@@ -159,6 +159,11 @@ impl<G: Rng> Server<G> {
     /// What it stores for others.
     pub const fn storage(&self) -> &Storage {
         &self.storage
+    }
+
+    /// Datagrams that wait to be sent.
+    pub fn waiting(&self) -> usize {
+        self.outbox.len()
     }
 
     /// Bytes held by a node that is idle and stores nothing, its own included.

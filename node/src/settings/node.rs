@@ -18,7 +18,7 @@ use super::sections::{
 use super::source::{SettingsError, Source};
 use super::text::{Contact, ContactKind, OperatorName, Size, Text};
 use crate::config::{Bridge, Directory, Limits, NodeConfig};
-use crate::store::{QuotaConfig, StoreConfig};
+use crate::store::{QuotaConfig, StoreConfig, WRITERS_MAX};
 
 /// Listening addresses of one node.
 const LISTEN_MAX: usize = 16;
@@ -150,6 +150,7 @@ impl StoreSection {
                 per_box: self.quota_per_box.0.0,
                 links_max: self.quota_links,
             },
+            writers_max: WRITERS_MAX,
         }
     }
 }

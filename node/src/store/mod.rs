@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use phantom_core::crypto::aead::AeadKey;
 use phantom_core::event::{Event, Tag};
+use phantom_core::high_water::HighWater;
 use phantom_core::mailbox::{Admission, BoxAddress, Record, TtlBucket, WriteOnce, admit, write_once};
 use phantom_core::runtime::{Clock, Entropy, Events, Store};
 use phantom_core::units::{Instant, WallTime};
@@ -37,6 +38,9 @@ pub use time::NodeTime;
 pub trait Disk: Clock + Store + Entropy + Events + Clone + Send + Sync + 'static {}
 impl<T: Clock + Store + Entropy + Events + Clone + Send + Sync + 'static> Disk for T {}
 
+/// Default of [`StoreConfig::writers_max`]: 3.5 MiB of boxes.
+pub const WRITERS_MAX: usize = 1_024;
+
 /// How a store is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
@@ -48,16 +52,19 @@ pub struct StoreConfig {
     pub persist_every: Duration,
     /// What each link may write.
     pub quota: QuotaConfig,
+    /// Writes under way at once; each holds its box in memory, and most wait for those before them.
+    pub writers_max: usize,
 }
 
 impl Default for StoreConfig {
-    /// 4 GiB, segments of 8 MiB, the time every 10 s.
+    /// 4 GiB, segments of 8 MiB, the time every 10 s, 1,024 writers.
     fn default() -> Self {
         Self {
             capacity: 4 << 30,
             segment_len_max: 8 << 20,
             persist_every: Duration::from_secs(10),
             quota: QuotaConfig::default(),
+            writers_max: WRITERS_MAX,
         }
     }
 }
@@ -84,6 +91,12 @@ pub enum StoreError {
         used: u64,
         /// Bytes allowed.
         capacity: u64,
+    },
+    /// Too many writes are under way.
+    #[error("{writers} boxes are being written already")]
+    Busy {
+        /// How many may be.
+        writers: usize,
     },
     /// The link writes too fast.
     #[error("the link writes faster than its quota")]
@@ -141,6 +154,9 @@ struct Inner<R> {
     config: StoreConfig,
     /// Held while segments are appended to, begun or purged.
     writing: tokio::sync::Mutex<()>,
+    /// Writes under way, those that wait for `writing` included.
+    writers: tokio::sync::Semaphore,
+    writers_high: HighWater,
     state: Mutex<State>,
 }
 
@@ -185,13 +201,14 @@ impl<R: Disk> BoxStore<R> {
             quota: Quota::new(config.quota),
             damaged: 0,
         };
-        let (writing, state) = (tokio::sync::Mutex::new(()), Mutex::new(state));
         let store = Self(Arc::new(Inner {
             rt,
             time,
             config,
-            writing,
-            state,
+            writing: tokio::sync::Mutex::new(()),
+            writers: tokio::sync::Semaphore::new(config.writers_max),
+            writers_high: HighWater::new("writers of boxes", config.writers_max),
+            state: Mutex::new(state),
         }));
         store.recover().await?;
         store.tick().await?;
@@ -208,6 +225,13 @@ impl<R: Disk> BoxStore<R> {
         if !self.state().quota.take(source, inner.rt.now()) {
             return Err(StoreError::OverQuota);
         }
+        let writers_max = inner.config.writers_max;
+        let Ok(_writer) = inner.writers.try_acquire() else {
+            return Err(StoreError::Busy { writers: writers_max });
+        };
+        inner
+            .writers_high
+            .note(&inner.rt, writers_max - inner.writers.available_permits());
         let expires = match admit(record.bucket(), record.not_after(), inner.time.now()) {
             Admission::Until(expires) => expires,
             Admission::Expired => return Err(StoreError::Expired),

@@ -392,6 +392,31 @@ async fn a_purge_cut_short_by_a_crash_is_finished_at_the_next_start() {
 }
 
 #[tokio::test]
+async fn a_writer_beyond_the_bound_is_told_to_try_again() {
+    let disk = TestDisk::new(1);
+    let config = StoreConfig {
+        writers_max: 2,
+        ..StoreConfig::default()
+    };
+    let store = with(&disk, config).await;
+    let records = [1, 2, 3].map(|seed| record(&disk, seed));
+    let [one, two, three] = &records;
+    let put = |record| store.put(Source::OWN, record);
+    let (first, second, third) = tokio::join!(put(one), put(two), put(three));
+    assert!(first.is_ok() && second.is_ok());
+    assert!(matches!(third, Err(StoreError::Busy { writers: 2 })), "{third:?}");
+    assert!(store.put(Source::OWN, three).await.is_ok(), "later there is room");
+    let highest = disk.with(|world| {
+        let marks = world.events.iter().filter_map(|event| match event {
+            Event::QueueHigh { depth, bound, .. } => Some((*depth, *bound)),
+            _ => None,
+        });
+        marks.max()
+    });
+    assert_eq!(highest, Some((2, 2)));
+}
+
+#[tokio::test]
 async fn capacity_and_quota_are_bounds() {
     let disk = TestDisk::new(1);
     let quota = QuotaConfig {

@@ -457,6 +457,38 @@ fn a_queue_over_its_bound_a_residue_and_a_fooled_client_are_red() {
     }
 }
 
+/// The marks that programs really make: a queue that is full is not over its bound, one more box in it is.
+#[test]
+fn a_mark_of_a_queue_over_its_bound_is_red() {
+    #[derive(Default)]
+    struct Heard(std::sync::Mutex<Vec<Event>>);
+    impl phantom_core::runtime::Events for Heard {
+        fn emit(&self, event: Event) {
+            self.0.lock().expect("not poisoned").push(event);
+        }
+    }
+    let check = "[[invariant]]\nname='x'\nalways=\"max(queue.fill) <= 1 and queue.overflow == 0\"\n";
+    let run = |depth: usize| {
+        let (heard, water) = (
+            Heard::default(),
+            phantom_core::high_water::HighWater::new("boxes", 8),
+        );
+        for depth in 1..=depth {
+            water.note(&heard, depth);
+        }
+        let mut play = Play::new(check);
+        for event in heard.0.into_inner().expect("not poisoned") {
+            play.event(3, "node-0", event);
+        }
+        play.ticks(3..600);
+        let judgement = play.end();
+        (result(&judgement, "x").verdict, result(&judgement, "x").samples)
+    };
+    assert_eq!(run(8).0, Verdict::Pass);
+    assert_eq!(run(9).0, Verdict::Fail);
+    assert_eq!(run(0), (Verdict::Fail, 0), "no queue at all is no proof");
+}
+
 #[test]
 fn an_acknowledged_box_is_lost_only_if_a_disk_that_held_it_is_still_there() {
     let check = "[[invariant]]\nname='x'\nalways=\"box.lost == 0\"\n";
