@@ -1,0 +1,31 @@
+//! Every scenario that is shipped is really played, on a small world. First-look and blocked-bootstrap are in
+//! `witnesses.rs`, on several back ends.
+
+mod verdicts;
+
+use phantom_sim::check::judge::Verdict;
+use verdicts::verdicts;
+
+fn holds(name: &str, peers: &str) {
+    let results = verdicts(name, &[("peers", peers)], "swarm");
+    let broken: Vec<_> = results
+        .iter()
+        .filter(|result| result.verdict != Verdict::Pass)
+        .collect();
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn node_churn_holds() {
+    holds("node-churn", "40");
+}
+
+#[test]
+fn poisoned_dns_holds() {
+    holds("poisoned-dns", "40");
+}
+
+#[test]
+fn udp_off_holds() {
+    holds("udp-off", "40");
+}
