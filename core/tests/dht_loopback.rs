@@ -142,7 +142,10 @@ async fn libtorrent(rt: &TokioRuntime) -> Option<Libtorrent<<TokioRuntime as Net
     if !importable {
         // Where it was installed for these tests, a skipped one would look like a passed one.
         let required = std::env::var_os("PHANTOM_REQUIRE_INTEROP").is_some();
-        assert!(!required, "{python} cannot import libtorrent, and PHANTOM_REQUIRE_INTEROP is set");
+        assert!(
+            !required,
+            "{python} cannot import libtorrent, and PHANTOM_REQUIRE_INTEROP is set"
+        );
         println!("skipped: {python} cannot import libtorrent (pip install libtorrent)");
         return None;
     }
