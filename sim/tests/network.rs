@@ -636,8 +636,7 @@ fn datagrams_under(loss_between: f64, far: bool, jitter: Jitter) -> Vec<u32> {
         }
     });
     world.run_until(at(10_000), &mut ()).unwrap();
-    let arrived = arrived.lock().unwrap().clone();
-    arrived
+    arrived.lock().unwrap().clone()
 }
 
 #[test]

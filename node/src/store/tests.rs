@@ -1,5 +1,10 @@
 //! The store over a disk that crashes, fills up, fails and lies about the time.
 
+#![expect(
+    clippy::disallowed_macros,
+    reason = "what is tested with `join!` does not depend on the order of polls"
+)]
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;

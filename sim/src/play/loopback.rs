@@ -56,8 +56,10 @@ pub(super) fn move_in(plan: &mut Plan) -> Moved {
         }
         if let Act::Forge { answers, .. } = &mut rule.action {
             for answer in answers {
-                // Hosts are in 10.0.0.0/8 by number, forgeries in 198.18.0.0/15: another block here too.
-                let planned = std::mem::replace(answer, moved(*answer));
+                // Hosts have the second byte from `block` on, 64 of them; forgeries one that is before those.
+                let [_, b, c, d] = answer.octets();
+                let nobody = Ipv4Addr::new(127, block.wrapping_sub(1 + b % 2), c, d);
+                let planned = std::mem::replace(answer, nobody);
                 forged.insert(IpAddr::V4(*answer), IpAddr::V4(planned));
             }
         }

@@ -79,7 +79,7 @@ impl Ground for Broken {
         0
     }
 
-    fn digest(&mut self) -> (u64, String, Vec<u64>) {
+    fn digest(&mut self) -> (u64, String, Vec<crate::host::Checkpoint>) {
         (0, String::new(), Vec::new())
     }
 }

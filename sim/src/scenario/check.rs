@@ -388,13 +388,13 @@ fn censor(checker: &mut Checker, scenario: &Scenario) {
             }
             _ => {}
         }
-        if let file::Action::ForgeDns { addresses, .. } = &rule.action {
-            if !(1..=10_000).contains(&addresses.value) {
-                checker.wrong(
-                    addresses.at,
-                    format!("wanted 1 to 10000 forged addresses, got {}", addresses.value),
-                );
-            }
+        if let file::Action::ForgeDns { addresses, .. } = &rule.action
+            && !(1..=10_000).contains(&addresses.value)
+        {
+            checker.wrong(
+                addresses.at,
+                format!("wanted 1 to 10000 forged addresses, got {}", addresses.value),
+            );
         }
         if let Some(message) = unplayable(rule) {
             checker.wrong(rule.name.at, message);
