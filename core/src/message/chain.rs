@@ -156,6 +156,11 @@ impl Window {
         missing
     }
 
+    /// Whether box `index` was not read and one above it was.
+    pub fn is_gap(&self, index: u64) -> bool {
+        self.gaps.contains_key(&index)
+    }
+
     /// Marks box `index` as read and drops its secret. `false`, and nothing changes, outside the window or if it was read.
     pub fn take(&mut self, index: u64) -> bool {
         if index >= self.next() + WINDOW {

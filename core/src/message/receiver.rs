@@ -9,7 +9,6 @@
 //! side (by its id) before it confirms, and nothing is lost or delivered twice wherever a crash falls.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use super::announce::{self, period};
 use super::chain::{BoxSecret, Window};
@@ -17,11 +16,8 @@ use super::fragment::{Content, Message, Reassembly};
 use super::sender::Slot;
 use super::stored::INBOX_MAX;
 use super::{Ack, MessageId, WINDOW};
-use crate::mailbox::{BoxAddress, CLOCK_BOUND, ReadCap, Record};
+use crate::mailbox::{BoxAddress, CLOCK_BOUND, ReadCap, Record, TtlBucket};
 use crate::units::{Instant, WallTime};
-
-/// How long an acknowledgement of mere control traffic is of use.
-const CONTROL_LIFE: Duration = Duration::from_secs(3_600);
 
 /// What happens to a receiver.
 #[derive(Clone, Debug)]
@@ -282,8 +278,12 @@ impl Receiver {
         if !self.state.window.skip_to(content.low) {
             return Err(Error::Unreadable);
         }
+        // What was told when boxes above it were read said less; with this one unread the writer cannot move its window,
+        // and nothing else may come that asks.
+        let mut wanted = content.eliciting;
         match slot {
             Slot::Chain(index) => {
+                wanted |= self.state.window.is_gap(index);
                 self.state.window.take(index);
             }
             Slot::Announcement { period, number } => {
@@ -293,12 +293,14 @@ impl Receiver {
         self.names.remove(&slot);
         let generation = self.changed();
         self.out.push_back(Output::PeerAck(content.ack));
-        if content.eliciting {
-            let until = content
-                .piece
-                .as_ref()
-                .map_or(wall + CONTROL_LIFE, |piece| piece.expires);
-            self.state.ack_until = self.state.ack_until.max(until);
+        if let Slot::Chain(_) = slot {
+            // The writer waits for word of a box for as long as the box lives, and nobody for longer than any can.
+            let latest = wall + TtlBucket::LONGEST.ttl();
+            let until = match &content.piece {
+                Some(piece) => piece.expires,
+                None => WallTime::from_unix_secs(record.not_after().min(latest.as_unix_secs())),
+            };
+            self.state.ack_until = self.state.ack_until.max(until.min(latest));
         }
         if let (Some(piece), Slot::Chain(index)) = (content.piece, slot) {
             let (id, late) = (piece.id, wall >= piece.expires);
@@ -309,14 +311,8 @@ impl Receiver {
             }
         }
         let (ack, until) = (self.ack(), self.state.ack_until);
-        self.gated.push_back((
-            generation,
-            Output::Acknowledge {
-                ack,
-                until,
-                wanted: content.eliciting,
-            },
-        ));
+        self.gated
+            .push_back((generation, Output::Acknowledge { ack, until, wanted }));
         Ok(())
     }
 

@@ -35,8 +35,8 @@ pub struct Config {
     pub retry_first: Duration,
     /// The longest such pause. Default 60 s.
     pub retry_max: Duration,
-    /// Pause before a stored, unacknowledged box is written again, doubled each time. Default 2 min: replicas repair each
-    /// other, so this is for the loss of all of them.
+    /// Pause before a stored, unacknowledged box is written again, doubled each time. Default 10 min: replicas repair each
+    /// other, so this is for the loss of all of them, and a reader and its acknowledgement take a few polls.
     pub refresh_first: Duration,
     /// The longest such pause. Default 1 h.
     pub refresh_max: Duration,
@@ -55,7 +55,7 @@ impl Default for Config {
             answer_timeout: Duration::from_secs(15),
             retry_first: Duration::from_secs(2),
             retry_max: Duration::from_secs(60),
-            refresh_first: Duration::from_secs(120),
+            refresh_first: Duration::from_secs(600),
             refresh_max: Duration::from_secs(3_600),
             ack_delay: Duration::from_secs(1),
             messages_max: 256,
@@ -445,9 +445,9 @@ impl<R: Rng> Sender<R> {
 
     fn pump(&mut self, now: Instant, wall: WallTime) {
         self.expire(wall);
-        let stuck = self.fill(wall) | self.acknowledge(now, wall);
-        if stuck {
-            self.announce(wall);
+        let (waits, mute) = (self.fill(wall), self.acknowledge(now, wall));
+        if waits || mute {
+            self.announce(wall, mute);
         }
         while let Some((_, output)) = self
             .gated
@@ -476,12 +476,26 @@ impl<R: Rng> Sender<R> {
             !over
         });
         let boxes_before = boxes.len();
+        // The newest word on the other direction travelled with a message that ends before what it acknowledges, and
+        // nobody has told that it was read: say it again.
+        let last = boxes
+            .last_entry()
+            .filter(|last| *last.key() + 1 == self.state.chain.next());
+        let unsaid = last.is_some_and(|last| last.get().piece.is_some() && wall >= last.get().until);
+        if unsaid && wall < self.state.ack_until {
+            self.state.ack_wanted = true;
+            self.ack_due.get_or_insert(Instant::ZERO);
+        }
         boxes.retain(|_, plan| wall < plan.until);
         let mut ended = (before, boxes_before) != (self.state.messages.len(), boxes.len());
-        let acked = self.state.acked;
-        if let Some((a, _)) = &mut self.state.announcement {
-            // The reader is past it, or nobody can find it any more: not written again, but its number stays used.
-            if !a.spent && (a.low <= acked || wall >= a.until()) {
+        let (acked, full) = (
+            self.state.acked,
+            self.state.chain.next() >= self.base(wall) + WINDOW,
+        );
+        if let Some((a, progress)) = &mut self.state.announcement {
+            // The reader is past it, or nobody can find it any more: not written again, but its number stays used. Not
+            // before it is stored: the reader looks for the numbers one after the other.
+            if !a.spent && (progress.stored && a.low <= acked && !full || wall >= a.until()) {
                 a.spent = true;
                 ended = true;
             }
@@ -556,13 +570,21 @@ impl<R: Rng> Sender<R> {
         );
     }
 
-    /// Tells the reader where to look, when all boxes it looks for are over.
-    fn announce(&mut self, wall: WallTime) {
+    /// Tells the reader where to look, when all boxes it looks for are over; or what was read of the other direction, when
+    /// the window has no room to tell it. Without the latter, two sides with full windows would wait for each other.
+    fn announce(&mut self, wall: WallTime, mute: bool) {
         let low = self.low();
-        if low <= self.base(wall) {
-            return; // The window is full of boxes that are wanted: wait for acknowledgements.
-        }
         let last = self.state.announcement.as_ref();
+        if low <= self.base(wall) {
+            if !mute {
+                return; // The window is full of boxes that are wanted: wait for acknowledgements.
+            }
+            // A restart wants all told again: no new number for the same word.
+            if last.is_some_and(|(a, _)| !a.spent && wall < a.until() && a.ack == self.state.ack) {
+                (self.state.ack_wanted, self.ack_due) = (false, None);
+                return;
+            }
+        }
         let under_way = last.is_some_and(|(a, p)| !a.spent && !p.stored && wall < a.until());
         if under_way {
             return;
@@ -571,6 +593,7 @@ impl<R: Rng> Sender<R> {
             return;
         };
         let generation = self.changed();
+        (self.state.ack_wanted, self.ack_due) = (false, None); // It is in the announcement.
         self.state.announcement = Some((next, Progress::new(false, generation)));
     }
 

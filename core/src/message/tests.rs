@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 
 use self::world::{CALM, Faults, World, config, wall};
 use super::receiver::{self, Receiver};
 use super::sender::{self, Sender, Slot};
-use super::{MAX_MESSAGE, MessageId};
+use super::{MAX_MESSAGE, MessageId, WINDOW};
 use crate::units::Instant;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -315,8 +316,184 @@ fn an_acknowledgement_survives_a_crash_of_whoever_owes_it() {
     survive(12_626_090_463_505_563_906, faults);
 }
 
+/// Found by the property below. Each side reads 23 of 24 messages and says so until its window is full; the word never
+/// says more than "0 is missing". Now both get the last one, and neither has a box left to say it.
+#[test]
+fn two_sides_with_full_windows_still_tell_each_other_what_they_read() {
+    let mut world = World::new(12, CALM);
+    for by in [0, 1] {
+        world.held.insert((by, Slot::Chain(0)));
+        for _ in 0..40 {
+            world.submit(by, 100, HOUR);
+        }
+    }
+    world.run(Duration::from_secs(120));
+    for side in &world.sides {
+        assert_eq!(
+            (side.sender.state.acked, side.sender.state.chain.next()),
+            (0, WINDOW)
+        );
+    }
+    world.held.clear();
+    world.run(Duration::from_secs(300));
+    world.check();
+    assert_eq!((world.delivered, world.acknowledged.len()), (80, 80));
+}
+
+/// Found by the property below. The box that holds up the window is an acknowledgement, which asks for no answer; all
+/// that asked were answered before it was read.
+#[test]
+fn the_box_that_held_up_a_window_is_told_even_if_it_did_not_ask() {
+    let mut world = World::new(13, CALM);
+    world.held.insert((0, Slot::Chain(0)));
+    world.submit(1, 100, HOUR);
+    world.run(Duration::from_secs(20));
+    assert_eq!(
+        world.sides[0].sender.state.chain.next(),
+        1,
+        "an acknowledgement alone"
+    );
+    for _ in 0..30 {
+        world.submit(0, 100, HOUR);
+    }
+    world.run(Duration::from_secs(120));
+    assert_eq!(world.delivered, 1 + 23, "the others wait for room");
+    world.held.clear();
+    world.run(Duration::from_secs(300));
+    world.check();
+    assert_eq!((world.delivered, world.acknowledged.len()), (31, 31));
+}
+
+#[test]
+fn a_word_that_travelled_with_a_message_that_ended_is_said_again() {
+    let mut world = World::new(14, CALM);
+    world.held.insert((1, Slot::Chain(0)));
+    world.submit(0, 100, HOUR);
+    while world.delivered == 0 {
+        world.run(Duration::from_millis(50));
+    }
+    let short = world.submit(1, 100, Duration::from_secs(20));
+    world.run(Duration::from_secs(15));
+    let side = &world.sides[1].sender.state;
+    assert_eq!(
+        (side.chain.next(), side.ack_wanted),
+        (1, false),
+        "it travels with the message"
+    );
+    world.run(Duration::from_secs(60));
+    world.check();
+    assert!(world.expired.contains(&short));
+    assert_eq!(world.acknowledged.len(), 1);
+}
+
+/// The reader looks for announcement 0 before 1: one that was never written would hide all that follow.
+#[test]
+fn an_announcement_is_written_even_if_the_reader_no_longer_needs_it() {
+    let mut world = World::new(15, CALM);
+    let period = super::announce::period(wall(Instant::ZERO));
+    world.held.insert((0, Slot::Announcement { period, number: 0 }));
+    // The reader reads all, but the writer hears of it only after it announced.
+    world.sides[0].online = false;
+    for _ in 0..24 {
+        world.submit(0, 100, Duration::from_secs(60));
+    }
+    world.run(Duration::from_secs(70));
+    world.submit(0, 100, HOUR);
+    world.run(Duration::from_secs(10));
+    let announced = |world: &World| {
+        world.sides[0]
+            .sender
+            .state
+            .announcement
+            .as_ref()
+            .map(|(a, p)| (a.number, p.stored))
+    };
+    assert_eq!((world.delivered, announced(&world)), (24, Some((0, false))));
+    world.sides[0].online = true;
+    world.submit(1, 100, HOUR);
+    world.run(Duration::from_secs(60));
+    assert_eq!((world.delivered, announced(&world)), (26, Some((0, false))));
+    world.held.clear();
+    world.run(Duration::from_secs(120));
+    assert_eq!(announced(&world), Some((0, true)));
+    // Later a whole window ends unread: the next announcement is found.
+    world.sides[1].online = false;
+    for _ in 0..40 {
+        world.submit(0, 100, Duration::from_secs(60));
+        world.run(Duration::from_secs(20));
+    }
+    let late = world.submit(0, 5_000, HOUR);
+    world.sides[1].online = true;
+    world.run(Duration::from_secs(300));
+    world.check();
+    assert_eq!(announced(&world).map(|(number, _)| number), Some(1));
+    assert!(world.acknowledged.contains(&late));
+}
+
+/// The window is full of acknowledgements, and their writer was away for longer than an hour: the word that frees it has
+/// waited for it.
+#[test]
+fn the_answer_to_acknowledgements_lives_as_long_as_they_do() {
+    let mut world = World::new(16, CALM);
+    for index in 22..64 {
+        world.held.insert((1, Slot::Chain(index)));
+    }
+    for _ in 0..22 {
+        world.submit(1, 100, 8 * HOUR);
+    }
+    world.run(Duration::from_secs(90));
+    let side = &world.sides[0].sender.state;
+    assert!(
+        side.acked == 0 && side.chain.next() > 4,
+        "no room for the longest message"
+    );
+    world.sides[0].online = false;
+    world.run(2 * HOUR);
+    world.held.clear();
+    world.sides[0].online = true;
+    let long = world.submit(0, MAX_MESSAGE, HOUR);
+    world.run(Duration::from_secs(300));
+    world.check();
+    assert!(world.acknowledged.contains(&long));
+}
+
+/// Random cases that once failed: see the stories above.
+#[test]
+fn what_the_property_found_stays_found() {
+    for (seed, loss, repeat, crash, delay_ms_max) in [
+        (14_735_944_312_518_455_762, 44, 20, 1, 777),
+        (16_379_208_549_528_084_354, 29, 25, 0, 5_930),
+        (113_217_991_438_244_664, 47, 33, 0, 816),
+        (14_505_175_336_392_161_615, 40, 34, 0, 2_558),
+    ] {
+        survive(
+            seed,
+            Faults {
+                loss,
+                repeat,
+                crash,
+                delay_ms_max,
+            },
+        );
+    }
+}
+
+/// The same cases every time, so that a merge does not fail by chance for what it did not change. To search for new ones:
+/// `PROPTEST_CASES=20000 PROPTEST_RNG_SEED=<number>` (0.4 s each).
+fn cases() -> ProptestConfig {
+    let mut config = ProptestConfig::default();
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = 24;
+    }
+    if config.rng_seed == RngSeed::Random {
+        config.rng_seed = RngSeed::Fixed(20_260_101);
+    }
+    config.max_shrink_iters = 40;
+    config
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10, max_shrink_iters: 40, ..ProptestConfig::default() })]
+    #![proptest_config(cases())]
 
     /// Loss, repeats, reordering and crashes for ten minutes, then calm: what was accepted has arrived once, in time.
     #[test]

@@ -323,9 +323,9 @@ fn faults<S: Stage>(plan: &Plan, begins: Instant, stage: &mut S, observer: &mut 
                     stage.at(at, Act::LoseDisk(peer));
                     observer.say(said, Some(fault.host), Seen::DiskLost);
                 }
-                if let Some(after) = restart {
-                    stage.at(at + after, Act::Start(peer));
-                    observer.say(said + after, Some(fault.host), Seen::Restarted);
+                if let Some(restart) = restart {
+                    stage.at(begins + restart, Act::Start(peer));
+                    observer.say(Instant::ZERO + restart, Some(fault.host), Seen::Restarted);
                 }
             }
             Happening::StepClock(by_ns) => stage.at(at, Act::StepWall(peer, by_ns)),

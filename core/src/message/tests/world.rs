@@ -92,6 +92,8 @@ pub(super) struct World {
     pub(super) seq: u64,
     pub(super) rng: ChaCha12Rng,
     pub(super) faults: Faults,
+    /// Writes of these boxes, by these sides, get lost.
+    pub(super) held: BTreeSet<(usize, Slot)>,
     pub(super) store: BTreeMap<BoxAddress, (Record, WallTime)>,
     /// Everything ever written: no address may see two contents, stored or not.
     pub(super) ever: BTreeMap<BoxAddress, Record>,
@@ -151,6 +153,7 @@ impl World {
             seq: 0,
             rng,
             faults,
+            held: BTreeSet::new(),
             store: BTreeMap::new(),
             ever: BTreeMap::new(),
             sides,
@@ -256,6 +259,7 @@ impl World {
                         },
                     );
                 }
+                sender::Output::Write { slot, .. } if self.held.contains(&(at, slot)) => {}
                 sender::Output::Write { slot, record } => {
                     self.network(|| Happens::Write {
                         by: at,
