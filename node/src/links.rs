@@ -193,12 +193,13 @@ impl<R: Runtime> Links<R> {
         }
         let peer = self.start(link, node, true);
         if let Some(node) = node {
-            // A node that dials us can be answered over the same link, unless we have one of our own.
+            // A node that dials us is answered over the same link. It dials only when it has none: whatever we hold is dead at
+            // its end, for instance since it restarted, even if nothing has told us yet.
             let slot = self.state().ways.entry(node).or_default().slot.clone();
             if let Ok(mut slot) = slot.try_lock()
-                && slot.as_ref().is_none_or(|held| held.sender.is_closed())
+                && let Some(old) = slot.replace(peer)
             {
-                *slot = Some(peer);
+                old.closing.notify_one();
             }
         }
         true

@@ -9,7 +9,7 @@ use phantom_core::crypto::keys::NodeId;
 use phantom_core::directory::descriptor::{NodeDescriptor, VersionRange};
 use phantom_core::directory::document::DocumentHash;
 use phantom_core::directory::fetch::fetch;
-use phantom_core::directory::rpc::{DirectoryRequest, DirectoryResponse};
+use phantom_core::directory::rpc::{DirectoryRequest, DirectoryResponse, Uploaded};
 use phantom_core::event::{Event, Refusal};
 use phantom_core::link::{self, Accepted, Channel, ClientAuth, LinkError, PeerKind, ServerAuth};
 use phantom_core::packet::ReplayFilter;
@@ -297,6 +297,9 @@ async fn serve<R: Runtime>(node: Arc<Node<R>>, fresh: Fresh<R>) {
         tokio::select! {
             biased;
             () = peer.closing.notified() => break,
+            // A node that loses a link dials anew, and never resumes: parked, the link would swallow for ten minutes what
+            // is sent to a node that has long been back.
+            _ = link.down(), if accepted && peer.node.is_some() => break,
             message = link.recv() => match message {
                 None => break,
                 Some((Channel::PACKET, packet)) => {
@@ -420,13 +423,23 @@ async fn publish<R: Runtime>(node: Arc<Node<R>>) {
             };
             for authority in &node.config.directory.authorities {
                 let request = DirectoryRequest::Upload(bytes.clone());
-                if ask_authority(&node, authority, &request).await.is_none() {
-                    tracing::debug!(authority = ?authority.id, "a directory authority did not take the descriptor");
+                let answer = ask_authority(&node, authority, &request).await;
+                if !matches!(
+                    answer,
+                    Some(DirectoryResponse::Uploaded(Uploaded::Accepted | Uploaded::Known))
+                ) {
+                    tracing::debug!(authority = ?authority.id, ?answer, "a directory authority did not take the descriptor");
+                }
+                // It has one that is hardly older, of this node's life before a restart, perhaps with keys that were lost
+                // since: the same one again would be refused until the hop keys change, so the next is made anew.
+                if let Some(DirectoryResponse::Uploaded(Uploaded::TooOften | Uploaded::Stale)) = answer {
+                    last = None;
                 }
             }
         }
-        // Often enough that a restarted authority has it before its next vote.
-        let wait = timing.interval / 4;
+        // Often enough that a restarted authority has it before its next vote; and sooner after a refusal, since a node
+        // whose listed keys are lost is of no use to anybody.
+        let wait = timing.interval / if last.is_some() { 4 } else { 8 };
         let jitter = rng.next_u64() % u64::try_from(wait.as_nanos() / 4).unwrap_or(u64::MAX).max(1);
         node.rt.sleep(wait + Duration::from_nanos(jitter)).await;
     }

@@ -27,14 +27,15 @@ fn first_look_comes_to_the_same_verdicts_on_swarm_paused_and_turmoil() {
     }
 }
 
+// Forty minutes of a hundred hosts take turmoil ten minutes and more without optimisation: `just witnesses` plays it there.
 const SMALL: [(&str, &str); 1] = [("peers", "24")];
 /// Neither the DHT nor friends: nobody can get in.
 const SHUT: [(&str, &str); 3] = [("peers", "24"), ("dht", "off"), ("friends", "off")];
 
 #[test]
-fn blocked_bootstrap_comes_to_the_same_verdicts_on_swarm_paused_and_turmoil() {
+fn blocked_bootstrap_comes_to_the_same_verdicts_on_swarm_and_paused() {
     let swarm = verdicts("blocked-bootstrap", &SMALL, "swarm");
-    for witness in ["paused", "turmoil"] {
+    for witness in ["paused"] {
         let seen = verdicts("blocked-bootstrap", &SMALL, witness);
         let compared = agree(("swarm", &swarm), (witness, &seen));
         let unseen: Vec<&str> = seen
@@ -49,10 +50,10 @@ fn blocked_bootstrap_comes_to_the_same_verdicts_on_swarm_paused_and_turmoil() {
 
 /// Agreement on what passes could be that of judges who see nothing.
 #[test]
-fn a_world_without_a_way_in_is_violated_on_swarm_paused_and_turmoil_alike() {
+fn a_world_without_a_way_in_is_violated_on_swarm_and_paused_alike() {
     let swarm = verdicts("blocked-bootstrap", &SHUT, "swarm");
     violated("swarm", &swarm);
-    for witness in ["paused", "turmoil"] {
+    for witness in ["paused"] {
         let seen = verdicts("blocked-bootstrap", &SHUT, witness);
         violated(witness, &seen);
         agree(("swarm", &swarm), (witness, &seen));

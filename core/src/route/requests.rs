@@ -176,9 +176,10 @@ impl<P> Requests<P> {
         ended.into_iter().map(strike).collect()
     }
 
-    /// Gives up everything: the link whose handle the answers name is gone. Nobody is suspected for it.
+    /// Gives up everything: the link whose handle the answers name is gone. Nobody is suspected for it; who was suspected
+    /// before still is. A client that forgot it would lose its next entry as well for the fault of the same dead relays,
+    /// and with many of them it would never learn which they are.
     pub fn abandon(&mut self) -> Vec<P> {
-        self.suspects.forget();
         self.counts.unanswered += self.pending.len() as u64;
         let ended = std::mem::take(&mut self.pending).into_values();
         ended.map(|pending| pending.purpose).collect()

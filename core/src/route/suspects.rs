@@ -41,11 +41,6 @@ impl Suspects {
         }
     }
 
-    /// The link to the entry changed: what was lost may have been its fault.
-    pub(crate) fn forget(&mut self) {
-        self.0.clear();
-    }
-
     /// The nodes to be avoided: of those with enough strikes, the ones that stand out.
     pub(crate) fn avoid(&self, now: Instant) -> Vec<NodeId> {
         let recent = |last: Instant| now.saturating_since(last) < FORGET;

@@ -112,14 +112,14 @@ async fn a_sender_waits_while_the_other_program_takes_nothing() {
 async fn what_was_sent_is_acknowledged_when_nothing_else_is_to_be_said() {
     let pair = World::listed().link().await;
     pair.client.send(Channel::PACKET, bytes(4096, 0)).await.unwrap();
-    pass(5.0).await;
+    pass(6.0).await;
     assert!(pair.client.buffered() > 4000, "nobody took it");
     pair.server.recv().await.unwrap();
     pass(0.1).await;
     assert_eq!(pair.client.buffered(), 0, "overdue, so at once");
     pair.client.send(Channel::PACKET, bytes(4096, 0)).await.unwrap();
     pair.server.recv().await.unwrap();
-    pass(1.1).await;
+    pass(5.1).await;
     assert_eq!(pair.client.buffered(), 0, "after the delay");
 }
 
@@ -177,7 +177,7 @@ async fn an_idle_link_writes_keep_alives_and_nothing_else() {
         let mut world = World::listed();
         world.config = config;
         let pair = world.link().await;
-        pass(5.0).await;
+        pass(6.0).await;
         let written = || pair.up.lock().unwrap().seen.len() + pair.down.lock().unwrap().seen.len();
         let before = written();
         pass(3600.0).await;

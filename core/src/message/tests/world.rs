@@ -340,8 +340,8 @@ impl World {
         if let Some(t) = wake
             && self.sides[at].wake.is_none_or(|w| t < w || w <= self.now)
         {
-            self.sides[at].wake = Some(t);
             let after = t.saturating_since(self.now).max(Duration::from_millis(1));
+            self.sides[at].wake = Some(self.now + after);
             self.at(after, Happens::Wake { at, life });
         }
     }
@@ -436,7 +436,10 @@ impl World {
             Happens::Confirm { at, life, id } if life == self.sides[at].life => {
                 self.receiver_gets(at, receiver::Input::Delivered(id));
             }
-            Happens::Wake { at, life } if life == self.sides[at].life => {
+            // One that an earlier wake replaced is stale: were it served, each would leave another behind, for ever.
+            Happens::Wake { at, life }
+                if life == self.sides[at].life && self.sides[at].wake == Some(self.now) =>
+            {
                 self.sides[at].wake = None;
                 self.sender_gets(at, sender::Input::Tick);
                 self.receiver_gets(at, receiver::Input::Tick);
