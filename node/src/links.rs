@@ -19,10 +19,13 @@ use phantom_core::units::Instant;
 use tokio::sync::Notify;
 
 use crate::config::NodeConfig;
-use crate::directory::Keeper;
+use crate::directory::{Keeper, View};
 
 /// A node that did not answer is not dialled again for this long.
 const DIAL_REST: Duration = Duration::from_secs(10);
+/// One whose machine refused at once is being restarted as a rule: it rests this long, and twice as long after each further
+/// refusal, up to [`DIAL_REST`].
+const REFUSED_REST: Duration = Duration::from_millis(500);
 
 /// Names a link within this run.
 pub type LinkNumber = u64;
@@ -31,8 +34,10 @@ pub type LinkNumber = u64;
 pub struct Peer<R: Runtime> {
     /// Its name.
     pub number: LinkNumber,
-    /// Which listed node is at the other end; `None` for clients and bridges.
-    pub node: Option<NodeId>,
+    /// The link key of the node at the other end; `None` for clients and bridges.
+    pub key: Option<LinkPublic>,
+    /// Which node that is by the document at hand when the link was made. See [`Peer::node`].
+    listed: Option<NodeId>,
     /// To send with.
     pub sender: Sender,
     /// To ask with.
@@ -46,7 +51,8 @@ impl<R: Runtime> Clone for Peer<R> {
     fn clone(&self) -> Self {
         Self {
             number: self.number,
-            node: self.node,
+            key: self.key,
+            listed: self.listed,
             sender: self.sender.clone(),
             rpc: self.rpc.clone(),
             closing: self.closing.clone(),
@@ -60,6 +66,18 @@ impl<R: Runtime> Peer<R> {
     pub fn used(&self, now: Instant) {
         self.used_nanos.store(now.as_nanos(), Ordering::Relaxed);
     }
+
+    /// Which node is at the other end. One that is listed no more is still known, to hand its boxes over; and `view` may list
+    /// one that nobody knew when it dialled.
+    pub fn node(&self, view: &View) -> Option<NodeId> {
+        self.listed.or_else(|| view.node_of(self.key.as_ref()?))
+    }
+}
+
+/// What stands between us and another node, and whether it made the link.
+struct Standing<R: Runtime> {
+    peer: Peer<R>,
+    accepted: bool,
 }
 
 /// A link that was just made or accepted, with what its serving loop needs.
@@ -99,13 +117,15 @@ pub enum ReachError {
     },
 }
 
-type Slot<R> = Arc<tokio::sync::Mutex<Option<Peer<R>>>>;
+type Slot<R> = Arc<tokio::sync::Mutex<Option<Standing<R>>>>;
 
 struct Way<R: Runtime> {
     slot: Slot<R>,
     waiting: Arc<AtomicU32>,
     /// Not dialled again before (nanoseconds): it did not answer a moment ago.
     rest_until: Arc<AtomicU64>,
+    /// How often in a row its machine has refused.
+    refusals: Arc<AtomicU32>,
 }
 
 impl<R: Runtime> Default for Way<R> {
@@ -114,6 +134,7 @@ impl<R: Runtime> Default for Way<R> {
             slot: Arc::default(),
             waiting: Arc::default(),
             rest_until: Arc::default(),
+            refusals: Arc::default(),
         }
     }
 }
@@ -191,21 +212,23 @@ impl<R: Runtime> Links<R> {
             state.accepted += 1;
             self.links.note(&self.rt, state.accepted);
         }
-        let peer = self.start(link, node, true);
+        let peer = self.start(link, key, node, true);
         if let Some(node) = node {
-            // A node that dials us is answered over the same link. It dials only when it has none: whatever we hold is dead at
-            // its end, for instance since it restarted, even if nothing has told us yet.
+            // A node that dials us is answered over the same link. It dials when it has none: one at hand that it had made is
+            // dead at its end, for instance since it restarted, even if nothing has told us yet. One that we made may not be:
+            // two nodes that dial each other at once would close both. It ends by itself.
             let slot = self.state().ways.entry(node).or_default().slot.clone();
-            if let Ok(mut slot) = slot.try_lock()
-                && let Some(old) = slot.replace(peer)
-            {
-                old.closing.notify_one();
+            if let Ok(mut slot) = slot.try_lock() {
+                let old = slot.replace(Standing { peer, accepted: true });
+                if let Some(old) = old.filter(|old| old.accepted) {
+                    old.peer.closing.notify_one();
+                }
             }
         }
         true
     }
 
-    fn start(&self, link: Link, node: Option<NodeId>, accepted: bool) -> Peer<R> {
+    fn start(&self, link: Link, key: Option<LinkPublic>, listed: Option<NodeId>, accepted: bool) -> Peer<R> {
         let number = {
             let mut state = self.state();
             state.next += 1;
@@ -220,7 +243,8 @@ impl<R: Runtime> Links<R> {
         let sender = link.sender();
         let peer = Peer {
             number,
-            node,
+            key,
+            listed,
             rpc: Rpc::new(self.rt.clone(), sender.clone(), rpc_config),
             sender,
             closing: Arc::default(),
@@ -280,10 +304,20 @@ impl<R: Runtime> Links<R> {
         );
         let peer = self.reach(node).await?;
         peer.used(self.rt.now());
-        peer.sender
-            .send(Channel::PACKET, packet)
-            .await
-            .map_err(|error| ReachError::Dial { node, error })
+        let error = match peer.sender.try_send(Channel::PACKET, packet.clone()) {
+            Ok(()) => return Ok(()),
+            Err(LinkError::Full { .. }) => {
+                // Waiting without end, two nodes whose links are full both ways would wait for each other.
+                let within = self.config.limits.answer_within;
+                match timeout(&self.rt, within, peer.sender.send(Channel::PACKET, packet)).await {
+                    Ok(Ok(())) => return Ok(()),
+                    Ok(Err(error)) => error,
+                    Err(_) => return Err(ReachError::Full(node)),
+                }
+            }
+            Err(error) => error,
+        };
+        Err(ReachError::Dial { node, error })
     }
 
     /// Asks a service of a listed node, dialling it if need be.
@@ -298,14 +332,14 @@ impl<R: Runtime> Links<R> {
 
     /// The link to a listed node; made if there is none. Several callers wait for one dial.
     pub async fn reach(&self, node: NodeId) -> Result<Peer<R>, ReachError> {
-        let (slot, rest_until) = {
+        let (slot, rest_until, refusals) = {
             let mut state = self.state();
             let way = state.ways.entry(node).or_default();
-            (way.slot.clone(), way.rest_until.clone())
+            (way.slot.clone(), way.rest_until.clone(), way.refusals.clone())
         };
         let mut slot = slot.lock().await;
-        if let Some(peer) = slot.as_ref().filter(|peer| !peer.sender.is_closed()) {
-            return Ok(peer.clone());
+        if let Some(held) = slot.as_ref().filter(|held| !held.peer.sender.is_closed()) {
+            return Ok(held.peer.clone());
         }
         let now = self.rt.now();
         if now.as_nanos() < rest_until.load(Ordering::Relaxed) {
@@ -314,14 +348,14 @@ impl<R: Runtime> Links<R> {
             };
             return Err(ReachError::Dial { node, error });
         }
-        // Until this dial has succeeded it counts as failed, also when its caller gives it up.
-        rest_until.store((now + DIAL_REST).as_nanos(), Ordering::Relaxed);
         let view = self.directory.view().ok_or(ReachError::NotListed(node))?;
         let entry = view
             .document
             .document
             .node(node)
             .ok_or(ReachError::NotListed(node))?;
+        // Until this dial has succeeded it counts as failed, also when its caller gives it up.
+        rest_until.store((now + DIAL_REST).as_nanos(), Ordering::Relaxed);
         let auth = match self.config.bridge {
             Some(_) => ClientAuth::Listed { server: entry.link },
             None => ClientAuth::Node {
@@ -333,13 +367,26 @@ impl<R: Runtime> Links<R> {
         for address in &entry.addresses {
             match dial(&self.rt, *address, &auth, &self.config.link).await {
                 Ok(link) => {
-                    let peer = self.start(link, Some(node), false);
-                    *slot = Some(peer.clone());
+                    let peer = self.start(link, Some(entry.link), Some(node), false);
+                    *slot = Some(Standing {
+                        peer: peer.clone(),
+                        accepted: false,
+                    });
                     rest_until.store(0, Ordering::Relaxed);
+                    refusals.store(0, Ordering::Relaxed);
                     return Ok(peer);
                 }
                 Err(failed) => error = failed,
             }
+        }
+        if let LinkError::Stream {
+            kind: std::io::ErrorKind::ConnectionRefused,
+            ..
+        } = error
+        {
+            let before = refusals.fetch_add(1, Ordering::Relaxed);
+            let rest = (REFUSED_REST * 2_u32.saturating_pow(before.min(8))).min(DIAL_REST);
+            rest_until.store((self.rt.now() + rest).as_nanos(), Ordering::Relaxed);
         }
         Err(ReachError::Dial { node, error })
     }
@@ -348,7 +395,8 @@ impl<R: Runtime> Links<R> {
     pub async fn standing(&self, node: NodeId) -> Option<Peer<R>> {
         let slot = self.state().ways.entry(node).or_default().slot.clone();
         let slot = slot.lock().await;
-        slot.clone().filter(|peer| !peer.sender.is_closed())
+        let peer = &slot.as_ref()?.peer;
+        (!peer.sender.is_closed()).then(|| peer.clone())
     }
 
     /// Closes links to other nodes that nobody used for a while, and forgets ways to nodes that are gone.
@@ -360,7 +408,7 @@ impl<R: Runtime> Links<R> {
             let Ok(mut slot) = way.slot.try_lock() else {
                 return true;
             };
-            let Some(peer) = slot.as_ref() else {
+            let Some(Standing { peer, .. }) = slot.as_ref() else {
                 return way.waiting.load(Ordering::Relaxed) > 0;
             };
             let used = Instant::from_nanos(peer.used_nanos.load(Ordering::Relaxed));

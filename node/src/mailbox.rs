@@ -310,7 +310,7 @@ impl<R: Runtime> Mailbox<R> {
     /// that belong here.
     pub async fn answer(&self, peer: &Peer<R>, body: &Bytes) -> Option<Reply> {
         let view = self.directory.view()?;
-        let node = peer.node?;
+        let node = peer.node(&view)?;
         let member =
             |set: &phantom_core::mailbox::StorageSet| set.holders().iter().any(|holder| holder.node == node);
         if !member(&view.storage) && !member(&view.previous) {

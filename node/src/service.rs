@@ -297,9 +297,6 @@ async fn serve<R: Runtime>(node: Arc<Node<R>>, fresh: Fresh<R>) {
         tokio::select! {
             biased;
             () = peer.closing.notified() => break,
-            // A node that loses a link dials anew, and never resumes: parked, the link would swallow for ten minutes what
-            // is sent to a node that has long been back.
-            _ = link.down(), if accepted && peer.node.is_some() => break,
             message = link.recv() => match message {
                 None => break,
                 Some((Channel::PACKET, packet)) => {
@@ -318,6 +315,9 @@ async fn serve<R: Runtime>(node: Arc<Node<R>>, fresh: Fresh<R>) {
                 }
                 Some(_) => node.rt.emit(Event::Refused { what: "channel", why: Refusal::Malformed }),
             },
+            // Clients resume what they have lost. Nodes dial anew: kept for a resumption, the link would swallow what is sent
+            // to a node that has long come back.
+            _ = link.down(), if peer.key.is_some() => break,
             request = peer.rpc.next_request() => match request {
                 None => break,
                 Some((request, responder)) => {

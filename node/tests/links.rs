@@ -1,0 +1,327 @@
+//! Links between nodes outlive nothing: a node that was restarted, or whose connection broke, is reached again at once by
+//! those that it had dialled, and is known by whatever document is the newest.
+//!
+//! A real node runs on loopback; the test itself plays the other node of its document.
+#![allow(clippy::unwrap_used, reason = "a failed helper fails the test")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use phantom_core::crypto::keys::{IdentitySecret, LinkSecret};
+use phantom_core::directory::client::DirectoryCache;
+use phantom_core::directory::descriptor::{HopKeys, Roles, VersionRange};
+use phantom_core::directory::document::{Document, DocumentHash, NodeEntry, SignedDocument, Timing};
+use phantom_core::directory::sign::{AuthorityId, KeySet, Signatures};
+use phantom_core::link::{self, Accepted, Channel, ClientAuth, Link, ServerAuth};
+use phantom_core::mailbox::{BoxAddress, OperatorId, Reply, Rpc};
+use phantom_core::packet::{Class, Hop, HopPublic, NextHop, ReplayFilter, build};
+use phantom_core::runtime::tokio::{Config, TokioRuntime};
+use phantom_core::runtime::{Clock, Entropy, Listener, Net, Spawn, Store, timeout};
+use phantom_core::trusted_time::TimeLimits;
+use phantom_core::units::WallTime;
+use phantom_node::config::{Directory, Keys, Limits, NodeConfig};
+use phantom_node::directory::{FILE, Keeper};
+use phantom_node::hopkeys::HopKeyStore;
+use phantom_node::links::Links;
+use phantom_node::mailbox::Mailbox;
+use phantom_node::store::{BoxStore, NodeTime, StoreConfig};
+use tokio::sync::mpsc;
+
+/// Far less than a session is parked for (10 min) or a silent node is left alone (10 s).
+const SOON: Duration = Duration::from_secs(5);
+
+/// A node that is to run, and another one that the test plays.
+struct Scene {
+    place: tempfile::TempDir,
+    rt: TokioRuntime,
+    config: NodeConfig,
+    /// The document that lists both.
+    signed: Vec<u8>,
+    hop: HopKeys,
+    other: Keys,
+    other_at: SocketAddr,
+}
+
+impl Scene {
+    /// `number` tells the addresses of this process's tests apart.
+    async fn new(number: u8) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let net = 100 + (std::process::id() % 100) as u8;
+        let at = |host: u8| SocketAddr::from(([127, net, number, host], 4430));
+        let rt = TokioRuntime::start(Config {
+            address: Some(at(1).ip()),
+            ..Config::new("node", place.path().join("node"))
+        })
+        .unwrap();
+        let mut rng = rt.rng("test");
+        let mut keys = || Keys {
+            identity: IdentitySecret::from_rng(&mut rng),
+            link: LinkSecret::from_rng(&mut rng),
+        };
+        let (mine, other) = (keys(), keys());
+        let authority = keys().identity;
+        let directory = Directory {
+            pinned: KeySet::new(0, 1, &[authority.public()]).unwrap(),
+            authorities: Vec::new(),
+            limits: TimeLimits::default(),
+            timing: Timing::default(),
+        };
+        let config = NodeConfig {
+            keys: mine,
+            listen: vec![at(1)],
+            addresses: vec![at(1)],
+            roles: Roles::ALL,
+            operator: OperatorId([1; 16]),
+            directory,
+            bridge: None,
+            limits: Limits::default(),
+            link: link::Config::default(),
+        };
+        let period = config.directory.timing.hop_period;
+        let time = NodeTime::open(rt.clone(), TimeLimits::default()).await.unwrap();
+        let capacity = ReplayFilter::capacity_for(config.limits.packets_per_second, period);
+        let hop = HopKeyStore::open(rt.clone(), time, period, capacity)
+            .await
+            .unwrap();
+        let hop = hop.public().unwrap();
+        let entry = |keys: &Keys, operator, address| NodeEntry {
+            id: keys.identity.public().node_id(),
+            link: keys.link.public(),
+            versions: VersionRange {
+                min: link::VERSIONS.0,
+                max: link::VERSIONS.1,
+            },
+            roles: Roles::ALL,
+            capacity_log2: 0,
+            operator: OperatorId([operator; 16]),
+            hop,
+            addresses: vec![address],
+        };
+        let mut nodes = vec![entry(&config.keys, 1, at(1)), entry(&other, 2, at(2))];
+        nodes.sort_by_key(|node| node.id);
+        let document = Document {
+            valid_after: WallTime::from_unix_secs(rt.wall().as_unix_secs()),
+            previous: DocumentHash::NONE,
+            timing: Timing::default(),
+            nodes,
+            previous_storage: Vec::new(),
+        }
+        .encode();
+        let mut signatures = Signatures::default();
+        let signature = authority.sign(&Document::hash(&document).message());
+        assert!(signatures.insert(AuthorityId::of(&authority.public()), signature));
+        let signed = SignedDocument {
+            document,
+            signatures,
+            changes: Vec::new(),
+        }
+        .encode();
+        Self {
+            place,
+            rt,
+            config,
+            signed,
+            hop,
+            other,
+            other_at: at(2),
+        }
+    }
+
+    /// Runs the node, with the document; a client's link to it.
+    async fn run(&self) -> Link {
+        let mut cache =
+            DirectoryCache::new(self.config.directory.pinned.clone(), self.config.directory.limits);
+        cache
+            .offer(&self.rt, self.rt.now(), self.rt.wall(), &self.signed)
+            .unwrap();
+        self.rt.write(FILE, &cache.persist()).await.unwrap();
+        let (rt, config) = (self.rt.clone(), self.config.clone());
+        self.rt.spawn("node", async move {
+            phantom_node::run(rt, config, StoreConfig::default())
+                .await
+                .unwrap();
+        });
+        let client = self.life("client");
+        let server = self.config.keys.link.public();
+        self.dial(&client, &ClientAuth::Listed { server }).await
+    }
+
+    /// Another peer, or another life of the same.
+    fn life(&self, name: &str) -> TokioRuntime {
+        TokioRuntime::start(Config {
+            address: Some(self.other_at.ip()),
+            ..Config::new(name, self.place.path().join(name))
+        })
+        .unwrap()
+    }
+
+    /// A link to the node, which has taken it over when this returns.
+    async fn dial(&self, rt: &TokioRuntime, auth: &ClientAuth) -> Link {
+        let stream = loop {
+            if let Ok(stream) = rt.connect(self.config.addresses[0]).await {
+                break stream;
+            }
+            rt.sleep(Duration::from_millis(20)).await;
+        };
+        let link = link::connect(rt, stream, auth, &link::Config::default())
+            .await
+            .unwrap();
+        link.ping().await.unwrap();
+        rt.sleep(Duration::from_millis(100)).await;
+        link
+    }
+
+    /// As the other node of the document.
+    async fn dial_as_node(&self, rt: &TokioRuntime) -> Link {
+        let auth = ClientAuth::Node {
+            secret: self.other.link.clone(),
+            server: self.config.keys.link.public(),
+        };
+        self.dial(rt, &auth).await
+    }
+
+    /// A packet that the node is to send on to the other one.
+    fn packet(&self) -> Bytes {
+        let hop = |keys: &Keys, key: HopPublic| Hop {
+            reach: NextHop::Node(keys.identity.public().node_id()),
+            key_id: self.hop.epoch,
+            key,
+        };
+        let far = HopPublic::from_bytes(*self.other.link.public().as_bytes());
+        let hops = [
+            hop(&self.config.keys, self.hop.current),
+            hop(&self.other, far),
+            hop(&self.config.keys, far),
+        ];
+        let packet = build(&mut self.rt.rng("packet"), Class::Small, &hops, b"anything");
+        packet.unwrap().into_bytes()
+    }
+
+    /// Sends packets over `client` until one comes out of `arrives`, which must be soon.
+    async fn arrives_soon<T>(&self, client: &Link, arrives: impl Future<Output = T>) -> T {
+        let send = async {
+            loop {
+                client.send(Channel::PACKET, self.packet()).await.unwrap();
+                self.rt.sleep(Duration::from_millis(100)).await;
+            }
+        };
+        timeout(&self.rt, SOON, async {
+            tokio::select! {
+                arrived = arrives => arrived,
+                () = send => unreachable!("it sends for ever"),
+            }
+        })
+        .await
+        .expect("a packet arrives soon")
+    }
+
+    /// Is dialled as the other node, and gets a packet.
+    async fn packet_over_a_new_link(&self, rt: &TokioRuntime) {
+        let mut listener = rt.listen(self.other_at).await.unwrap();
+        let stream = listener.accept().await.unwrap();
+        let auth = ServerAuth::listed(self.other.link.clone());
+        let Accepted::New(link, _) = link::accept(rt, stream, &auth, &link::Config::default())
+            .await
+            .unwrap()
+        else {
+            panic!("nothing is there to resume");
+        };
+        assert_eq!(
+            link.recv().await.map(|(channel, _)| channel),
+            Some(Channel::PACKET)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_killed_and_came_back_is_reached_though_it_had_made_the_link() {
+    let scene = Scene::new(1).await;
+    let client = scene.run().await;
+    let first_life = scene.life("other");
+    let made = scene.dial_as_node(&first_life).await;
+    let arrives = async { made.recv().await.map(|(channel, _)| channel) };
+    assert_eq!(
+        scene.arrives_soon(&client, arrives).await,
+        Some(Channel::PACKET),
+        "while it stands it is used"
+    );
+    // Killed: the connection breaks without a goodbye.
+    first_life.shutdown().await;
+    let second_life = scene.life("other");
+    scene
+        .arrives_soon(&client, scene.packet_over_a_new_link(&second_life))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_links_that_a_node_made_the_newer_is_used() {
+    let scene = Scene::new(2).await;
+    let client = scene.run().await;
+    // Cut off without a word, the node would look alive over its old connection for more than a minute.
+    let other = scene.life("other");
+    let old = scene.dial_as_node(&other).await;
+    let new = scene.dial_as_node(&other).await;
+    let arrives = async { new.recv().await.map(|(channel, _)| channel) };
+    assert_eq!(scene.arrives_soon(&client, arrives).await, Some(Channel::PACKET));
+    assert_eq!(old.recv().await, None, "the old one is closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_machine_refused_is_tried_again_soon() {
+    let scene = Scene::new(3).await;
+    let client = scene.run().await;
+    client.send(Channel::PACKET, scene.packet()).await.unwrap();
+    scene.rt.sleep(Duration::from_millis(300)).await;
+    let other = scene.life("other");
+    scene
+        .arrives_soon(&client, scene.packet_over_a_new_link(&other))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(
+    clippy::disallowed_macros,
+    reason = "the two ends of a handshake wait for each other in whatever order they are polled"
+)]
+async fn a_node_that_dialled_before_we_knew_it_is_answered_once_it_is_listed() {
+    let scene = Scene::new(4).await;
+    let rt = scene.rt.clone();
+    let keeper = Keeper::open(rt.clone(), &scene.config.directory).await.unwrap();
+    let keeper = Arc::new(keeper);
+    let (fresh, mut started) = mpsc::channel(1);
+    let links = Links::new(rt.clone(), scene.config.clone(), keeper.clone(), move |link| {
+        fresh.try_send(link).map_err(|_| "one link").unwrap();
+    });
+    let links = Arc::new(links);
+    let time = NodeTime::open(rt.clone(), TimeLimits::default()).await.unwrap();
+    let boxes = BoxStore::open(rt.clone(), time, StoreConfig::default())
+        .await
+        .unwrap();
+    let me = scene.config.keys.identity.public().node_id();
+    let mailbox = Mailbox::new(rt.clone(), me, boxes, keeper.clone(), links.clone());
+
+    let mut listener = rt.listen(scene.config.listen[0]).await.unwrap();
+    let auth = ServerAuth::listed(scene.config.keys.link.clone());
+    let accept = async {
+        let stream = listener.accept().await.unwrap();
+        link::accept(&rt, stream, &auth, &scene.config.link)
+            .await
+            .unwrap()
+    };
+    let other = scene.life("other");
+    let (accepted, _link) = tokio::join!(accept, scene.dial_as_node(&other));
+    let Accepted::New(link, _) = accepted else {
+        panic!("nothing is there to resume");
+    };
+    assert!(links.accepted(link, Some(scene.other.link.public())));
+    let peer = started.recv().await.unwrap().peer;
+    let question = Bytes::from(Rpc::Have(vec![BoxAddress::from_bytes([7; 32])]).encode());
+    assert_eq!(mailbox.answer(&peer, &question).await, None, "nobody is listed");
+    keeper.offer(&scene.signed).await.unwrap();
+    assert_eq!(
+        mailbox.answer(&peer, &question).await,
+        Some(Reply::Have(vec![false]))
+    );
+}
