@@ -42,6 +42,11 @@ demo *params:
 test *params:
     @cargo nextest run --locked --workspace --no-fail-fast "$@"
 
+# Real storage nodes are killed while boxes are written, then everything acknowledged is read:  just kill9 [kills]
+[group('check')]
+kill9 kills="50":
+    @PHANTOM_KILLS="{{kills}}" cargo test --locked -p phantom-node --test kill9_network -- --nocapture
+
 # A debug and a release build must play a scenario to the same digest:  just digests [first-look] [key=value ...]
 [group('check')]
 [no-exit-message]

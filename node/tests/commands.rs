@@ -4,79 +4,18 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
 
 use phantom_core::rendezvous::{BridgeSlots, Bundle};
 
-/// Runs `phantom-node` in `dir`.
-fn phantom_node(dir: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_phantom-node"))
-        .current_dir(dir)
-        .args(args)
-        .output()
-        .unwrap()
-}
+use programs::{Running, done, line, phantom_node};
 
-/// The same; it must succeed. What it printed.
-fn done(dir: &Path, args: &[&str]) -> String {
-    let output = phantom_node(dir, args);
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        output.status.success(),
-        "{args:?}: {text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    text
-}
+mod programs;
 
-/// The same; it must fail with this code. What it complained.
+/// Runs `phantom-node` in `dir`; it must fail with this code. What it complained.
 fn fails(dir: &Path, code: i32, args: &[&str]) -> String {
     let output = phantom_node(dir, args);
     assert_eq!(output.status.code(), Some(code), "{args:?}");
     String::from_utf8(output.stderr).unwrap() + &String::from_utf8(output.stdout).unwrap()
-}
-
-fn line(printed: &str) -> String {
-    printed
-        .lines()
-        .find_map(|line| line.strip_prefix("line   "))
-        .unwrap()
-        .to_owned()
-}
-
-/// A program in the background, ended with the test.
-struct Running(Child);
-
-impl Running {
-    fn start(dir: &Path, args: &[&str], log: &str) -> Self {
-        let log = fs::File::create(dir.join(log)).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_phantom-node"));
-        command
-            .current_dir(dir)
-            .args(args)
-            // Killed, a DHT node leaves an empty directory: not in the machine's.
-            .env("TMPDIR", dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
-        Self(command.spawn().unwrap())
-    }
-
-    /// Asks it to end, as an init system does; its exit code.
-    fn terminate(mut self) -> Option<i32> {
-        Command::new("kill")
-            .arg(self.0.id().to_string())
-            .status()
-            .unwrap();
-        self.0.wait().unwrap().code()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[expect(
