@@ -147,6 +147,7 @@ fn file(id: HopKeyId) -> String {
 mod tests {
     use phantom_core::runtime::{Clock, Store};
     use phantom_core::trusted_time::TimeLimits;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::store::disk::TestDisk;
@@ -213,5 +214,32 @@ mod tests {
         assert!(
             disk.list("replay-").await.unwrap().len() <= 3 && disk.wall() < public.epoch.starts(HOUR) + HOUR
         );
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_in_key_files_only_whole_keys_of_this_time_serve_and_read_back(
+            files in prop::collection::btree_map(-3_i64..4, prop::collection::vec(any::<u8>(), 28..36), 0..7),
+            stranger in "hop-[0-9a-z.]{0,16}",
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let disk = TestDisk::new(1);
+                let now = HopKeyId::at(disk.wall(), HOUR);
+                let id = |offset: i64| HopKeyId(u32::try_from(i64::from(now.0) + offset).unwrap());
+                disk.write(&stranger, b"whatever").await.unwrap();
+                for (offset, bytes) in &files {
+                    disk.write(&file(id(*offset)), bytes).await.unwrap();
+                }
+                let keys = open(&disk).await;
+                let held = keys.secrets().unwrap();
+                for (offset, bytes) in files {
+                    let serves = held.get(id(offset)).is_some_and(|key| key.to_bytes().as_slice() == bytes);
+                    assert_eq!(serves, offset >= -1 && bytes.len() == 32, "{offset}: {} bytes", bytes.len());
+                }
+                assert!(keys.public().is_some_and(|public| public.epoch == now));
+                assert_eq!(open(&disk).await.public(), keys.public(), "what was made is read back");
+            });
+        }
     }
 }

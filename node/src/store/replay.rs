@@ -129,6 +129,8 @@ fn file(key: HopKeyId) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::disk::TestDisk;
     use super::*;
 
@@ -197,5 +199,33 @@ mod tests {
         let again = ReplayLogs::new(disk.clone(), 100);
         again.sweep().await.unwrap();
         assert_eq!(disk.list(PREFIX).await.unwrap(), Vec::<String>::new());
+    }
+
+    proptest! {
+        #[test]
+        fn any_log_is_read_its_whole_records_are_replays_and_memory_follows_its_length(
+            log in prop::collection::vec(any::<u8>(), 0..400),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let (disk, key) = (TestDisk::new(1), HopKeyId(7));
+                disk.write(&file(key), &log).await.unwrap();
+                let logs = ReplayLogs::new(disk.clone(), u32::MAX);
+                logs.begin(key).await.unwrap();
+                assert!(logs.memory() <= 2 * log.len() + 256, "{} bytes", logs.memory());
+                let whole = log.len() - log.len() % ReplayTag::LEN;
+                for record in log[..whole].chunks_exact(ReplayTag::LEN) {
+                    let tag = ReplayTag::from_bytes(record.try_into().unwrap());
+                    assert!(matches!(
+                        logs.admit(key, &tag).await,
+                        Err(ReplayError::Replay(Replay::Seen))
+                    ));
+                }
+                // What follows a torn end is read back as well.
+                logs.admit(key, &tag(1)).await.unwrap();
+                let held = disk.read(&file(key)).await.unwrap().unwrap();
+                assert_eq!(held, [&log[..whole], tag(1).as_bytes()].concat());
+            });
+        }
     }
 }
