@@ -553,3 +553,95 @@ pub(crate) struct Time {
     pub(crate) now: Instant,
     pub(crate) time: WallTime,
 }
+
+#[cfg(test)]
+mod tests {
+    use phantom_core::message::contact::{Invitation, accept};
+    use phantom_core::runtime::Clock;
+    use phantom_core::runtime::tokio::{Config, TokioRuntime};
+    use proptest::prelude::*;
+    use rand_core::SeedableRng;
+
+    use super::*;
+
+    fn empty(rt: &TokioRuntime) -> Mail<TokioRuntime> {
+        let (notices, _) = mpsc::channel(1);
+        Mail::new(rt, sender::Config::default(), poll::Config::default(), notices)
+    }
+
+    /// Two contacts; messages to one of them wait.
+    fn full(rt: &TokioRuntime) -> Mail<TokioRuntime> {
+        let mut mail = empty(rt);
+        let mut rng = ChaCha12Rng::seed_from_u64(1);
+        let names = ["Alice", "Bob"].map(|name| ContactId::new(name).expect("a name"));
+        for name in &names {
+            let (contact, _) = accept(&Invitation::new(&mut rng).to_text(), &mut rng).expect("an invitation");
+            mail.add(name.clone(), &contact, oneshot::channel().0);
+        }
+        let at = Time {
+            now: rt.now(),
+            time: WallTime::from_unix_secs(1_800_000_000),
+        };
+        for text in ["hello", "and again"] {
+            mail.send(
+                at,
+                &names[0],
+                Bytes::from(text),
+                Duration::from_secs(3_600),
+                oneshot::channel().0,
+            );
+        }
+        mail
+    }
+
+    fn encode(mail: &Mail<TokioRuntime>) -> Vec<u8> {
+        let mut out = Vec::new();
+        mail.encode(&mut out);
+        out
+    }
+
+    fn decode(rt: &TokioRuntime, bytes: &[u8]) -> Result<Mail<TokioRuntime>, DecodeError> {
+        let mut mail = empty(rt);
+        let mut r = Reader::new(bytes);
+        mail.decode(&mut r)?;
+        r.finish()?;
+        Ok(mail)
+    }
+
+    #[tokio::test]
+    async fn contacts_and_what_waits_for_them_read_back() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
+        let mail = full(&rt);
+        let again = decode(&rt, &encode(&mail)).expect("its own bytes");
+        assert_eq!(again.contacts(), mail.contacts());
+        assert_eq!(again.contacts()[0].1, 2, "two messages wait");
+        assert_eq!(encode(&again), encode(&mail));
+    }
+
+    #[tokio::test]
+    async fn damaged_or_arbitrary_contacts_never_panic_and_no_length_is_believed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
+        let whole = encode(&full(&rt));
+        // As many contacts as the count can say, and a state as long as its length can.
+        assert!(decode(&rt, &[0xff, 0xff]).is_err());
+        assert!(decode(&rt, &[4, 0, 0, 1, b'a', 0xff, 0xff, 0xff, 0xff]).is_err());
+        let damage = (
+            any::<prop::sample::Index>(),
+            any::<u8>(),
+            any::<prop::sample::Index>(),
+        );
+        proptest!(|(bytes: Vec<u8>, (at, value, cut) in damage)| {
+            if let Ok(mail) = decode(&rt, &bytes) {
+                prop_assert_eq!(encode(&mail), bytes);
+            }
+            prop_assert!(decode(&rt, &whole[..cut.index(whole.len())]).is_err());
+            let mut damaged = whole.clone();
+            damaged[at.index(whole.len())] = value;
+            if let Ok(mail) = decode(&rt, &damaged) {
+                prop_assert!(decode(&rt, &encode(&mail)).is_ok());
+            }
+        });
+    }
+}
