@@ -5,12 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Sources of the workspace, by how their path begins, that may touch files.
-const MAY: [&str; 10] = [
+const MAY: [&str; 11] = [
     "core/src/runtime/tokio/files.rs",
     "node/src/cli/",
     "node/src/settings/",
     "client/src/cli/",
     "sim/src/cli/",
+    // Where runs are recorded.
+    "sim/src/scratch.rs",
     // What the simulated disks of all back ends keep out of memory.
     "sim/src/host/spill.rs",
     // The back end of real time, one directory per host.
