@@ -1,7 +1,7 @@
 //! The client: finds a way in when the obvious ways are blocked, sends and receives, and leaves no stable identity on any
 //! server. Written against [`phantom_core::runtime::Runtime`], so that the same code runs on tokio and in the simulator.
 //!
-//! A program makes [`channels`], gives one end to [`run`] with a [`ClientConfig`], and speaks to the other: [`Command`]s
+//! A program makes [`channels`], gives one end to [`run()`] with a [`ClientConfig`], and speaks to the other: [`Command`]s
 //! in, [`Notice`]s out. Inside, one task owns everything (`run`): the ladder's driver (`entry`), the link in use
 //! (`session`), the directory (`documents`), requests through the network ([`phantom_core::route`]), the machines of
 //! all contacts (`mail`), fetches for friends (`invitations`), and the sealed file (`state`).

@@ -231,7 +231,7 @@ pub struct UserSide {
     pub notices: mpsc::Receiver<Notice>,
 }
 
-/// The client's end, for [`crate::run`].
+/// The client's end, for [`crate::run()`].
 #[derive(Debug)]
 pub struct ClientSide {
     pub(crate) commands: mpsc::Receiver<Command>,

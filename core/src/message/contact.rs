@@ -126,7 +126,7 @@ impl Invitation {
     /// Ends the exchange with the other's answer. Returns the contact and the confirmation to send back.
     ///
     /// # Errors
-    /// [`Error`]; the invitation stays usable.
+    /// [`enum@Error`]; the invitation stays usable.
     pub fn finish(&self, answer: &str) -> Result<(Contact, String), Error> {
         let answer = decode(answer, ANSWER, ANSWER_LEN)?;
         let mut r = Reader::new(&answer[2..]);
@@ -175,7 +175,7 @@ impl Invitation {
 /// Takes up an invitation. Returns the contact and the answer to give back by the same way.
 ///
 /// # Errors
-/// [`Error`].
+/// [`enum@Error`].
 pub fn accept(invitation: &str, rng: &mut impl CryptoRng) -> Result<(Contact, String), Error> {
     let card = decode(invitation, OFFER, OFFER_LEN)?;
     let mut r = Reader::new(&card[2..]);
@@ -196,7 +196,7 @@ impl Contact {
     /// Checks the inviter's confirmation: from then on the accepter knows that the inviter has the same keys.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`enum@Error`].
     pub fn check_confirmation(&self, confirmation: &str) -> Result<(), Error> {
         let bytes = decode(confirmation, CONFIRM, CONFIRM_LEN)?;
         if bool::from(bytes[2..].ct_eq(&self.confirmation)) {

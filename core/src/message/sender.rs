@@ -225,7 +225,7 @@ impl<R: Rng> Sender<R> {
     /// Takes one input. Drain [`Sender::poll_output`] after it.
     ///
     /// # Errors
-    /// [`Error`], for a message that is not accepted only; nothing has changed then.
+    /// [`enum@Error`], for a message that is not accepted only; nothing has changed then.
     pub fn handle(&mut self, now: Instant, wall: WallTime, input: Input) -> Result<(), Error> {
         let result = match input {
             Input::Submit { id, body, ttl } => self.submit(wall, id, body, ttl),

@@ -153,7 +153,7 @@ impl Vault {
     /// Opens what [`Vault::seal`] made. `seen` is the newest version known from elsewhere, 0 if none is.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`enum@Error`].
     pub fn open(file: &[u8], unlock: &Unlock<'_>, seen: u64) -> Result<(Self, Zeroizing<Vec<u8>>), Error> {
         let mut r = Reader::new(file);
         let magic = r.array::<8>()?;

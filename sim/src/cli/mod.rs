@@ -58,7 +58,7 @@ enum Command {
     },
     /// Play a scenario: phantom-sim run blocked-bootstrap seed=7 peers=5000
     Run(RunArgs),
-    /// The gate of CI: play scenarios over many seeds, all that are tagged `ci` unless named, at the size of their [ci]
+    /// The gate of CI: play scenarios over many seeds, all that are tagged `ci` unless named, at the size of their `[ci]`
     Check(CheckArgs),
     /// Work on scenario files
     Scenario {
@@ -117,7 +117,7 @@ pub struct CheckArgs {
     /// Scenarios by name (all tagged `ci` if there are none), and key=value words for all of them
     #[arg(value_name = "NAME|KEY=VALUE")]
     pub words: Vec<String>,
-    /// Seeds 1 to N: a fixed list, so that a rerun cannot flip a verdict [default: the scenario's in [ci], or 20]
+    /// Seeds 1 to N: a fixed list, so that a rerun cannot flip a verdict [default: the scenario's in `[ci]`, or 20]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=CHECK_SEEDS_MAX))]
     pub seeds: Option<u64>,
     /// Also write a JUnit report

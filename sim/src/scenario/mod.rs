@@ -1,4 +1,4 @@
-//! Scenarios: what a file says ([`file`]), how it is read ([`load`]), and the typed, checked [`plan::Plan`] it becomes.
+//! Scenarios: what a file says ([`mod@file`]), how it is read ([`load`]), and the typed, checked [`plan::Plan`] it becomes.
 
 pub mod check;
 pub mod de;
