@@ -7,8 +7,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes in a block.
-pub(super) const BLOCK: usize = 4_096;
+/// Bytes in a block: half of it, on average, stays in memory for every file.
+pub(super) const BLOCK: usize = 1_024;
 
 /// The temporary file of one world. It has no name, so it is gone with the process however that ends.
 #[derive(Debug, Default)]

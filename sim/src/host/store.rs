@@ -131,6 +131,7 @@ impl Disk {
             ..File::default()
         };
         new.append(bytes, self.spill.as_ref());
+        new.tail.shrink_to_fit(); // nothing is appended to most files that are written
         match self.files.get_mut(file) {
             Some(entry) => *entry = new,
             None => {
