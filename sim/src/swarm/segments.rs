@@ -85,17 +85,6 @@ pub(crate) struct Half {
 const CREDITS_MAX: usize = 32;
 
 impl Half {
-    /// Back to the state of a new stream, keeping allocations.
-    fn reset(&mut self) {
-        let mut old = std::mem::take(self);
-        old.credits.clear();
-        old.flight.clear();
-        old.unread.clear();
-        self.credits = old.credits;
-        self.flight = old.flight;
-        self.unread = old.unread;
-    }
-
     /// Bytes accepted and not known to be read at `now`.
     pub(crate) fn outstanding(&mut self, now: u64) -> u64 {
         while let Some((at, read)) = self.credits.front().copied()
@@ -175,18 +164,6 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
-    /// Back to the state of a new stream, keeping allocations.
-    pub(crate) fn reset(&mut self) {
-        for half in &mut self.halves {
-            half.reset();
-        }
-        let halves = std::mem::take(&mut self.halves);
-        *self = Self {
-            halves,
-            ..Self::default()
-        };
-    }
-
     /// Wakes whoever waits at `side`.
     pub(crate) fn wake(&mut self, side: usize) {
         let reader = self.halves[1 - side].reader.take();

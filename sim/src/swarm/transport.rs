@@ -87,7 +87,6 @@ impl State {
         };
         let key = self.conns.take();
         let conn = self.conns.get_mut(key).ok_or(io::ErrorKind::Other)?;
-        conn.reset();
         conn.flow = flow_of(shown, to);
         conn.ends[0] = End {
             host: peer,
@@ -491,6 +490,8 @@ impl State {
         {
             conn.halves[0].wake();
             conn.halves[1].wake();
+            // With its queues: most streams of a client that is shut out never carry a byte, and reuse slots of those that did.
+            *conn = Conn::default();
             self.conns.free(key);
         }
     }
