@@ -3,13 +3,16 @@
 //! A value `v` is kept and signed as the bencoded bytes it came in. Signatures are checked strictly
 //! (`verify_strict`): keys of small order and non-canonical encodings are refused.
 
-use bytes::Bytes;
+use std::sync::Arc;
+
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use sha1::{Digest, Sha1};
 use thiserror::Error;
 
 use super::bencode::{Value, put_int, put_string};
 use super::id::DhtId;
+use crate::crypto::kdf::Context;
+use crate::runtime::Share;
 
 /// Most bytes of an encoded value.
 pub const VALUE_BYTES_MAX: usize = 1000;
@@ -66,13 +69,42 @@ impl ItemSigner for SigningKey {
 /// A mutable item whose signature was checked. The only ways to one are [`MutableItem::sign`] and
 /// [`MutableItem::verify`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MutableItem {
+pub struct MutableItem(Arc<Judged>);
+
+/// An item as it came, and what was found wrong with it.
+#[derive(Debug, PartialEq, Eq)]
+struct Judged {
     key: [u8; 32],
-    salt: Bytes,
     sequence: i64,
-    value: Bytes,
     signature: [u8; 64],
+    /// Salt and value in one piece: nodes hold tens of thousands.
+    bytes: Box<[u8]>,
+    salt_len: u8,
+    refused: Option<ItemError>,
 }
+
+impl Judged {
+    fn new(
+        key: [u8; 32],
+        salt: &[u8],
+        sequence: i64,
+        value: &[u8],
+        signature: [u8; 64],
+        refused: Option<ItemError>,
+    ) -> Self {
+        Self {
+            key,
+            sequence,
+            signature,
+            bytes: [salt, value].concat().into(),
+            salt_len: salt.len() as u8,
+            refused,
+        }
+    }
+}
+
+/// Names what [`MutableItem::verify`] depends on.
+const SHARED: Context = Context::new("phantom-net 2026 shared dht item v1");
 
 impl MutableItem {
     /// Signs `value`, which must be canonical bencode.
@@ -83,13 +115,15 @@ impl MutableItem {
         value: &[u8],
     ) -> Result<Self, ItemError> {
         check(salt, sequence, value)?;
-        Ok(Self {
-            key: signer.public_key(),
-            salt: Bytes::copy_from_slice(salt),
+        let signature = signer.sign_item(&signable(salt, sequence, value));
+        Ok(Self(Arc::new(Judged::new(
+            signer.public_key(),
+            salt,
             sequence,
-            value: Bytes::copy_from_slice(value),
-            signature: signer.sign_item(&signable(salt, sequence, value)),
-        })
+            value,
+            signature,
+            None,
+        ))))
     }
 
     /// Takes an item of a peer, if it is within bounds and its signature is right.
@@ -101,56 +135,66 @@ impl MutableItem {
         signature: &[u8; 64],
     ) -> Result<Self, ItemError> {
         check(salt, sequence, value)?;
-        VerifyingKey::from_bytes(key)
-            .and_then(|key| {
-                key.verify_strict(
-                    &signable(salt, sequence, value),
-                    &Signature::from_bytes(signature),
-                )
-            })
-            .map_err(|_| ItemError::BadSignature)?;
-        Ok(Self {
-            key: *key,
-            salt: Bytes::copy_from_slice(salt),
-            sequence,
-            value: Bytes::copy_from_slice(value),
-            signature: *signature,
-        })
+        check_signature(key, salt, sequence, value, signature)?;
+        Ok(Self(Arc::new(Judged::new(
+            *key, salt, sequence, value, *signature, None,
+        ))))
+    }
+
+    /// As [`MutableItem::verify`], with one judgement for all peers of this process that are shown the same bytes.
+    pub fn verify_shared(
+        rt: &impl Share,
+        key: &[u8; 32],
+        salt: &[u8],
+        sequence: i64,
+        value: &[u8],
+        signature: &[u8; 64],
+    ) -> Result<Self, ItemError> {
+        check(salt, sequence, value)?;
+        let name = SHARED.derive_fields(&[key, salt, &sequence.to_be_bytes(), value, signature]);
+        let judged = rt.shared(name, || {
+            let refused = check_signature(key, salt, sequence, value, signature).err();
+            Judged::new(*key, salt, sequence, value, *signature, refused)
+        });
+        match judged.refused {
+            None => Ok(Self(judged)),
+            Some(error) => Err(error),
+        }
     }
 
     /// Where it is stored.
     pub fn target(&self) -> DhtId {
-        mutable_target(&self.key, &self.salt)
+        mutable_target(self.key(), self.salt())
     }
 
     /// The public key.
-    pub const fn key(&self) -> &[u8; 32] {
-        &self.key
+    pub fn key(&self) -> &[u8; 32] {
+        &self.0.key
     }
 
     /// The salt; empty for none.
-    pub const fn salt(&self) -> &Bytes {
-        &self.salt
+    pub fn salt(&self) -> &[u8] {
+        &self.0.bytes[..usize::from(self.0.salt_len)]
     }
 
     /// The sequence number: of two items the higher one is newer.
-    pub const fn sequence(&self) -> i64 {
-        self.sequence
+    pub fn sequence(&self) -> i64 {
+        self.0.sequence
     }
 
     /// The bencoded value.
-    pub const fn value(&self) -> &Bytes {
-        &self.value
+    pub fn value(&self) -> &[u8] {
+        &self.0.bytes[usize::from(self.0.salt_len)..]
     }
 
     /// The value's bytes, if it is a string.
     pub fn value_string(&self) -> Option<&[u8]> {
-        Value::parse(&self.value).ok().and_then(|value| value.bytes())
+        Value::parse(self.value()).ok().and_then(|value| value.bytes())
     }
 
     /// The signature.
-    pub const fn signature(&self) -> &[u8; 64] {
-        &self.signature
+    pub fn signature(&self) -> &[u8; 64] {
+        &self.0.signature
     }
 }
 
@@ -191,6 +235,19 @@ pub fn check_value(value: &[u8]) -> Result<(), ItemError> {
         return Err(ItemError::ValueTooLong { got: value.len() });
     }
     Value::parse(value).map(|_| ()).map_err(|_| ItemError::NotBencode)
+}
+
+fn check_signature(
+    key: &[u8; 32],
+    salt: &[u8],
+    sequence: i64,
+    value: &[u8],
+    signature: &[u8; 64],
+) -> Result<(), ItemError> {
+    let message = signable(salt, sequence, value);
+    VerifyingKey::from_bytes(key)
+        .and_then(|key| key.verify_strict(&message, &Signature::from_bytes(signature)))
+        .map_err(|_| ItemError::BadSignature)
 }
 
 fn check(salt: &[u8], sequence: i64, value: &[u8]) -> Result<(), ItemError> {

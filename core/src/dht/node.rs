@@ -59,7 +59,7 @@ pub async fn serve<R: Runtime>(
         ..ServerConfig::new(public_ip, bootstrap)
     };
     // Boxed, so that an idle node's future stays small.
-    let mut server = Box::new(Server::new(rt.now(), config, rt.rng("dht node")));
+    let mut server = Box::new(Server::new(rt.now(), config, rt.rng("dht node")).sharing(rt.clone()));
     let outbox = HighWater::new("dht datagrams", OUTBOX_MAX);
     loop {
         let until = loop {

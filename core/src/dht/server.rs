@@ -20,6 +20,7 @@ use super::storage::{Item, RateLimit, Storage, StoreRefusal};
 use super::table::{BUCKET, Offer, Table};
 use crate::crypto::kdf::Context;
 use crate::event::Refusal;
+use crate::runtime::Share;
 use crate::units::Instant;
 
 /// Tokens are made of the time in units of this; the current and the one before are accepted (BEP 5: 10 minutes).
@@ -102,9 +103,14 @@ enum Asked {
     Lookup,
 }
 
+/// How a node checks an item: as [`MutableItem::verify`].
+type Verify =
+    Box<dyn Fn(&[u8; 32], &[u8], i64, &[u8], &[u8; 64]) -> Result<MutableItem, ItemError> + Send + Sync>;
+
 /// A DHT node.
 pub struct Server<G> {
     config: ServerConfig,
+    verify: Verify,
     me: DhtId,
     rng: G,
     table: Table,
@@ -141,9 +147,19 @@ impl<G: Rng> Server<G> {
             next_lookup: now,
             next_ping: now + PING_PERIOD,
             outbox: VecDeque::new(),
+            verify: Box::new(MutableItem::verify),
             config,
             rng,
         }
+    }
+
+    /// Checks items together with the other nodes of this process: eight of them are given each.
+    #[must_use]
+    pub fn sharing<R: Share + Send + Sync + 'static>(mut self, rt: R) -> Self {
+        self.verify = Box::new(move |key, salt, sequence, value, signature| {
+            MutableItem::verify_shared(&rt, key, salt, sequence, value, signature)
+        });
+        self
     }
 
     /// Its id.
@@ -463,11 +479,12 @@ impl<G: Rng> Server<G> {
                 if put.salt.len() > SALT_BYTES_MAX {
                     return Err((code::SALT_TOO_LONG, "salt (salt field) too big"));
                 }
-                let item = MutableItem::verify(&put.key, put.salt, put.sequence, value, &put.signature)
-                    .map_err(|error| match error {
+                let item = (self.verify)(&put.key, put.salt, put.sequence, value, &put.signature).map_err(
+                    |error| match error {
                         ItemError::BadSignature => (code::BAD_SIGNATURE, "invalid signature"),
                         _ => (code::PROTOCOL, "invalid item"),
-                    })?;
+                    },
+                )?;
                 self.storage.put_mutable(now, item, put.cas)
             }
         };
