@@ -1,6 +1,6 @@
-//! How a client finds its bridges in the DHT: all slots and days at the same time, each newest record as it comes. SPEC §7.7.
+//! How a client finds its bridges in the DHT: several slots and days at the same time, each newest record as it comes. SPEC §7.7.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -102,26 +102,37 @@ pub async fn fetch<R: Runtime>(
 ) -> usize {
     let (wall, today) = (rt.wall(), Day::of(rt.wall()));
     let days = Day::around(wall);
-    let (told, mut reports) = mpsc::channel(SLOTS_TIMES_DAYS_MAX);
-    let mut lookups = Vec::new();
+    let (told, mut reports) = mpsc::channel(LOOKUPS_AT_ONCE);
+    let mut left = VecDeque::new();
     for day in days {
-        for slot in slots.iter().copied() {
+        left.extend(slots.iter().map(|slot| (*slot, day)));
+    }
+    let mut lookups = BTreeMap::new();
+    let mut count = 0;
+    loop {
+        while lookups.len() < LOOKUPS_AT_ONCE
+            && let Some((slot, day)) = left.pop_front()
+        {
             let (key, pinned) = (cohort.dht_key(slot, day), pins.get(slot, day));
             let (client, told) = (Arc::clone(client), told.clone());
-            lookups.push(Owned(rt.spawn("rendezvous lookup", async move {
-                // Without a socket there is nothing to report; the channel closes all the same.
-                if let Ok(report) = client.get_mutable(key, &day.salt(), pinned).await
-                    && let Some(item) = report.best
-                {
-                    // The channel has room for every lookup, and closes only when nobody waits for this one.
-                    let _ = told.send((slot, day, report.quorum, item)).await;
-                }
-            })));
+            let lookup = Owned(rt.spawn("rendezvous lookup", async move {
+                // Without a socket there is nothing to report but that it is over.
+                let report = client.get_mutable(key, &day.salt(), pinned).await.ok();
+                let found = report.and_then(|report| Some((report.quorum, report.best?)));
+                // The channel has room for every lookup, and closes only when nobody waits for this one.
+                let _ = told.send((slot, day, found)).await;
+            }));
+            lookups.insert((day, slot), lookup);
         }
-    }
-    drop(told);
-    let mut count = 0;
-    while let Some((slot, day, quorum, item)) = reports.recv().await {
+        if lookups.is_empty() {
+            return count;
+        }
+        // Never closed: `told` is held here.
+        let Some((slot, day, result)) = reports.recv().await else {
+            return count;
+        };
+        lookups.remove(&(day, slot));
+        let Some((quorum, item)) = result else { continue };
         pins.raise(slot, day, item.sequence(), today);
         match open(cohort, slot, day, &item, rt) {
             Some(bridge) => {
@@ -145,11 +156,11 @@ pub async fn fetch<R: Runtime>(
             }),
         }
     }
-    count
 }
 
-/// Four slots on at most three days.
-const SLOTS_TIMES_DAYS_MAX: usize = 12;
+/// Lookups under way at once: a client that is shut out asks all slots of two or three days again and again, and each
+/// lookup keeps four queries open. Those of a first question, two slots on two days, all run.
+const LOOKUPS_AT_ONCE: usize = 4;
 
 fn open<R: Runtime>(
     cohort: &Cohort,
