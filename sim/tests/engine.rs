@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use phantom_core::event::{Event, Tag};
 use phantom_core::runtime::{
-    Clock, Entropy, Events, Listener, Net, Owned, Runtime, Spawn, Store, Task, timeout,
+    Clock, Entropy, Events, Listener, Net, Owned, Runtime, Spawn, Store, Task, Udp, timeout,
 };
 use phantom_core::units::Instant;
 use phantom_sim::host::record::{Detail, first_difference};
@@ -332,6 +332,32 @@ fn a_task_can_abort_itself_and_others() {
         [Event::RoundTrip]
     );
     assert_eq!(world.counters().tasks, 0);
+}
+
+#[test]
+fn traffic_that_no_event_tells_of_changes_the_digest_and_how_a_run_is_sliced_does_not() {
+    let digest = |bytes: usize, slices: &[u64]| {
+        let mut world = World::new(config(1));
+        let peer = world.add_host(HostSpec::new("peer"));
+        let own = world.host(peer).addresses[0];
+        world.start(peer, move |rt| async move {
+            let socket = rt.bind_udp(SocketAddr::new(own, 0)).await.expect("a port");
+            let to = socket.local_addr();
+            for n in 1..4_u64 {
+                rt.sleep_until(Instant::from_nanos(n * 1_000_000_000 + n * 7))
+                    .await;
+                let _ = socket.send_to(&vec![0; bytes], to).await;
+            }
+        });
+        for until in slices {
+            world.run_until(at(*until), &mut ()).expect("a short run");
+        }
+        (world.trace_digest(), world.checkpoints().to_vec())
+    };
+    let whole = digest(100, &[6_000]);
+    assert_eq!(digest(100, &[1_000, 2_000, 3_000, 4_000, 5_000, 6_000]), whole);
+    assert_eq!(digest(100, &[1_700, 3_999, 5_001, 6_000]), whole);
+    assert_ne!(digest(101, &[6_000]).0, whole.0);
 }
 
 #[test]

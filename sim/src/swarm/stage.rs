@@ -26,6 +26,8 @@ pub struct SwarmStage {
     acts: BTreeMap<(Instant, u64), Act>,
     acts_added: u64,
     seen: Seen,
+    /// Whether a spinning task is a panic: the common interface knows no failed run.
+    strict: bool,
 }
 
 /// What an observer has seen.
@@ -62,6 +64,7 @@ impl SwarmStage {
             acts: BTreeMap::new(),
             acts_added: 0,
             seen: Seen::default(),
+            strict: false,
         }
     }
 
@@ -115,8 +118,9 @@ impl SwarmStage {
 
     fn run(&mut self, until: Instant) {
         if let Err(error) = self.world.run_until(until, &mut self.seen) {
-            // The interface knows no failed run: a spinning task is a broken invariant of the code.
-            panic!("{error}");
+            assert!(!self.strict, "{error}");
+            // Whoever set the limit looks at the steps. That this comes again with every slice does no harm.
+            tracing::warn!(%error, "the world stands still");
         }
     }
 }
@@ -144,11 +148,15 @@ impl Stage for SwarmStage {
             topology.add_system(&format!("system-{a}"), *one, Duration::ZERO);
         }
         let network = Network::Modelled(topology);
-        Self::with(WorldConfig {
+        let config = WorldConfig {
             network,
             step_limit: STEP_LIMIT,
             ..WorldConfig::new(seed)
-        })
+        };
+        Self {
+            strict: true,
+            ..Self::with(config)
+        }
     }
 
     fn add_host(&mut self, host: HostSpec) -> PeerId {

@@ -27,6 +27,8 @@ use super::udp::{Datagram, Socket};
 use crate::host::record::{Detail, mix};
 use crate::host::{Checkpoint, Digest, Disk, Names, Observer, PeerId, entropy};
 
+const SECOND_NS: u64 = 1_000_000_000;
+
 /// The source number of what the world itself causes.
 const WORLD: u32 = (1 << 24) - 1;
 
@@ -526,7 +528,7 @@ impl World {
                     if at.as_nanos() > 0 {
                         self.run(at.as_nanos() - 1, observer)?;
                     }
-                    self.move_to(at);
+                    self.move_to(at, observer);
                     if let Some((_, action)) = self.actions.pop_first() {
                         action(self);
                     }
@@ -535,17 +537,24 @@ impl World {
                 None => {
                     self.run(until.as_nanos(), observer)?;
                     self.report(observer);
-                    self.move_to(until);
+                    self.move_to(until, observer);
                     return Ok(());
                 }
             }
         }
     }
 
-    fn move_to(&mut self, at: Instant) {
+    fn move_to(&mut self, at: Instant, observer: &mut dyn Observer) {
+        while at.as_nanos() > self.second_ends() {
+            self.end_second(self.second_ends(), observer);
+        }
         let state = &mut *self.shared.lock();
         state.now = state.now.max(at.as_nanos());
-        self.digest.advance(Instant::from_nanos(state.now));
+    }
+
+    /// The last nanosecond of the second under way.
+    fn second_ends(&self) -> u64 {
+        (self.digest.checkpoints().len() as u64 + 1) * SECOND_NS - 1
     }
 
     fn run(&mut self, until: u64, observer: &mut dyn Observer) -> Result<(), RunError> {
@@ -563,9 +572,16 @@ impl World {
                 }
                 continue;
             }
-            let state = &mut *shared.lock();
-            if !state.next(until) {
-                return Ok(());
+            // Second by second, so that what enters the digest does not depend on how a run is sliced.
+            let second_ends = self.second_ends();
+            let mut state = shared.lock();
+            if !state.next(until.min(second_ends)) {
+                if until <= second_ends {
+                    return Ok(());
+                }
+                drop(state);
+                self.end_second(second_ends, observer);
+                continue;
             }
             // All that is due at this instant comes before the tasks it wakes, so that their order can be drawn.
             let now = state.now;
@@ -602,10 +618,7 @@ impl World {
                         break;
                     }
                 }
-                let second = state.now / 1_000_000_000;
-                let news = !state.events.is_empty()
-                    || !state.net.reports.is_empty()
-                    || second > self.digest.checkpoints().len() as u64;
+                let news = !state.events.is_empty() || !state.net.reports.is_empty();
                 let steps = state.polls + state.happenings;
                 after = After { news, steps };
             }
@@ -629,33 +642,34 @@ impl World {
         }
     }
 
+    /// Ends the second whose last nanosecond is `at`. What the network did is part of what must repeat, even where no event
+    /// tells of it.
+    fn end_second(&mut self, at: u64, observer: &mut dyn Observer) {
+        self.report(observer);
+        let counters = self.shared.lock().net.counters;
+        if counters != self.noted {
+            self.noted = counters;
+            self.digest.note(
+                Instant::from_nanos(at),
+                PeerId(u32::MAX),
+                &[counters.packets, counters.bytes, counters.lost],
+            );
+        }
+        self.digest.advance(Instant::from_nanos(at + 1));
+    }
+
     /// Hands what was emitted to the digest and the observer.
     fn report(&mut self, observer: &mut dyn Observer) {
-        let (mut events, leaks, now, counters) = {
+        let (mut events, leaks) = {
             let state = &mut *self.shared.lock();
-            let second = state.now / 1_000_000_000;
-            let advances = second > self.digest.checkpoints().len() as u64;
-            if state.events.is_empty() && state.net.reports.is_empty() && !advances {
+            if state.events.is_empty() && state.net.reports.is_empty() {
                 return;
             }
             (
                 std::mem::take(&mut state.events),
                 std::mem::take(&mut state.net.reports),
-                state.now,
-                state.net.counters,
             )
         };
-        let at = Instant::from_nanos(now);
-        if now / 1_000_000_000 > self.digest.checkpoints().len() as u64 && counters != self.noted {
-            // What the network did is part of what must repeat, even where no event tells of it.
-            self.noted = counters;
-            self.digest.note(
-                at,
-                PeerId(u32::MAX),
-                &[counters.packets, counters.bytes, counters.lost],
-            );
-        }
-        self.digest.advance(at);
         for leak in leaks {
             observer.on_leak(&leak);
         }
