@@ -216,6 +216,9 @@ impl<E: Clone + PartialEq, G: Rng> Ladder<E, G> {
         for candidate in &mut self.candidates {
             candidate.running = None;
         }
+        // Held through hours in which nobody climbs.
+        self.candidates.shrink_to_fit();
+        self.pending.shrink_to_fit();
     }
 
     /// How an attempt ended. `Connected` ends the race: all others are cancelled.

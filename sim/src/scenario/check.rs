@@ -221,7 +221,17 @@ fn populations(checker: &mut Checker, scenario: &Scenario) -> BTreeMap<String, u
             continue;
         }
         let count = match population.count.value {
-            Count::Share { of_peers, at_least } => of_peers.of(peers).max(at_least),
+            Count::Share {
+                of_peers,
+                at_least,
+                at_most,
+            } => {
+                let most = at_most.unwrap_or(u64::MAX);
+                if most < at_least {
+                    checker.wrong(at, format!("at-most = {most} is less than at-least = {at_least}"));
+                }
+                of_peers.of(peers).max(at_least).min(most)
+            }
             Count::Fixed(count) | Count::Extra(count) => count,
             Count::Rest => {
                 if let Some((other, _)) = rest {

@@ -327,7 +327,7 @@ pub struct Population {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Count {
-    /// A share of `peers`, but at least so many.
+    /// A share of `peers`, within bounds.
     #[serde(rename_all = "kebab-case")]
     Share {
         /// The share of `peers`.
@@ -335,6 +335,9 @@ pub enum Count {
         /// The least, however few peers there are.
         #[serde(default)]
         at_least: u64,
+        /// The most, however many peers there are.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at_most: Option<u64>,
     },
     /// So many of `peers`.
     Fixed(u64),

@@ -275,6 +275,11 @@ fn mistakes_are_shown_at_their_exact_place_with_the_choices() {
             "t.toml:23:9: 'client' has zero peers: the other populations take 100 of 100; wanted at least one left",
         ),
         (
+            "at-least = 6",
+            "at-least = 6, at-most = 5",
+            "t.toml:18:9: at-most = 5 is less than at-least = 6",
+        ),
+        (
             "node = \"service\"",
             "node = \"servcie\"",
             "t.toml:19:8: unknown choice 'servcie'; did you mean 'service'?",
