@@ -1,8 +1,9 @@
 //! All contacts of a client: drives the sender and the receiver of each, and says what to poll for. Spec: SPEC §5.4 to §5.8.
 //!
 //! Machines ask for their state to be stored before anything that depends on it comes out; [`Mail::unsaved`] collects these
-//! wishes, so that one write of the client's file serves all of them. A message that arrived is confirmed to its receiver
-//! first, and handed to the user once that is durable: wherever a crash falls, it is handed over once.
+//! wishes, so that one write of the client's file serves all of them. A message that arrived stays in that file until the
+//! user says that it has it, or it expires; each run offers it once. What so waits is bounded: beyond the bounds, boxes are
+//! left where they are.
 
 use std::collections::VecDeque;
 
@@ -27,6 +28,9 @@ use crate::user::{AddError, ContactId, Notice, SendError};
 
 /// Contacts at most.
 pub(crate) const CONTACTS_MAX: usize = 1_024;
+/// Bytes of messages that wait for the user; beyond them nothing more is taken in. The whole state is written whenever it
+/// changes.
+const WAITING_MAX: usize = 16 << 20;
 /// Boxes known to exist and not fetched yet, at most; more are found again by later polls.
 const EAGER_MAX: usize = 2 * MAX_READ;
 /// Mean pause before a poll that follows a find, if polls are further apart than that.
@@ -45,7 +49,7 @@ struct Contact {
     receiver_wake: Option<Instant>,
     /// Who waits to hear that a message is durable.
     waiting: Vec<(MessageId, Accepted)>,
-    /// Messages that wait for room in the user's channel.
+    /// Messages that wait for room in the user's channel; the receiver has them until the user takes them.
     ready: VecDeque<Message>,
 }
 
@@ -66,7 +70,8 @@ enum Unsaved {
 #[derive(Default)]
 pub(crate) struct Saving {
     unsaved: Vec<Unsaved>,
-    handing: Vec<(Index, Message)>,
+    /// Taken by the user; each with its end.
+    taken: Vec<(Tag, WallTime)>,
     adding: Vec<oneshot::Sender<Result<(), AddError>>>,
 }
 
@@ -155,7 +160,7 @@ impl<R: Runtime> Mail<R> {
             let len = r.u32()? as usize;
             let sender = Sender::decode(r.take(len)?, self.config, self.rt.rng("message sender"))?;
             let len = r.u32()? as usize;
-            // What the user was given was confirmed and is gone from this state.
+            // What the user took is gone from this state; everything else is offered again.
             let receiver = Receiver::decode(r.take(len)?, |_| false)?;
             self.push(id, sender, receiver);
         }
@@ -260,7 +265,7 @@ impl<R: Runtime> Mail<R> {
         let due = |wake: Option<Instant>| wake.is_some_and(|wake| wake <= at.now);
         for index in 0..self.contacts.len() {
             if due(self.contacts[index].receiver_wake) {
-                self.receiver(at, index, receiver::Input::Tick);
+                let _ = self.receiver(at, index, receiver::Input::Tick); // as in `took`
             }
             if due(self.contacts[index].sender_wake) {
                 let _ = self.sender(at, index, sender::Input::Tick); // as in `written`
@@ -348,8 +353,9 @@ impl<R: Runtime> Mail<R> {
         }
     }
 
-    fn receiver(&mut self, at: Time, index: Index, input: receiver::Input) {
-        if let Err(error) = self.contacts[index].receiver.handle(at.now, at.time, input) {
+    fn receiver(&mut self, at: Time, index: Index, input: receiver::Input) -> Result<(), receiver::Error> {
+        let result = self.contacts[index].receiver.handle(at.now, at.time, input);
+        if let Err(error) = result {
             let why = match error {
                 receiver::Error::NotWanted => Refusal::Replayed,
                 receiver::Error::Full(_) => Refusal::OverQuota,
@@ -369,7 +375,8 @@ impl<R: Runtime> Mail<R> {
                     continue;
                 }
                 receiver::Output::Expired(id) => {
-                    tracing::debug!(?id, "a message came after its time");
+                    contact.ready.retain(|message| message.id != id);
+                    tracing::debug!(?id, "a message came after its time, or nobody took it in time");
                     continue;
                 }
                 receiver::Output::PeerAck(ack) => sender::Input::PeerAck(ack),
@@ -378,53 +385,68 @@ impl<R: Runtime> Mail<R> {
                 }
                 receiver::Output::WaitUntil(wake) => {
                     contact.receiver_wake = Some(wake);
-                    return;
+                    return result;
                 }
                 receiver::Output::Done => {
                     contact.receiver_wake = None;
-                    return;
+                    return result;
                 }
             };
             let _ = self.sender(at, index, input); // as in `written`
         }
     }
 
-    /// Tells the user if there is room, besides what is kept free for messages that are being handed over.
+    /// Tells the user if there is room.
     pub(crate) fn tell(&self, notice: Notice) {
-        if self.notices.capacity() > self.saving.handing.len() {
-            // It has room, and a user who went away needs to be told nothing.
-            let _ = self.notices.try_send(notice);
-        }
+        let _ = self.notices.try_send(notice); // a user who went away needs to be told nothing
     }
 
-    /// Whether a message waits for room in the user's channel.
+    /// Whether a message waits for room in the channel of a user who listens.
     pub(crate) fn has_ready(&self) -> bool {
-        self.contacts.iter().any(|contact| !contact.ready.is_empty())
+        !self.notices.is_closed() && self.contacts.iter().any(|contact| !contact.ready.is_empty())
     }
 
-    /// Confirms messages to their receivers as far as the user has room for them.
-    pub(crate) fn hand_over(&mut self, at: Time) {
-        for index in 0..self.contacts.len() {
-            while self.notices.capacity() > self.saving.handing.len()
-                && let Some(message) = self.contacts[index].ready.pop_front()
+    /// Offers messages as far as the user has room for them.
+    pub(crate) fn offer(&mut self, at: Time) {
+        for contact in &mut self.contacts {
+            while let Ok(room) = self.notices.try_reserve()
+                && let Some(message) = contact.ready.pop_front()
             {
-                let id = message.id;
                 if at.time < message.expires {
-                    self.saving.handing.push((index, message));
+                    room.send(Notice::Message {
+                        contact: contact.id.clone(),
+                        message: message.id.tag(),
+                        text: message.body,
+                        expires: message.expires,
+                    });
                 }
-                self.receiver(at, index, receiver::Input::Delivered(id));
             }
         }
+    }
+
+    /// The user has a message: its receiver need not keep it.
+    pub(crate) fn took(&mut self, at: Time, contact: &ContactId, tag: Tag) {
+        let Some(index) = self.contacts.iter().position(|known| known.id == *contact) else {
+            return;
+        };
+        let mut waiting = self.contacts[index].receiver.waiting();
+        let found = waiting.find(|message| message.id.tag() == tag);
+        let Some((id, expires)) = found.map(|message| (message.id, message.expires)) else {
+            return; // Taken before, or over.
+        };
+        drop(waiting);
+        self.saving.taken.push((tag, expires));
+        let _ = self.receiver(at, index, receiver::Input::Delivered(id)); // only a box can be refused
     }
 
     /// What is to be stored; store [`Mail::encode`] and then call [`Mail::saved`]. `None` if nothing is.
     pub(crate) fn unsaved(&mut self) -> Option<Saving> {
         let Saving {
             unsaved,
-            handing,
+            taken,
             adding,
         } = &self.saving;
-        (!(unsaved.is_empty() && handing.is_empty() && adding.is_empty()))
+        (!(unsaved.is_empty() && taken.is_empty() && adding.is_empty()))
             .then(|| std::mem::take(&mut self.saving))
     }
 
@@ -433,23 +455,11 @@ impl<R: Runtime> Mail<R> {
         for added in saving.adding {
             let _ = added.send(Ok(())); // as in `add`
         }
-        // First of all: between the writing of the state and this there is nothing that a crash could come between.
-        for (index, message) in saving.handing {
-            if at.time >= message.expires {
-                continue;
+        // Only now: before, a crash would have it offered and taken again.
+        for (message, expires) in saving.taken {
+            if at.time < expires {
+                self.rt.emit(Event::MessageDelivered { message, expires });
             }
-            let tag = message.id.tag();
-            self.rt.emit(Event::MessageDelivered {
-                message: tag,
-                expires: message.expires,
-            });
-            let notice = Notice::Message {
-                contact: self.contacts[index].id.clone(),
-                message: tag,
-                text: message.body,
-                expires: message.expires,
-            };
-            let _ = self.notices.try_send(notice); // room was kept for it
         }
         for unsaved in saving.unsaved {
             match unsaved {
@@ -457,7 +467,7 @@ impl<R: Runtime> Mail<R> {
                     let _ = self.sender(at, index, sender::Input::Persisted(generation)); // as in `written`
                 }
                 Unsaved::Receiver(index, generation) => {
-                    self.receiver(at, index, receiver::Input::Persisted(generation));
+                    let _ = self.receiver(at, index, receiver::Input::Persisted(generation)); // as in `took`
                 }
             }
         }
@@ -529,7 +539,21 @@ impl<R: Runtime> Mail<R> {
             return;
         };
         self.eager.retain(|(_, address)| *address != brought);
-        self.receiver(at, index, receiver::Input::Found(record));
+        let waiting = self
+            .contacts
+            .iter()
+            .flat_map(|contact| contact.receiver.waiting());
+        if waiting.map(|message| message.body.len()).sum::<usize>() >= WAITING_MAX {
+            return self.rt.emit(Event::Refused {
+                what: "box",
+                why: Refusal::OverQuota,
+            });
+        }
+        let taken = self.receiver(at, index, receiver::Input::Found(record));
+        if let Err(receiver::Error::Full(_)) = taken {
+            // Polls go on in their rhythm, whether the user takes messages or not, and find the box again.
+            return;
+        }
         let found = asked
             .iter()
             .take(32)
@@ -555,93 +579,4 @@ pub(crate) struct Time {
 }
 
 #[cfg(test)]
-mod tests {
-    use phantom_core::message::contact::{Invitation, accept};
-    use phantom_core::runtime::Clock;
-    use phantom_core::runtime::tokio::{Config, TokioRuntime};
-    use proptest::prelude::*;
-    use rand_core::SeedableRng;
-
-    use super::*;
-
-    fn empty(rt: &TokioRuntime) -> Mail<TokioRuntime> {
-        let (notices, _) = mpsc::channel(1);
-        Mail::new(rt, sender::Config::default(), poll::Config::default(), notices)
-    }
-
-    /// Two contacts; messages to one of them wait.
-    fn full(rt: &TokioRuntime) -> Mail<TokioRuntime> {
-        let mut mail = empty(rt);
-        let mut rng = ChaCha12Rng::seed_from_u64(1);
-        let names = ["Alice", "Bob"].map(|name| ContactId::new(name).expect("a name"));
-        for name in &names {
-            let (contact, _) = accept(&Invitation::new(&mut rng).to_text(), &mut rng).expect("an invitation");
-            mail.add(name.clone(), &contact, oneshot::channel().0);
-        }
-        let at = Time {
-            now: rt.now(),
-            time: WallTime::from_unix_secs(1_800_000_000),
-        };
-        for text in ["hello", "and again"] {
-            mail.send(
-                at,
-                &names[0],
-                Bytes::from(text),
-                Duration::from_secs(3_600),
-                oneshot::channel().0,
-            );
-        }
-        mail
-    }
-
-    fn encode(mail: &Mail<TokioRuntime>) -> Vec<u8> {
-        let mut out = Vec::new();
-        mail.encode(&mut out);
-        out
-    }
-
-    fn decode(rt: &TokioRuntime, bytes: &[u8]) -> Result<Mail<TokioRuntime>, DecodeError> {
-        let mut mail = empty(rt);
-        let mut r = Reader::new(bytes);
-        mail.decode(&mut r)?;
-        r.finish()?;
-        Ok(mail)
-    }
-
-    #[tokio::test]
-    async fn contacts_and_what_waits_for_them_read_back() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
-        let mail = full(&rt);
-        let again = decode(&rt, &encode(&mail)).expect("its own bytes");
-        assert_eq!(again.contacts(), mail.contacts());
-        assert_eq!(again.contacts()[0].1, 2, "two messages wait");
-        assert_eq!(encode(&again), encode(&mail));
-    }
-
-    #[tokio::test]
-    async fn damaged_or_arbitrary_contacts_never_panic_and_no_length_is_believed() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
-        let whole = encode(&full(&rt));
-        // As many contacts as the count can say, and a state as long as its length can.
-        assert!(decode(&rt, &[0xff, 0xff]).is_err());
-        assert!(decode(&rt, &[4, 0, 0, 1, b'a', 0xff, 0xff, 0xff, 0xff]).is_err());
-        let damage = (
-            any::<prop::sample::Index>(),
-            any::<u8>(),
-            any::<prop::sample::Index>(),
-        );
-        proptest!(|(bytes: Vec<u8>, (at, value, cut) in damage)| {
-            if let Ok(mail) = decode(&rt, &bytes) {
-                prop_assert_eq!(encode(&mail), bytes);
-            }
-            prop_assert!(decode(&rt, &whole[..cut.index(whole.len())]).is_err());
-            let mut damaged = whole.clone();
-            damaged[at.index(whole.len())] = value;
-            if let Ok(mail) = decode(&rt, &damaged) {
-                prop_assert!(decode(&rt, &encode(&mail)).is_ok());
-            }
-        });
-    }
-}
+pub(crate) mod tests;

@@ -193,7 +193,7 @@ impl<R: Runtime> Client<R> {
         loop {
             let wake = self.drive();
             let at = self.time();
-            self.mail.hand_over(at);
+            self.mail.offer(at);
             if !self.save().await? && self.mail.writes.is_empty() {
                 return Ok(wake.min(at.now + WAIT_MAX));
             }
@@ -526,6 +526,7 @@ impl<R: Runtime> Client<R> {
                 ttl,
                 accepted,
             } => self.mail.send(at, &contact, text, ttl, accepted),
+            Command::Took { contact, message } => self.mail.took(at, &contact, message),
             Command::FetchInvitation { cohort, reply } => self.fetches.start(at.now, at.time, cohort, reply),
             Command::AcceptInvitation { invitation, reply } => {
                 let bridges = self.accept(at, &invitation);
@@ -599,9 +600,109 @@ fn decode<R: Runtime>(content: &[u8], mail: &mut Mail<R>) -> Result<Kept, Decode
 
 #[cfg(test)]
 mod tests {
-    use phantom_core::runtime::tokio::TokioRuntime;
+    use phantom_core::rendezvous::{Bundle, mint};
+    use phantom_core::runtime::Owned;
+    use phantom_core::runtime::tokio::{Config, TokioRuntime};
+    use rand_core::SeedableRng;
+    use zeroize::Zeroizing;
 
     use super::*;
+    use crate::config::Secret;
+    use crate::mail::tests::Pair;
+    use crate::user::{UserSide, channels};
+
+    /// The configuration of a client that has no network.
+    fn config() -> ClientConfig {
+        let minted = mint(&mut ChaCha12Rng::seed_from_u64(1), 1, 4).expect("four bridges");
+        let key = phantom_core::crypto::keys::IdentitySecret::from_bytes(&[1; 32]).public();
+        let bundle = Bundle {
+            cohort: minted.cohorts[0].clone(),
+            dht_nodes: Vec::new(),
+            routers: Vec::new(),
+            entries: Vec::new(),
+            directory: phantom_core::directory::sign::KeySet::new(0, 1, &[key]).expect("1 of 1"),
+        };
+        let mut config = ClientConfig::new(bundle, Secret::Key(Zeroizing::new([1; 32])));
+        config.steps.clear();
+        config
+    }
+
+    /// Starts the client whose files `rt` has.
+    fn start(rt: &TokioRuntime) -> (Owned<<TokioRuntime as phantom_core::runtime::Spawn>::Task>, UserSide) {
+        let (user, side) = channels();
+        let running = rt.clone();
+        let task = rt.spawn("client", async move {
+            run(running, config(), side).await.expect("it runs");
+        });
+        (Owned(task), user)
+    }
+
+    /// The next `count` messages: their texts and how to say that they were taken.
+    async fn read(user: &mut UserSide, count: usize) -> Vec<(Bytes, Command)> {
+        let mut read = Vec::new();
+        while read.len() < count {
+            let notice = user.notices.recv().await.expect("the client runs");
+            if let Notice::Message { contact, message, text, .. } = notice {
+                read.push((text, Command::Took { contact, message }));
+            }
+        }
+        read
+    }
+
+    /// The client has done what it was told, and offered what there is.
+    async fn settled(user: &UserSide) {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        user.commands.send(Command::Report(reply)).await.expect("the client runs");
+        answer.await.expect("an answer");
+    }
+
+    #[tokio::test]
+    async fn a_message_is_offered_until_its_user_took_it_and_then_never_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
+        let mut pair = Pair::new(&rt);
+        let texts = ["one", "two", "three"];
+        for text in texts {
+            let _ = pair.send(text, Duration::from_secs(3_600));
+        }
+        pair.carry();
+        let (mut safe, _) = Safe::open(&rt, CLIENT_FILE, &config().secret).await.expect("new");
+        let mut content = Vec::new();
+        Kept::new(&mut ChaCha12Rng::seed_from_u64(2)).write(&mut content);
+        pair.bob.encode(&mut content);
+        safe.save(&content).await.expect("saved");
+
+        // A client that sees them and takes none is killed.
+        let (killed, mut user) = start(&rt);
+        assert_eq!(read(&mut user, 3).await.len(), 3);
+        drop((killed, user));
+
+        // One that takes the first ends in good order.
+        let (client, mut user) = start(&rt);
+        let mut offered = read(&mut user, 3).await;
+        assert_eq!(offered.iter().map(|(text, _)| &text[..]).collect::<Vec<_>>(), texts.map(str::as_bytes));
+        user.commands.send(offered.swap_remove(0).1).await.expect("the client runs");
+        user.commands.send(Command::Stop).await.expect("the client runs");
+        while user.notices.recv().await.is_some() {}
+        drop(client);
+
+        // One that takes the others is killed once it has stored that.
+        let (killed, mut user) = start(&rt);
+        let offered = read(&mut user, 2).await;
+        assert_eq!(offered.iter().map(|(text, _)| &text[..]).collect::<Vec<_>>(), [b"two".as_slice(), b"three"]);
+        for (_, took) in offered {
+            user.commands.send(took).await.expect("the client runs");
+        }
+        settled(&user).await;
+        settled(&user).await;
+        drop((killed, user));
+
+        let (_client, mut user) = start(&rt);
+        settled(&user).await;
+        settled(&user).await;
+        let left = std::iter::from_fn(|| user.notices.try_recv().ok());
+        assert_eq!(left.filter(|notice| matches!(notice, Notice::Message { .. })).count(), 0);
+    }
 
     #[test]
     fn an_idle_client_is_small_and_may_move_between_threads() {

@@ -19,8 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Commands that wait for the client; further senders wait.
 const COMMANDS: usize = 64;
-/// Notices that wait for the user's program. When it is full, messages stay in the client's state and other notices are
-/// dropped: [`Command::Report`] tells the state of things at any time.
+/// Notices that wait for the user's program. When it is full, messages wait for room and other notices are dropped:
+/// [`Command::Report`] tells the state of things at any time.
 const NOTICES: usize = 256;
 
 /// The user's own name for a contact: 1 to 64 bytes of text without control characters.
@@ -98,6 +98,13 @@ pub enum Command {
         /// The answer: the message's tag in events and notices.
         accepted: oneshot::Sender<Result<Tag, SendError>>,
     },
+    /// The user has this message of [`Notice::Message`], printed or stored: the client forgets it.
+    Took {
+        /// Who wrote it.
+        contact: ContactId,
+        /// Its tag.
+        message: Tag,
+    },
     /// A friend asks for help to get in: fetch the records that the bridges of its cohort left. `None` when there are none
     /// to be had.
     FetchInvitation {
@@ -133,7 +140,9 @@ pub enum Notice {
     },
     /// The way in is gone; the client looks for another.
     Disconnected,
-    /// Somebody wrote.
+    /// Somebody wrote. The message stays in the client's state until the user answers [`Command::Took`] or it expires; a
+    /// client that starts again offers it again. So a user who answers only after it is safe loses none, and sees one
+    /// twice (by its tag) if a crash falls between.
     Message {
         /// Who.
         contact: ContactId,
@@ -151,7 +160,7 @@ pub enum Notice {
         /// Its tag.
         message: Tag,
     },
-    /// The reader has a message of the user's.
+    /// The reader's device holds a message of the user's; nobody knows whether it was read.
     Acknowledged {
         /// To whom.
         contact: ContactId,

@@ -32,8 +32,8 @@ fn at(secs: u64) -> Instant {
     Instant::ZERO + Duration::from_secs(secs)
 }
 
-/// What a client's user got, in order.
-type Inbox = Arc<Mutex<Vec<Bytes>>>;
+/// What a client's user has got, by name: like a good program, it knows one that it is offered again after a crash.
+type Inbox = Arc<Mutex<BTreeMap<Tag, Bytes>>>;
 
 struct TestClient {
     peer: PeerId,
@@ -150,10 +150,20 @@ fn add(net: &mut Net, given: Given) -> TestClient {
                 });
                 let (commands, mut notices) = (user.commands, user.notices);
                 let asking = courier.clone();
+                let taking = commands.clone();
                 rt.spawn("user reads", async move {
                     while let Some(notice) = notices.recv().await {
                         match notice {
-                            Notice::Message { text, .. } => kept.lock().expect("one thread").push(text),
+                            Notice::Message {
+                                contact,
+                                message,
+                                text,
+                                ..
+                            } => {
+                                kept.lock().expect("one thread").insert(message, text);
+                                let took = Command::Took { contact, message };
+                                taking.send(took).await.expect("the client runs");
+                            }
                             Notice::WantInvitation { cohort } => {
                                 *asking.wanted.lock().expect("one thread") = Some(cohort);
                             }
@@ -237,7 +247,7 @@ fn exchange(first: bool) -> phantom_core::message::contact::Contact {
 
 /// Every text of `sent` is in `inbox` once, and nothing else.
 fn assert_arrived(inbox: &Inbox, sent: &[Letter]) {
-    let mut got: Vec<Bytes> = inbox.lock().expect("one thread").clone();
+    let mut got: Vec<Bytes> = inbox.lock().expect("one thread").values().cloned().collect();
     let mut wanted: Vec<Bytes> = sent.iter().map(|letter| letter.text.clone()).collect();
     got.sort();
     wanted.sort();
@@ -337,7 +347,7 @@ fn a_client_that_crashes_goes_on_where_it_was() {
         let accepted = count(&records, from.peer, |e| {
             matches!(e, Event::MessageAccepted { .. })
         });
-        let mut got = to.inbox.lock().expect("one thread").clone();
+        let mut got: Vec<_> = to.inbox.lock().expect("one thread").values().cloned().collect();
         assert!(accepted >= 14, "{accepted}");
         assert_eq!(got.len(), accepted);
         got.sort();

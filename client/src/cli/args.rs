@@ -95,7 +95,9 @@ pub(crate) enum Action {
         #[arg(long, value_name = "TIME", default_value = "2 min", value_parser = duration::parse)]
         within: Duration,
     },
-    /// Print messages as they come.
+    /// Print messages: those that wait, then others as they come.
+    ///
+    /// A message stays with the client until this or `daemon` has printed it, or until it expires.
     Receive {
         /// How long; until Ctrl-C if not given.
         #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
@@ -110,6 +112,7 @@ pub(crate) enum Action {
     /// A request is {"id": 1, "do": …} with one of: {"send": {"contact": "bob", "text": "hi", "ttl": "1 h"}},
     /// {"offer": {"name": "bob"}}, {"accept": {"text": "…", "name": "bob"}}, {"fetch_invitation": {"cohort": "…"}},
     /// "cohort", "status", "stop". Its answer is {"id": 1, "ok": …} or {"id": 1, "error": "…"}; notices are {"notice": …}.
+    /// A message counts as taken once its line is written; a crash then may show it twice (by its tag), never lose it.
     #[command(verbatim_doc_comment)]
     Daemon,
     /// Look for a way in and say what was tried, what each attempt saw, and what is in use.

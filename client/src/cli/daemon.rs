@@ -91,7 +91,12 @@ pub(crate) async fn serve(home: &Home, session: &mut Session) -> Result<(), Fail
                 },
                 Err(error) => print(&json!({ "error": format!("not a request: {error}") }))?,
             },
-            Turn::Notice(notice) => print(&json!({ "notice": notice_json(&notice) }))?,
+            Turn::Notice(notice) => {
+                print(&json!({ "notice": notice_json(&notice) }))?;
+                if let Notice::Message { contact, message, .. } = notice {
+                    session.took(contact, message).await?;
+                }
+            }
             Turn::Late(value) => print(&value)?,
         }
     }

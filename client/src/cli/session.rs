@@ -109,6 +109,14 @@ impl Session {
         sent.await?.map_err(|error| usage(error.to_string()))
     }
 
+    /// Tells the client that the user has a message.
+    pub(crate) async fn took(&mut self, contact: ContactId, message: Tag) -> Result<(), Failure> {
+        match self.user.commands.send(Command::Took { contact, message }).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.why().await),
+        }
+    }
+
     /// Why there is no way in, in words.
     pub(crate) async fn no_way_in(&mut self) -> Failure {
         match self.status().await {

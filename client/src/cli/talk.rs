@@ -61,8 +61,15 @@ pub(crate) async fn receive(
     let printing = async {
         let mut left = count.unwrap_or(u64::MAX);
         while left > 0 {
-            if let Notice::Message { contact, text, .. } = session.notice().await? {
+            if let Notice::Message {
+                contact,
+                message,
+                text,
+                ..
+            } = session.notice().await?
+            {
                 print_message(contact.as_str(), &text)?;
+                session.took(contact, message).await?;
                 left -= 1;
             }
         }
@@ -116,7 +123,7 @@ pub(crate) async fn doctor(session: &mut Session, within: Duration) -> Result<()
                 Err(failed("the network cannot be used"))
             };
         }
-        // Notices are not read here; when their channel is full the client drops what it may and keeps messages.
+        // Notices are not read here: messages stay where they are.
         rt.sleep(Duration::from_millis(200)).await;
     }
 }

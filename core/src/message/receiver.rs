@@ -4,9 +4,11 @@
 //! its expiry. Drive it as [`super::sender::Sender`].
 //!
 //! Crash safety: that a box was read, and the message it completed, become durable before the message is handed over and
-//! before the writer is told. A message stays in the state until the driver confirms with [`Input::Delivered`]; after a
-//! restart it is handed over again unless the driver says that it has it. So the driver makes a message durable on its
-//! side (by its id) before it confirms, and nothing is lost or delivered twice wherever a crash falls.
+//! before the writer is told: what the writer hears is that this state holds the message, not that anybody saw it. A
+//! message stays in the state until the driver confirms with [`Input::Delivered`] or the message ends; after a restart it
+//! is handed over again unless the driver says that it has it. A driver that confirms only what is durable on its side (by
+//! its id) loses nothing and delivers nothing twice wherever a crash falls; one whose user answers for that may be handed
+//! a message again, and never loses one.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -24,7 +26,7 @@ use crate::units::{Instant, WallTime};
 pub enum Input {
     /// A box of [`Receiver::wanted`] was found.
     Found(Box<Record>),
-    /// The driver holds this message durably.
+    /// The driver holds this message durably: the state need not.
     Delivered(MessageId),
     /// The state of this generation (or a later one) is durable.
     Persisted(u64),
@@ -37,9 +39,9 @@ pub enum Input {
 pub enum Output {
     /// Store [`Receiver::encode`] durably, then answer [`Input::Persisted`] with this generation.
     Persist(u64),
-    /// Hand this to the user, then answer [`Input::Delivered`].
+    /// Hand this to the user; answer [`Input::Delivered`] once the user has it.
     Deliver(Message),
-    /// A message came too late and was dropped.
+    /// A message came too late, or was not confirmed in time, and was dropped.
     Expired(MessageId),
     /// The other side's word on the direction that this side writes: for [`super::sender::Input::PeerAck`].
     PeerAck(Ack),
@@ -246,6 +248,11 @@ impl Receiver {
         }
     }
 
+    /// Complete messages that the driver has not confirmed.
+    pub fn waiting(&self) -> impl Iterator<Item = &Message> {
+        self.state.inbox.iter().map(|(_, message)| message)
+    }
+
     fn found(&mut self, wall: WallTime, record: &Record) -> Result<(), Error> {
         if self.state.inbox.len() >= INBOX_MAX {
             return Err(Error::Full(self.state.inbox.len()));
@@ -345,9 +352,9 @@ impl Receiver {
         let (out, handed) = (&mut self.out, &mut self.handed);
         let before = self.state.inbox.len();
         self.state.inbox.retain(|(_, message)| {
-            // What the driver has got is its business until it confirms.
-            let late = wall >= message.expires && !handed.contains(&message.id);
+            let late = wall >= message.expires;
             if late {
+                handed.retain(|handed| *handed != message.id);
                 out.push_back(Output::Expired(message.id));
             }
             !late
@@ -365,12 +372,7 @@ impl Receiver {
             self.asked = self.generation;
             out.push_back(Output::Persist(self.asked));
         }
-        let ends = self
-            .state
-            .inbox
-            .iter()
-            .filter(|(_, m)| !handed.contains(&m.id))
-            .map(|(_, m)| m.expires);
+        let ends = self.state.inbox.iter().map(|(_, message)| message.expires);
         let ends = ends.chain(self.state.reassembly.earliest_end());
         self.wake = ends.map(|end| now + end.saturating_since(wall)).min();
     }

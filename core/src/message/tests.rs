@@ -161,7 +161,12 @@ fn nothing_is_told_or_handed_over_before_it_is_durable() {
         receiver::Output::Acknowledge { wanted: true, .. }
     ));
     assert!(matches!(receiver.poll_output(), receiver::Output::Deliver(_)));
-    assert_eq!(receiver.poll_output(), receiver::Output::Done);
+    let end = receiver::Output::WaitUntil(Instant::ZERO + HOUR);
+    assert_eq!(
+        receiver.poll_output(),
+        end,
+        "it is kept until it is confirmed, or ends"
+    );
 }
 
 #[test]

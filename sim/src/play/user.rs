@@ -175,8 +175,10 @@ impl<R: Runtime> User<R> {
         }
         // Wishes for an invitation; one that comes while friends are being asked changes nothing.
         let (wish, wishes) = mpsc::channel(1);
-        self.rt
-            .spawn("asking friends", self.ask_friends(wishes, commands, is_connected));
+        self.rt.spawn(
+            "asking friends",
+            self.ask_friends(wishes, commands.clone(), is_connected),
+        );
         while let Some(notice) = notices.recv().await {
             match notice {
                 Notice::Connected { .. } => {
@@ -188,6 +190,10 @@ impl<R: Runtime> User<R> {
                     let _ = connected.send(false);
                 }
                 Notice::WantInvitation { cohort } => drop(wish.try_send(cohort)),
+                Notice::Message { contact, message, .. } => {
+                    let took = Command::Took { contact, message };
+                    let _ = commands.send(took).await; // a client that has ended offers it again
+                }
                 _ => {}
             }
         }
