@@ -96,6 +96,23 @@ fn two_people_become_contacts_and_see_the_same_short_string() {
 }
 
 #[test]
+fn a_client_that_cannot_open_its_state_says_so_and_ends() {
+    let user = User::new();
+    std::fs::write(user.home.join("client.vault"), b"rubbish").expect("written");
+    for args in [
+        &["doctor"] as &[&str],
+        &["send", "bob", "hi"],
+        &["receive", "--for", "1 min"],
+    ] {
+        let error = user.fails(2, args);
+        assert!(
+            error.contains("client.vault") && error.lines().count() == 1,
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn mistakes_are_answered_with_what_was_wanted_and_exit_code_2() {
     let user = User::new();
     let cases: [(&[&str], &str); 7] = [

@@ -20,7 +20,7 @@ use self::home::Home;
 use self::session::Session;
 
 /// Why a command failed.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub(crate) enum Failure {
     /// The user's: a wrong argument or file. Says what was wanted.
     #[error("{0}")]

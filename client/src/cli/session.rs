@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use phantom_client::state::StateError;
 use phantom_client::user::AddError;
 use phantom_client::{ClientError, Command, ContactId, Notice, Status, UserSide, channels, run};
 use phantom_core::event::Tag;
@@ -18,7 +19,32 @@ use super::{Failure, failed, usage};
 pub(crate) struct Session {
     pub(crate) rt: TokioRuntime,
     pub(crate) user: UserSide,
-    ended: oneshot::Receiver<Result<(), ClientError>>,
+    ended: Ended,
+}
+
+/// How a client ended, for whoever asks, and however often.
+struct Ended {
+    told: oneshot::Receiver<Result<(), ClientError>>,
+    known: Option<Result<(), Failure>>,
+}
+
+impl Ended {
+    /// Waits until it has. Cancel safe.
+    async fn wait(&mut self) -> Result<(), Failure> {
+        if let Some(known) = &self.known {
+            return known.clone();
+        }
+        let result = match (&mut self.told).await {
+            Ok(result) => result.map_err(|error| match error {
+                ClientError::State(StateError::Io { .. }) => failed(error.to_string()),
+                ClientError::State(StateError::Vault { .. } | StateError::Content { .. }) => {
+                    usage(error.to_string())
+                }
+            }),
+            Err(_) => Err(failed("the client broke off: this is a mistake in it")),
+        };
+        self.known.insert(result).clone()
+    }
 }
 
 impl Session {
@@ -36,7 +62,14 @@ impl Session {
         rt.spawn("client", async move {
             let _ = end.send(run(running, config, side).await); // whoever does not wait for it is gone
         });
-        Ok(Self { rt, user, ended })
+        Ok(Self {
+            rt,
+            user,
+            ended: Ended {
+                told: ended,
+                known: None,
+            },
+        })
     }
 
     /// Asks the client for something and waits for the answer.
@@ -127,22 +160,21 @@ impl Session {
 
     /// Ends the client and waits until its state is stored.
     pub(crate) async fn stop(self) -> Result<(), Failure> {
-        let Self { rt, user, ended } = self;
+        let Self { rt, user, mut ended } = self;
         // A client that ended by itself takes no command; its reason comes below.
         let _ = user.commands.send(Command::Stop).await;
         drop(user);
-        let result = match timeout(&rt, Duration::from_secs(10), ended).await {
-            Ok(Ok(result)) => result.map_err(|error| failed(error.to_string())),
-            Ok(Err(_)) | Err(_) => Ok(()),
-        };
+        let ended = timeout(&rt, Duration::from_secs(10), ended.wait()).await;
+        let result =
+            ended.unwrap_or_else(|_| Err(failed("the client does not end: its last changes may be lost")));
         rt.shutdown().await;
         result
     }
 
     async fn why(&mut self) -> Failure {
-        match (&mut self.ended).await {
-            Ok(Err(error)) => failed(error.to_string()),
-            Ok(Ok(())) | Err(_) => failed("the client ended"),
+        match self.ended.wait().await {
+            Err(failure) => failure,
+            Ok(()) => failed("the client ended"),
         }
     }
 }
