@@ -327,7 +327,9 @@ impl<R: Runtime> Mail<R> {
                     self.tell(Notice::Acknowledged { contact, message });
                 }
                 sender::Output::Expired(id) => {
-                    contact.waiting.retain(|(waiting, _)| *waiting != id);
+                    for (_, accepted) in contact.waiting.extract_if(.., |(waiting, _)| *waiting == id) {
+                        let _ = accepted.send(Err(SendError::Expired)); // as in `add`
+                    }
                     self.rt.emit(Event::MessageExpired { message: id.tag() });
                     let contact = contact.id.clone();
                     let message = id.tag();

@@ -59,6 +59,9 @@ pub enum SendError {
     /// The message breaks a bound.
     #[error(transparent)]
     Refused(#[from] sender::Error),
+    /// Its time ended before it was durable.
+    #[error("its time ended before it was stored on this machine")]
+    Expired,
 }
 
 /// Why a contact was not added.

@@ -86,6 +86,9 @@ fn two_people_become_contacts_and_see_the_same_short_string() {
         a.ok(&["send", "bob", "hello", "--wait", "accepted"]),
         "accepted\n"
     );
+    // Stored in time or not, such a message ends, and the command with it.
+    let ended = a.fails(1, &["send", "bob", "hello", "--ttl", "1 ms", "--within", "1 h"]);
+    assert!(ended.contains("its time ended"), "{ended}");
     let again = a.fails(2, &["accept", answer.trim()]);
     assert!(again.contains("answers no offer"), "{again}");
     let taken = b.fails(

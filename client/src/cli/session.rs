@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use phantom_client::state::StateError;
-use phantom_client::user::AddError;
+use phantom_client::user::{AddError, SendError};
 use phantom_client::{ClientError, Command, ContactId, Notice, Status, UserSide, channels, run};
 use phantom_core::event::Tag;
 use phantom_core::message::contact::Contact;
@@ -78,12 +78,16 @@ impl Session {
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, Failure> {
         let (reply, answer) = oneshot::channel();
-        if self.user.commands.send(command(reply)).await.is_ok()
-            && let Ok(answer) = answer.await
-        {
-            return Ok(answer);
+        if self.user.commands.send(command(reply)).await.is_err() {
+            return Err(self.why().await);
         }
-        Err(self.why().await)
+        match answer.await {
+            Ok(answer) => Ok(answer),
+            Err(_) if self.user.commands.is_closed() => Err(self.why().await),
+            Err(_) => Err(failed(
+                "the client runs and gives no answer: this is a mistake in it",
+            )),
+        }
     }
 
     /// The next notice.
@@ -139,7 +143,10 @@ impl Session {
             ttl,
             accepted,
         });
-        sent.await?.map_err(|error| usage(error.to_string()))
+        sent.await?.map_err(|error| match error {
+            SendError::NoSuchContact | SendError::Refused(_) => usage(error.to_string()),
+            SendError::Expired => failed(error.to_string()),
+        })
     }
 
     /// Tells the client that the user has a message.
@@ -176,5 +183,70 @@ impl Session {
             Err(failure) => failure,
             Ok(()) => failed("the client ended"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use phantom_core::runtime::tokio::Config;
+    use phantom_core::units::WallTime;
+    use tokio::sync::mpsc;
+
+    use super::super::talk;
+    use super::*;
+
+    /// A session whose client is played by the test.
+    fn played(rt: &TokioRuntime) -> (Session, mpsc::Receiver<Command>, mpsc::Sender<Notice>) {
+        let ((commands, asked), (tell, notices)) = (mpsc::channel(64), mpsc::channel(64));
+        let (_, told) = oneshot::channel();
+        let session = Session {
+            rt: rt.clone(),
+            user: UserSide { commands, notices },
+            ended: Ended { told, known: None },
+        };
+        (session, asked, tell)
+    }
+
+    async fn write(tell: &mpsc::Sender<Notice>, n: u64) {
+        let notice = Notice::Message {
+            contact: ContactId::new("bob").expect("a name"),
+            message: Tag(n),
+            text: format!("message {n}").into(),
+            expires: WallTime::from_unix_secs(2_000_000_000),
+        };
+        tell.send(notice).await.expect("room");
+    }
+
+    #[tokio::test]
+    async fn receive_takes_what_it_printed_and_a_command_that_waits_takes_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
+        let (mut session, mut asked, tell) = played(&rt);
+        for n in 1..=4 {
+            write(&tell, n).await;
+        }
+        // As `send` does while it waits to hear of its own message.
+        let nothing = session.wait(Duration::from_millis(50), |notice| {
+            matches!(notice, Notice::Message { message: Tag(2), .. }).then_some(())
+        });
+        assert!(nothing.await.expect("the client runs").is_ok());
+        assert!(asked.try_recv().is_err());
+        talk::receive(&mut session, None, Some(1)).await.expect("printed");
+        let took = std::iter::from_fn(|| asked.try_recv().ok()).collect::<Vec<_>>();
+        assert!(
+            matches!(took[..], [Command::Took { message: Tag(3), .. }]),
+            "{took:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn why_a_client_ended_is_told_as_often_as_somebody_asks() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
+        let (mut session, asked, tell) = played(&rt);
+        drop((asked, tell));
+        let (first, second) = (session.status().await.err(), session.notice().await.err());
+        assert!(first.is_some() && first.map(|f| f.to_string()) == second.map(|f| f.to_string()));
+        assert!(session.stop().await.is_err());
     }
 }

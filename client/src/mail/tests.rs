@@ -214,6 +214,18 @@ async fn a_message_that_nobody_took_in_time_is_gone() {
 }
 
 #[tokio::test]
+async fn whoever_sends_a_message_that_ends_before_it_is_stored_hears_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
+    let mut pair = Pair::new(&rt);
+    let mut answer = pair.send("hello", Duration::from_millis(1));
+    let saving = pair.alice.unsaved().expect("a new message");
+    pair.wait(Duration::from_millis(2));
+    pair.alice.saved(pair.at, saving);
+    assert_eq!(answer.try_recv(), Ok(Err(SendError::Expired)));
+}
+
+#[tokio::test]
 async fn a_user_who_takes_nothing_stops_the_writer_and_loses_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
