@@ -476,7 +476,7 @@ impl<R: Runtime> Client<R> {
         match told {
             Told::Hops(number, answer) => {
                 let life = self.refresh_after();
-                let Some(session) = self.session.as_mut().filter(|session| session.number == number) else {
+                let Some(session) = of_number(&mut self.session, &mut self.suspended, number) else {
                     return;
                 };
                 if session.told(answer, life) {
@@ -485,7 +485,7 @@ impl<R: Runtime> Client<R> {
                 }
             }
             Told::Document(number, document) => {
-                if let Some(session) = self.session.as_mut().filter(|session| session.number == number) {
+                if let Some(session) = of_number(&mut self.session, &mut self.suspended, number) {
                     session.fetched();
                 }
                 let could = self.can_send();
@@ -590,6 +590,17 @@ impl<R: Runtime> Client<R> {
     }
 }
 
+/// The session that a helper works for. Its link may be lost meanwhile: an answer that came to nobody would leave it waiting
+/// for ever once it is resumed.
+fn of_number<'a, R: Runtime>(
+    session: &'a mut Option<Session<R>>,
+    suspended: &'a mut Option<Session<R>>,
+    number: u64,
+) -> Option<&'a mut Session<R>> {
+    let mut both = session.iter_mut().chain(suspended);
+    both.find(|session| session.number == number)
+}
+
 fn decode<R: Runtime>(content: &[u8], mail: &mut Mail<R>) -> Result<Kept, DecodeError> {
     let mut r = Reader::new(content);
     let kept = Kept::read(&mut r)?;
@@ -600,6 +611,8 @@ fn decode<R: Runtime>(content: &[u8], mail: &mut Mail<R>) -> Result<Kept, Decode
 
 #[cfg(test)]
 mod tests {
+    use phantom_core::crypto::keys::{LinkSecret, NodeId};
+    use phantom_core::link::{self, ClientAuth, ServerAuth};
     use phantom_core::rendezvous::{Bundle, mint};
     use phantom_core::runtime::Owned;
     use phantom_core::runtime::tokio::{Config, TokioRuntime};
@@ -702,6 +715,52 @@ mod tests {
         settled(&user).await;
         let left = std::iter::from_fn(|| user.notices.try_recv().ok());
         assert_eq!(left.filter(|notice| matches!(notice, Notice::Message { .. })).count(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_a_lost_link_was_asked_is_asked_again_when_it_is_resumed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
+        let (user, side) = channels();
+        let (find, _found) = mpsc::channel(REPORTS);
+        let (tell, _told) = mpsc::channel(REPORTS);
+        let opened = Client::open(&rt, config(), side.notices, find, tell).await;
+        let mut client = opened.expect("a new client");
+        let server = LinkSecret::from_bytes([7; 32]);
+        let candidate = Candidate {
+            // Nobody listens there: what is lost stays lost.
+            address: ([127, 0, 0, 1], 9).into(),
+            node: NodeId::from_bytes([7; 16]),
+            auth: ClientAuth::Listed {
+                server: server.public(),
+            },
+            expires: None,
+        };
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let (auth, config) = (ServerAuth::listed(server), client.config.link.clone());
+        let (link, accepted) = tokio::join!(
+            link::connect(&rt, near, &candidate.auth, &config),
+            link::accept(&rt, far, &auth, &config)
+        );
+        let won = Won {
+            step: Step::Static,
+            candidate,
+            link: link.expect("a link"),
+        };
+        client.connected(won, false);
+        client.drive(); // It asks how to use the entry, and for a document.
+        drop(accepted);
+        client.lost();
+        let suspended = client.suspended.as_mut().expect("a lost link");
+        assert!(suspended.drive().is_none() && suspended.is_fetching());
+        // The calls end without an answer while the link is lost.
+        let number = suspended.number;
+        client.told(Told::Hops(number, None));
+        client.told(Told::Document(number, None));
+        let suspended = client.suspended.as_mut().expect("a lost link");
+        assert!(suspended.drive().is_some(), "it is going to ask again");
+        assert!(!suspended.is_fetching());
+        drop(user);
     }
 
     #[test]
