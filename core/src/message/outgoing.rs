@@ -61,6 +61,8 @@ pub(super) struct Progress {
     /// Not before this generation is durable.
     pub(super) generation: u64,
     pub(super) attempts: u32,
+    /// Answers of *conflict* since the last that said it is stored.
+    pub(super) conflicts: u32,
     pub(super) phase: Phase,
 }
 
@@ -79,6 +81,7 @@ impl Progress {
             stored,
             generation,
             attempts: 0,
+            conflicts: 0,
             phase: Phase::Due(Instant::ZERO),
         }
     }

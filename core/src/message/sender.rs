@@ -24,6 +24,10 @@ use super::{ACK_RESERVE, Ack, MAX_MESSAGE, MessageId, WINDOW};
 use crate::mailbox::{Record, TtlBucket, WriteOutcome};
 use crate::units::{Instant, WallTime};
 
+/// So many requests must say *conflict* of a box before it is believed. Each is answered by a storage hop drawn anew, and
+/// one alone may lie.
+const CONFLICTS: u32 = 3;
+
 /// How a sender paces itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -146,8 +150,8 @@ pub enum Output {
     Acknowledged(MessageId),
     /// Its time ended first.
     Expired(MessageId),
-    /// Somebody wrote another body to this box: this state is older than one that was used (a restored copy). The box is
-    /// given up; the relationship should be renewed.
+    /// Several answers say that this box holds another body: this state is older than one that was used (a restored copy).
+    /// The box is given up; the relationship should be renewed.
     Conflict {
         /// Which box.
         slot: Slot,
@@ -324,6 +328,7 @@ impl<R: Rng> Sender<R> {
         }
         match outcome {
             WriteOutcome::Stored { .. } => {
+                progress.conflicts = 0;
                 if !progress.stored {
                     (progress.stored, progress.attempts) = (true, 0);
                 }
@@ -336,12 +341,7 @@ impl<R: Rng> Sender<R> {
                 progress.attempts += 1;
                 self.tell_stored(slot);
             }
-            WriteOutcome::TooFew { .. } | WriteOutcome::Refused | WriteOutcome::Expired => {
-                let pause = backoff(self.config.retry_first, self.config.retry_max, progress.attempts);
-                progress.phase = Phase::Due(now + jittered(pause, jitter));
-                progress.attempts += 1;
-            }
-            WriteOutcome::Conflict => {
+            WriteOutcome::Conflict if progress.conflicts + 1 >= CONFLICTS => {
                 progress.phase = Phase::GivenUp;
                 let id = match slot {
                     Slot::Chain(index) => self
@@ -358,6 +358,15 @@ impl<R: Rng> Sender<R> {
                     }
                 };
                 self.out.push_back(Output::Conflict { slot, id });
+            }
+            WriteOutcome::TooFew { .. }
+            | WriteOutcome::Refused
+            | WriteOutcome::Expired
+            | WriteOutcome::Conflict => {
+                progress.conflicts += u32::from(outcome == WriteOutcome::Conflict);
+                let pause = backoff(self.config.retry_first, self.config.retry_max, progress.attempts);
+                progress.phase = Phase::Due(now + jittered(pause, jitter));
+                progress.attempts += 1;
             }
         }
     }

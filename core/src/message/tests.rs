@@ -14,6 +14,7 @@ use self::world::{CALM, Faults, World, config, wall};
 use super::receiver::{self, Receiver};
 use super::sender::{self, Sender, Slot};
 use super::{MAX_MESSAGE, MessageId, WINDOW};
+use crate::mailbox::WriteOutcome;
 use crate::units::Instant;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -224,6 +225,55 @@ fn a_box_that_could_not_be_sent_is_due_as_soon_as_there_is_a_way() {
     assert_eq!(step(now, sender::Input::Tick), [], "it pauses");
     assert_eq!(step(now, sender::Input::Reachable), [slot]);
     assert_eq!(step(now, sender::Input::Reachable), [], "it is on its way");
+}
+
+/// The first box of a sender, answered with each of `outcomes` in turn: how often it was written, and whether it was given up.
+fn answered(outcomes: &[WriteOutcome]) -> (usize, bool) {
+    let mut world = World::new(17, CALM);
+    let sender = &mut world.sides[0].sender;
+    let mut step = |now: Instant, input| {
+        sender.handle(now, wall(now), input).expect("taken");
+        let outputs = std::iter::from_fn(|| match sender.poll_output() {
+            sender::Output::WaitUntil(_) | sender::Output::Done => None,
+            output => Some(output),
+        });
+        outputs.collect::<Vec<_>>()
+    };
+    let (id, body) = (MessageId::from_bytes([1; 16]), Bytes::from_static(b"x"));
+    step(Instant::ZERO, sender::Input::Submit { id, body, ttl: HOUR });
+    step(Instant::ZERO, sender::Input::Persisted(1));
+    let (mut now, mut writes, slot) = (Instant::ZERO, 1, Slot::Chain(0));
+    for outcome in outcomes {
+        let outcome = *outcome;
+        let told = step(now, sender::Input::Written { slot, outcome });
+        if told.contains(&sender::Output::Conflict { slot, id: Some(id) }) {
+            return (writes, true);
+        }
+        now += Duration::from_secs(180);
+        let written = |output: &sender::Output| matches!(output, sender::Output::Write { .. });
+        writes += step(now, sender::Input::Tick)
+            .iter()
+            .filter(|o| written(o))
+            .count();
+    }
+    (writes, false)
+}
+
+#[test]
+fn one_storage_node_that_lies_about_a_conflict_costs_a_pause_and_no_message() {
+    use WriteOutcome::{Conflict, Stored, TooFew};
+    let stored = Stored { replicas: 2 };
+    assert_eq!(answered(&[Conflict, Conflict, stored]), (4, false));
+    // Drawn again in later rounds, it gets no further.
+    assert_eq!(
+        answered(&[Conflict, Conflict, stored, Conflict, Conflict, stored]),
+        (7, false)
+    );
+    // That is what a restored copy meets: whoever is asked says so.
+    assert_eq!(
+        answered(&[Conflict, TooFew { replicas: 1 }, Conflict, Conflict]),
+        (4, true)
+    );
 }
 
 #[test]
