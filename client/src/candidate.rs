@@ -69,8 +69,8 @@ impl Candidate {
         matches!(self.auth, ClientAuth::Bridge { .. })
     }
 
-    pub(crate) fn is_usable(&self, wall: WallTime) -> bool {
-        self.expires.is_none_or(|expires| wall < expires)
+    pub(crate) fn is_usable(&self, time: WallTime) -> bool {
+        self.expires.is_none_or(|expires| time < expires)
     }
 
     /// Its form in the client's state.

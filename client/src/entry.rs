@@ -14,7 +14,7 @@ use phantom_core::link::{Link, Resumption};
 use phantom_core::rendezvous::fetch::fetch;
 use phantom_core::rendezvous::{SequencePins, Slot};
 use phantom_core::runtime::{Owned, Runtime};
-use phantom_core::units::Instant;
+use phantom_core::units::{Instant, WallTime};
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 use std::net::SocketAddr;
@@ -70,6 +70,8 @@ pub(crate) struct Entrance<R: Runtime> {
 
 /// What the ladder learns from; and whether friends should be asked.
 pub(crate) struct Sources<'a> {
+    /// The time believed: a wall clock that leapt must not make every bridge look expired.
+    pub(crate) time: WallTime,
     pub(crate) kept: &'a Kept,
     pub(crate) documents: &'a mut Documents,
     /// Set when the friends' step was asked.
@@ -158,7 +160,9 @@ impl<R: Runtime> Entrance<R> {
         while self.climbing {
             match self.ladder.poll_output(now) {
                 Output::Ask(step) => self.ask(step, sources),
-                Output::Dial { attempt, step, entry } => self.dial(now, attempt, step, entry),
+                Output::Dial { attempt, step, entry } => {
+                    self.dial((now, sources.time), attempt, step, entry);
+                }
                 Output::Cancel(attempt) => {
                     // While the race is on, only what is over its time is cancelled.
                     if let Some(dial) = self.dials.remove(&attempt) {
@@ -221,12 +225,18 @@ impl<R: Runtime> Entrance<R> {
         self.ladder.found(self.rt.now(), step, Vec::new());
     }
 
-    fn dial(&mut self, now: Instant, attempt: AttemptId, step: Step, candidate: Candidate) {
+    fn dial(
+        &mut self,
+        (now, time): (Instant, WallTime),
+        attempt: AttemptId,
+        step: Step,
+        candidate: Candidate,
+    ) {
         let shunned = self
             .shunned
             .as_ref()
             .is_some_and(|(shunned, until)| *shunned == candidate && now < *until);
-        if shunned || !candidate.is_usable(self.rt.wall()) {
+        if shunned || !candidate.is_usable(time) {
             self.ladder.ended(now, attempt, Outcome::Failed);
             return;
         }
@@ -252,10 +262,10 @@ impl<R: Runtime> Entrance<R> {
         if self.asking.contains_key(&step) {
             return; // Its answer is still to come.
         }
-        let wall = self.rt.wall();
+        let time = sources.time;
         match step {
             Step::Cached => {
-                let usable = sources.kept.entries.iter().filter(|entry| entry.is_usable(wall));
+                let usable = sources.kept.entries.iter().filter(|entry| entry.is_usable(time));
                 let usable = usable.cloned().collect();
                 self.known(step, usable);
             }
@@ -264,11 +274,11 @@ impl<R: Runtime> Entrance<R> {
                 let listed = self.listed(sources.documents);
                 self.known(step, listed);
             }
-            Step::Dht => self.ask_dht(sources.kept),
+            Step::Dht => self.ask_dht(time, sources.kept),
             Step::Friend => {
                 sources.want_invitation = true;
                 let bridges = sources.kept.friends.iter();
-                let bridges = bridges.filter(|bridge| wall < bridge.expires);
+                let bridges = bridges.filter(|bridge| time < bridge.expires);
                 self.known(step, bridges.flat_map(Candidate::of_bridge).collect());
             }
         }
@@ -345,7 +355,7 @@ impl<R: Runtime> Entrance<R> {
     }
 
     /// Two slots first, all of them when these do not help: what a client never looked up, nobody learns from it.
-    fn ask_dht(&mut self, kept: &Kept) {
+    fn ask_dht(&mut self, time: WallTime, kept: &Kept) {
         let mut slots = Slot::ALL.to_vec();
         // The same two for an installation whenever it asks, but not for all installations.
         let first = usize::from(self.config.installation.cohort.public.id().0[0]) % slots.len();
@@ -366,6 +376,7 @@ impl<R: Runtime> Entrance<R> {
             let marking = rt.clone();
             let count = fetch(
                 &rt,
+                time,
                 &dht,
                 &config.installation.cohort,
                 &slots,
@@ -399,3 +410,6 @@ fn shuffle<T>(rng: &mut impl Rng, items: &mut [T]) {
         items.swap(last, other as usize);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -248,6 +248,7 @@ impl<R: Runtime> Client<R> {
         }
 
         let mut sources = Sources {
+            time: at.time,
             kept: &self.kept,
             documents: &mut self.documents,
             want_invitation: false,
@@ -610,12 +611,12 @@ fn decode<R: Runtime>(content: &[u8], mail: &mut Mail<R>) -> Result<Kept, Decode
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use phantom_core::crypto::keys::{LinkSecret, NodeId};
     use phantom_core::link::{self, ClientAuth, ServerAuth};
     use phantom_core::rendezvous::{Bundle, mint};
-    use phantom_core::runtime::Owned;
     use phantom_core::runtime::tokio::{Config, TokioRuntime};
+    use phantom_core::runtime::{Owned, Spawn};
     use rand_core::SeedableRng;
     use zeroize::Zeroizing;
 
@@ -625,7 +626,7 @@ mod tests {
     use crate::user::{UserSide, channels};
 
     /// The configuration of a client that has no network.
-    fn config() -> ClientConfig {
+    pub(crate) fn config() -> ClientConfig {
         let minted = mint(&mut ChaCha12Rng::seed_from_u64(1), 1, 4).expect("four bridges");
         let key = phantom_core::crypto::keys::IdentitySecret::from_bytes(&[1; 32]).public();
         let bundle = Bundle {
@@ -641,7 +642,7 @@ mod tests {
     }
 
     /// Starts the client whose files `rt` has.
-    fn start(rt: &TokioRuntime) -> (Owned<<TokioRuntime as phantom_core::runtime::Spawn>::Task>, UserSide) {
+    fn start(rt: &TokioRuntime) -> (Owned<<TokioRuntime as Spawn>::Task>, UserSide) {
         let (user, side) = channels();
         let running = rt.clone();
         let task = rt.spawn("client", async move {
@@ -655,7 +656,13 @@ mod tests {
         let mut read = Vec::new();
         while read.len() < count {
             let notice = user.notices.recv().await.expect("the client runs");
-            if let Notice::Message { contact, message, text, .. } = notice {
+            if let Notice::Message {
+                contact,
+                message,
+                text,
+                ..
+            } = notice
+            {
                 read.push((text, Command::Took { contact, message }));
             }
         }
@@ -665,7 +672,10 @@ mod tests {
     /// The client has done what it was told, and offered what there is.
     async fn settled(user: &UserSide) {
         let (reply, answer) = tokio::sync::oneshot::channel();
-        user.commands.send(Command::Report(reply)).await.expect("the client runs");
+        user.commands
+            .send(Command::Report(reply))
+            .await
+            .expect("the client runs");
         answer.await.expect("an answer");
     }
 
@@ -693,8 +703,14 @@ mod tests {
         // One that takes the first ends in good order.
         let (client, mut user) = start(&rt);
         let mut offered = read(&mut user, 3).await;
-        assert_eq!(offered.iter().map(|(text, _)| &text[..]).collect::<Vec<_>>(), texts.map(str::as_bytes));
-        user.commands.send(offered.swap_remove(0).1).await.expect("the client runs");
+        assert_eq!(
+            offered.iter().map(|(text, _)| &text[..]).collect::<Vec<_>>(),
+            texts.map(str::as_bytes)
+        );
+        user.commands
+            .send(offered.swap_remove(0).1)
+            .await
+            .expect("the client runs");
         user.commands.send(Command::Stop).await.expect("the client runs");
         while user.notices.recv().await.is_some() {}
         drop(client);
@@ -702,7 +718,10 @@ mod tests {
         // One that takes the others is killed once it has stored that.
         let (killed, mut user) = start(&rt);
         let offered = read(&mut user, 2).await;
-        assert_eq!(offered.iter().map(|(text, _)| &text[..]).collect::<Vec<_>>(), [b"two".as_slice(), b"three"]);
+        assert_eq!(
+            offered.iter().map(|(text, _)| &text[..]).collect::<Vec<_>>(),
+            [b"two".as_slice(), b"three"]
+        );
         for (_, took) in offered {
             user.commands.send(took).await.expect("the client runs");
         }
@@ -714,7 +733,11 @@ mod tests {
         settled(&user).await;
         settled(&user).await;
         let left = std::iter::from_fn(|| user.notices.try_recv().ok());
-        assert_eq!(left.filter(|notice| matches!(notice, Notice::Message { .. })).count(), 0);
+        assert_eq!(
+            left.filter(|notice| matches!(notice, Notice::Message { .. }))
+                .count(),
+            0
+        );
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use phantom_core::rendezvous::publish::publish;
 use phantom_core::rendezvous::{BridgeSlots, Day, SequencePins, Slot, fetch::fetch, mint};
 use phantom_core::runtime::tokio::{Config, TokioRuntime};
 use phantom_core::runtime::{Clock, Entropy, Spawn, timeout};
+use phantom_core::units::WallTime;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
@@ -44,14 +45,14 @@ async fn dht(rt: &TokioRuntime) -> Vec<SocketAddr> {
     addrs
 }
 
-fn descriptor(rt: &TokioRuntime, port: u16) -> BridgeDescriptor {
+fn descriptor(rt: &TokioRuntime, time: WallTime, port: u16) -> BridgeDescriptor {
     let mut rng = rt.rng("test bridge");
     BridgeDescriptor {
         versions: VersionRange { min: 1, max: 1 },
         identity: IdentitySecret::from_rng(&mut rng).public(),
         link: LinkSecret::from_rng(&mut rng).public(),
         psk: Zeroizing::new([3; 32]),
-        expires: rt.wall() + Duration::from_secs(86_400),
+        expires: time + Duration::from_secs(86_400),
         addresses: vec![SocketAddr::from(([192, 0, 2, 1], port))],
     }
 }
@@ -61,6 +62,8 @@ async fn a_client_finds_the_bridges_of_its_cohort_and_no_others_and_takes_the_ne
     let dir = tempfile::tempdir().expect("a temporary directory");
     let rt = TokioRuntime::start(Config::new("rendezvous test", dir.path())).expect("a directory of its own");
     let nodes = dht(&rt).await;
+    // The time believed counts, whatever the clock of the host says.
+    let time = rt.wall() + Duration::from_secs(10 * 86_400);
     let minted = mint(&mut rt.rng("mint"), 2, 5).expect("enough bridges");
     let client = |n: usize| {
         Arc::new(DhtClient::new(
@@ -78,16 +81,17 @@ async fn a_client_finds_the_bridges_of_its_cohort_and_no_others_and_takes_the_ne
                 .cloned()
                 .collect(),
         );
-        let published = publish(&rt, &client(1), &slots, &descriptor(&rt, port)).await;
+        let published = publish(&rt, time, &client(1), &slots, &descriptor(&rt, time, port)).await;
         assert_eq!(
             (published.stored as usize, published.failed),
-            (Day::around(rt.wall()).len(), 0)
+            (Day::around(time).len(), 0)
         );
     }
 
     let (mut found, mut pins) = (Vec::new(), SequencePins::default());
     let count = fetch(
         &rt,
+        time,
         &client(5),
         &minted.cohorts[0],
         &Slot::ALL,
@@ -95,7 +99,7 @@ async fn a_client_finds_the_bridges_of_its_cohort_and_no_others_and_takes_the_ne
         |bridge| found.push(bridge),
     )
     .await;
-    assert_eq!(count, 2 * Day::around(rt.wall()).len());
+    assert_eq!(count, 2 * Day::around(time).len());
     found.sort_by_key(|found| found.slot);
     let ports: Vec<u16> = found
         .iter()
@@ -103,10 +107,11 @@ async fn a_client_finds_the_bridges_of_its_cohort_and_no_others_and_takes_the_ne
         .collect();
     assert!(ports.iter().all(|port| [2000, 1002].contains(port)), "{ports:?}");
     assert!(found.iter().all(|found| found.quorum));
-    assert!(pins.get(Slot::ALL[0], Day::of(rt.wall())) > 0);
+    assert!(pins.get(Slot::ALL[0], Day::of(time)) > 0);
 
     let none = fetch(
         &rt,
+        time,
         &client(6),
         &minted.cohorts[1],
         &Slot::ALL,

@@ -53,7 +53,8 @@ pub(crate) async fn publish_forever<R: Runtime>(node: Arc<Node<R>>) {
         node.rt.sleep(READY_CHECK).await;
     }
     loop {
-        let published = publish(&node.rt, &client, &bridge.slots, &descriptor(&node, bridge)).await;
+        let (time, descriptor) = (node.time.now(), descriptor(&node, bridge));
+        let published = publish(&node.rt, time, &client, &bridge.slots, &descriptor).await;
         node.rt.emit(Event::BridgePublished {
             stored: published.stored,
             failed: published.failed,

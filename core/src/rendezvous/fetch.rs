@@ -11,6 +11,7 @@ use crate::dht::{DhtClient, MutableItem};
 use crate::directory::descriptor::BridgeDescriptor;
 use crate::event::{Event, Refusal, Step};
 use crate::runtime::{Owned, Runtime};
+use crate::units::WallTime;
 use crate::wire::{DecodeError, Reader, Writer};
 
 /// A bridge that was found.
@@ -90,18 +91,19 @@ impl SequencePins {
     }
 }
 
-/// Looks for the bridges in these `slots` of `cohort` and hands each to `found` as soon as it is known; ends when all lookups have.
+/// Looks, at this `time`, for the bridges in these `slots` of `cohort` and hands each to `found` as soon as it is known; ends when all lookups have.
 /// Returns how many were found. Dropping it ends the lookups.
 pub async fn fetch<R: Runtime>(
     rt: &R,
+    time: WallTime,
     client: &Arc<DhtClient<R>>,
     cohort: &Cohort,
     slots: &[Slot],
     pins: &mut SequencePins,
     mut found: impl FnMut(Found) + Send,
 ) -> usize {
-    let (wall, today) = (rt.wall(), Day::of(rt.wall()));
-    let days = Day::around(wall);
+    let today = Day::of(time);
+    let days = Day::around(time);
     let (told, mut reports) = mpsc::channel(LOOKUPS_AT_ONCE);
     let mut left = VecDeque::new();
     for day in days {
@@ -134,7 +136,7 @@ pub async fn fetch<R: Runtime>(
         lookups.remove(&(day, slot));
         let Some((quorum, item)) = result else { continue };
         pins.raise(slot, day, item.sequence(), today);
-        match open(cohort, slot, day, &item, rt) {
+        match open(cohort, slot, day, &item, time) {
             Some(bridge) => {
                 for address in &bridge.addresses {
                     rt.emit(Event::BridgeLearned {
@@ -162,15 +164,15 @@ pub async fn fetch<R: Runtime>(
 /// lookup keeps four queries open. Those of a first question, two slots on two days, all run.
 const LOOKUPS_AT_ONCE: usize = 4;
 
-fn open<R: Runtime>(
+fn open(
     cohort: &Cohort,
     slot: Slot,
     day: Day,
     item: &MutableItem,
-    rt: &R,
+    time: WallTime,
 ) -> Option<BridgeDescriptor> {
     let sealed = SealedRecord::from_slice(item.value_string()?).ok()?;
-    cohort.open(slot, day, &sealed, rt.wall()).ok()
+    cohort.open(slot, day, &sealed, time).ok()
 }
 
 #[cfg(test)]

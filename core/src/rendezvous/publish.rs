@@ -8,6 +8,7 @@ use crate::dht::DhtClient;
 use crate::dht::item::string_value;
 use crate::directory::descriptor::BridgeDescriptor;
 use crate::runtime::Runtime;
+use crate::units::WallTime;
 
 /// DHT nodes drop an item after about two hours; a bridge publishes twice as often.
 pub const REPUBLISH: Duration = Duration::from_secs(3600);
@@ -21,13 +22,14 @@ pub struct Published {
     pub failed: u32,
 }
 
-/// Publishes `descriptor` once in every slot, one after the other: a bridge is in no hurry and should not be loud.
+/// Publishes `descriptor` once in every slot, for the days around `time`, one after the other: a bridge is in no hurry and should not be loud.
 /// To be repeated every [`REPUBLISH`], and when the descriptor changes.
 ///
-/// The sequence number is the wall clock in seconds, or one more than the network shows, so that a bridge whose clock
+/// The sequence number is that time in seconds, or one more than the network shows, so that a bridge whose clock
 /// stepped back is still the newest.
 pub async fn publish<R: Runtime>(
     rt: &R,
+    time: WallTime,
     client: &DhtClient<R>,
     slots: &BridgeSlots,
     descriptor: &BridgeDescriptor,
@@ -35,10 +37,9 @@ pub async fn publish<R: Runtime>(
     let mut rng = rt.rng("rendezvous seal");
     let mut published = Published::default();
     for writer in &slots.0 {
-        let wall = rt.wall();
-        for day in Day::around(wall) {
+        for day in Day::around(time) {
             let sealed = writer.seal(&mut rng, day, descriptor);
-            let sequence = i64::try_from(wall.as_unix_secs()).unwrap_or(i64::MAX);
+            let sequence = i64::try_from(time.as_unix_secs()).unwrap_or(i64::MAX);
             let value = string_value(sealed.as_bytes());
             match client
                 .put_mutable(&writer.signer(day), &day.salt(), sequence, &value)

@@ -39,7 +39,16 @@ pub(super) async fn run<R: Runtime>(
     loop {
         if node.dht.is_on() {
             // Reports what it finds by itself.
-            fetch(&rt, &dht, &bundle.cohort, &Slot::ALL, &mut pins, |_| {}).await;
+            fetch(
+                &rt,
+                rt.wall(),
+                &dht,
+                &bundle.cohort,
+                &Slot::ALL,
+                &mut pins,
+                |_| {},
+            )
+            .await;
         }
         if node.friends.is_on() {
             for (friend, delay) in society.inviters(host) {
