@@ -3,7 +3,7 @@
 //! What takes time (a lookup, a name, a dial) is a task of its own that reports through one channel; it ends when its
 //! handle is dropped, so winning the race is dropping the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,13 +29,15 @@ use crate::state::Kept;
 const LISTED_PER_ASK: usize = 8;
 /// How long an entry that carried nothing is not dialled.
 const SHUN_FOR: Duration = Duration::from_secs(60);
+/// Entries so shunned at a time; giving one up takes 15 s at least.
+const SHUNNED_MAX: usize = 16;
 
 /// What a task of this module found out.
 pub(crate) enum Found {
     /// A step knows these.
     Candidates(Step, Vec<Candidate>),
-    /// A step has said all it knows.
-    End(Step, bool),
+    /// A step has said all it knows, in this climb; whether that was nothing.
+    End(Step, u64, bool),
     /// What the DHT taught besides bridges.
     Dht(SequencePins, Vec<SocketAddr>),
     /// How a dial ended.
@@ -56,6 +58,8 @@ pub(crate) struct Entrance<R: Runtime> {
     config: Arc<ClientConfig>,
     ladder: Ladder<Candidate, ChaCha12Rng>,
     climbing: bool,
+    /// Which climb this is: what an earlier one asked ends without ending what this one asks.
+    climb: u64,
     dials: BTreeMap<AttemptId, Dial<R>>,
     asking: BTreeMap<Step, Owned<R::Task>>,
     resuming: Option<Owned<R::Task>>,
@@ -63,8 +67,8 @@ pub(crate) struct Entrance<R: Runtime> {
     dht: Arc<DhtClient<R>>,
     /// How often the DHT was asked in this climb.
     dht_asks: u32,
-    /// Carried nothing lately.
-    shunned: Option<(Candidate, Instant)>,
+    /// What carried nothing lately, and until when each is not dialled; the latest first.
+    shunned: VecDeque<(Candidate, Instant)>,
     found: mpsc::Sender<Found>,
 }
 
@@ -95,13 +99,14 @@ impl<R: Runtime> Entrance<R> {
             config: config.clone(),
             ladder: Ladder::new(config.ladder.clone(), &config.steps, rt.rng("ladder")),
             climbing: false,
+            climb: 0,
             dials: BTreeMap::new(),
             asking: BTreeMap::new(),
             resuming: None,
             rng: rt.rng("client entry"),
             dht: Arc::new(DhtClient::new(rt.clone(), dht)),
             dht_asks: 0,
-            shunned: None,
+            shunned: VecDeque::new(),
             found,
         }
     }
@@ -113,6 +118,7 @@ impl<R: Runtime> Entrance<R> {
     /// Looks for a way in.
     pub(crate) fn climb(&mut self) {
         self.climbing = true;
+        self.climb += 1;
         self.dht_asks = 0;
         self.ladder.start(self.rt.now());
     }
@@ -146,7 +152,11 @@ impl<R: Runtime> Entrance<R> {
 
     /// Does not dial an entry that carried nothing, for a while.
     pub(crate) fn shun(&mut self, candidate: Candidate) {
-        self.shunned = Some((candidate, self.rt.now() + SHUN_FOR));
+        let now = self.rt.now();
+        self.shunned
+            .retain(|(shunned, until)| *shunned != candidate && now < *until);
+        self.shunned.truncate(SHUNNED_MAX - 1);
+        self.shunned.push_front((candidate, now + SHUN_FOR));
     }
 
     /// Takes what friends gave.
@@ -185,10 +195,12 @@ impl<R: Runtime> Entrance<R> {
         let now = self.rt.now();
         match found {
             Found::Candidates(step, candidates) => self.ladder.found(now, step, candidates),
-            Found::End(step, nothing) => {
-                self.asking.remove(&step);
-                if nothing {
-                    self.nothing(step);
+            Found::End(step, climb, nothing) => {
+                if climb == self.climb {
+                    self.asking.remove(&step);
+                    if nothing {
+                        self.nothing(step);
+                    }
                 }
             }
             Found::Dht(pins, nodes) => {
@@ -234,11 +246,14 @@ impl<R: Runtime> Entrance<R> {
     ) {
         let shunned = self
             .shunned
-            .as_ref()
-            .is_some_and(|(shunned, until)| *shunned == candidate && now < *until);
-        if shunned || !candidate.is_usable(time) {
-            self.ladder.ended(now, attempt, Outcome::Failed);
-            return;
+            .iter()
+            .find(|(shunned, until)| *shunned == candidate && now < *until);
+        if let Some((_, until)) = shunned {
+            return self.ladder.passed_over(attempt, Some(*until));
+        }
+        if !candidate.is_usable(time) {
+            // A later descriptor of the same bridge is to take its place.
+            return self.ladder.passed_over(attempt, None);
         }
         let (rt, config, found, to) = (
             self.rt.clone(),
@@ -314,7 +329,7 @@ impl<R: Runtime> Entrance<R> {
         if named.is_empty() {
             return;
         }
-        let (rt, found) = (self.rt.clone(), self.found.clone());
+        let (rt, found, climb) = (self.rt.clone(), self.found.clone(), self.climb);
         let task = self.rt.spawn("client resolves", async move {
             let mut nothing = true;
             for entry in named {
@@ -334,7 +349,7 @@ impl<R: Runtime> Entrance<R> {
                     .collect();
                 let _ = found.send(Found::Candidates(Step::Static, candidates)).await; // as in `resume`
             }
-            let _ = found.send(Found::End(Step::Static, nothing)).await; // as in `resume`
+            let _ = found.send(Found::End(Step::Static, climb, nothing)).await; // as in `resume`
         });
         self.asking.insert(Step::Static, Owned(task));
     }
@@ -370,7 +385,7 @@ impl<R: Runtime> Entrance<R> {
             self.found.clone(),
             self.dht.clone(),
         );
-        let mut pins = kept.pins.clone();
+        let (climb, mut pins) = (self.climb, kept.pins.clone());
         let task = self.rt.spawn("client looks in the DHT", async move {
             let told = found.clone();
             let marking = rt.clone();
@@ -390,7 +405,7 @@ impl<R: Runtime> Entrance<R> {
             )
             .await;
             let _ = found.send(Found::Dht(pins, dht.known_nodes())).await; // as in `resume`
-            let _ = found.send(Found::End(Step::Dht, count == 0)).await; // as in `resume`
+            let _ = found.send(Found::End(Step::Dht, climb, count == 0)).await; // as in `resume`
         });
         self.asking.insert(Step::Dht, Owned(task));
     }

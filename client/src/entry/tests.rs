@@ -2,8 +2,8 @@
 
 use phantom_core::crypto::keys::{IdentitySecret, LinkSecret};
 use phantom_core::directory::descriptor::{BridgeDescriptor, VersionRange};
-use phantom_core::runtime::Clock;
 use phantom_core::runtime::tokio::{Config, TokioRuntime};
+use phantom_core::runtime::{Clock, Spawn};
 use rand_core::SeedableRng;
 use zeroize::Zeroizing;
 
@@ -90,4 +90,59 @@ async fn a_bridge_is_dialled_as_long_as_it_is_good_by_the_time_believed() {
     );
     assert!(!world.climb(wall).await.is_empty(), "still good");
     assert!(world.climb(wall + 2 * DAY).await.is_empty(), "over");
+}
+
+#[tokio::test]
+async fn entries_that_carried_nothing_are_neither_dialled_nor_reported_as_tried() {
+    let time = WallTime::from_unix_secs(2_000_000_000);
+    let mut world = World::new(&[bridge(1, time + DAY), bridge(2, time + DAY)], time);
+    let both = [bridge(1, time + DAY), bridge(2, time + DAY)];
+    let both: Vec<_> = both.iter().flat_map(Candidate::of_bridge).collect();
+    for candidate in &both {
+        world.entrance.shun(candidate.clone());
+    }
+    assert!(world.climb(time).await.is_empty(), "each, not only the last");
+    assert_eq!(world.entrance.report().attempts(), 0);
+    world.entrance.shunned.clear();
+    assert!(!world.climb(time).await.is_empty());
+    assert!(world.entrance.report().attempts() > 0);
+    // However many there are, what is remembered is bounded.
+    for n in 0..100 {
+        let other = Candidate::of_bridge(&bridge(n, time + DAY))
+            .next()
+            .expect("one address");
+        world.entrance.shun(other);
+    }
+    assert_eq!(world.entrance.shunned.len(), SHUNNED_MAX);
+}
+
+/// The bridge's descriptor ends while the client runs; the bridge itself goes on.
+#[tokio::test]
+async fn a_renewed_descriptor_takes_the_place_of_one_that_is_over() {
+    let time = WallTime::from_unix_secs(2_000_000_000);
+    let mut world = World::new(&[bridge(1, time + DAY)], time);
+    assert!(!world.climb(time).await.is_empty());
+    let later = time + 2 * DAY;
+    assert!(world.climb(later).await.is_empty());
+    world.kept.befriend([bridge(1, later + DAY)], later);
+    assert!(!world.climb(later).await.is_empty());
+}
+
+#[tokio::test]
+async fn the_end_of_an_earlier_question_does_not_end_a_later_one() {
+    let mut world = World::new(&[], WallTime::from_unix_secs(2_000_000_000));
+    world.entrance.climb();
+    let earlier = world.entrance.climb;
+    world.entrance.climb();
+    let question = Owned(world.rt.spawn("a question", std::future::pending::<()>()));
+    world.entrance.asking.insert(Step::Dht, question);
+    world
+        .entrance
+        .take(Found::End(Step::Dht, earlier, true), &mut world.kept);
+    assert!(world.entrance.asking.contains_key(&Step::Dht));
+    let this = world.entrance.climb;
+    world
+        .entrance
+        .take(Found::End(Step::Dht, this, true), &mut world.kept);
+    assert!(!world.entrance.asking.contains_key(&Step::Dht));
 }

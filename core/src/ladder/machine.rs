@@ -259,6 +259,19 @@ impl<E: Clone + PartialEq, G: Rng> Ladder<E, G> {
         }
     }
 
+    /// The driver did not dial this one, so there is nothing to report: it is due again at `until`, or forgotten, to be
+    /// learned anew.
+    pub fn passed_over(&mut self, attempt: AttemptId, until: Option<Instant>) {
+        self.running.remove(&attempt);
+        let Some(index) = self.candidates.iter().position(|c| c.running == Some(attempt)) else {
+            return;
+        };
+        match until {
+            Some(until) => (self.candidates[index].running, self.candidates[index].due) = (None, until),
+            None => drop(self.candidates.swap_remove(index)),
+        }
+    }
+
     /// The next thing to do; call until it answers `WaitUntil` or `Done`.
     pub fn poll_output(&mut self, now: Instant) -> Output<E> {
         if let Some(output) = self.pending.pop_front() {
