@@ -81,6 +81,14 @@ fn two_people_become_contacts_and_see_the_same_short_string() {
         text[at..at + 14].to_owned()
     };
     assert_eq!(short(&accepted.stderr), short(&finished.stderr));
+    // The confirmation shows the second that the first has the same keys; once.
+    let confirmation = String::from_utf8(finished.stdout).expect("text");
+    let confirmed = b.run(&["accept", confirmation.trim()]);
+    assert_eq!(confirmed.status.code(), Some(0), "{confirmed:?}");
+    let told = String::from_utf8_lossy(&confirmed.stderr).into_owned();
+    assert!(told.contains("alice has the same keys"), "{told}");
+    let again = b.fails(2, &["accept", confirmation.trim()]);
+    assert!(again.contains("confirms no contact"), "{again}");
     // Both can write now; the message waits.
     assert_eq!(
         a.ok(&["send", "bob", "hello", "--wait", "accepted"]),

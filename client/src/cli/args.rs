@@ -71,7 +71,8 @@ pub(crate) enum Action {
         #[arg(long, value_name = "TIME", default_value = "2 min", value_parser = duration::parse)]
         within: Duration,
     },
-    /// Take up what somebody gave you: a contact's offer, the answer to yours, or an invitation of a friend.
+    /// Take up what somebody gave you: a contact's offer, the answer to yours, the confirmation of your answer,
+    /// or an invitation of a friend.
     Accept {
         /// The text; "-" reads it from standard input.
         text: String,

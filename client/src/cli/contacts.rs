@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use phantom_client::{Command, ContactId, Safe};
 use phantom_core::invite::{decode_cohort, decode_invitation, encode_cohort, encode_invitation};
-use phantom_core::message::contact::{self, Contact, Invitation};
+use phantom_core::message::contact::{self, Contact, Expected, Invitation};
 use phantom_core::message::text;
 use phantom_core::runtime::{Clock, Entropy};
 use phantom_core::units::WallTime;
@@ -26,6 +26,7 @@ const TEXT_MAX: u64 = 128 * 1024;
 /// Second byte of the texts of SPEC §5.1.
 const KIND_OFFER: u8 = 1;
 const KIND_ANSWER: u8 = 2;
+const KIND_CONFIRMATION: u8 = 3;
 
 /// An offer that was shown and not answered yet.
 struct Offer {
@@ -34,12 +35,25 @@ struct Offer {
     secret: Zeroizing<[u8; 128]>,
 }
 
+/// An offer that was taken up, until its maker confirms.
+struct Awaited {
+    name: ContactId,
+    since: WallTime,
+    expected: Expected,
+}
+
 /// What accepting a text came to.
 pub(crate) enum Accepted {
     /// An offer: there is a contact now; the answer goes back to whoever offered.
     Offer { answer: String, short_string: String },
     /// The answer to an offer of ours: there is a contact now.
-    Answer { name: ContactId, short_string: String },
+    Answer {
+        name: ContactId,
+        short_string: String,
+        confirmation: String,
+    },
+    /// The confirmation of a contact whose offer was taken up: it has the same keys.
+    Confirmed { name: ContactId },
     /// A friend's invitation with so many bridges.
     Invitation { bridges: usize },
 }
@@ -77,7 +91,8 @@ pub(crate) async fn offer(home: &Home, name: &str) -> Result<(), Failure> {
 /// A text for exactly one person.
 pub(crate) async fn make_offer(home: &Home, name: &str) -> Result<String, Failure> {
     let name = contact_id(name)?;
-    let (mut safe, mut offers) = offers(home).await?;
+    let (mut safe, mut pending) = pending(home).await?;
+    let offers = &mut pending.offers;
     offers.retain(|offer| offer.name != name);
     if offers.len() >= OFFERS_MAX {
         return Err(usage(format!(
@@ -90,7 +105,7 @@ pub(crate) async fn make_offer(home: &Home, name: &str) -> Result<String, Failur
         made: home.rt.wall(),
         secret: invitation.to_bytes(),
     });
-    save(&mut safe, &offers).await?;
+    save(&mut safe, &pending).await?;
     Ok(invitation.to_text())
 }
 
@@ -109,13 +124,24 @@ pub(crate) async fn accept(
     match take_up(home, session, &read_text(text)?, name).await? {
         Accepted::Offer { answer, short_string } => {
             println!("{answer}");
-            eprintln!("Give this answer back to whoever made the offer.");
+            eprintln!(
+                "Give this answer back to whoever made the offer, and accept the confirmation you get."
+            );
             compare(&short_string);
         }
-        Accepted::Answer { name, short_string } => {
-            eprintln!("{} is your contact now.", name.as_str());
+        Accepted::Answer {
+            name,
+            short_string,
+            confirmation,
+        } => {
+            println!("{confirmation}");
+            eprintln!(
+                "{} is your contact now. Give this confirmation back; it is accepted in the same way.",
+                name.as_str()
+            );
             compare(&short_string);
         }
+        Accepted::Confirmed { name } => eprintln!("Confirmed: {} has the same keys.", name.as_str()),
         Accepted::Invitation { bridges } => eprintln!("The invitation names {bridges} ways in."),
     }
     Ok(())
@@ -144,14 +170,24 @@ pub(crate) async fn take_up(
             let mut rng = home.rt.rng("contact answer");
             let (contact, answer) =
                 contact::accept(given, &mut rng).map_err(|error| usage(error.to_string()))?;
-            let short_string = contact.short_string.clone();
-            session.add(id, contact).await?;
+            let (short_string, expected) = (contact.short_string.clone(), contact.expected());
+            session.add(id.clone(), contact).await?;
+            let (mut safe, mut pending) = pending(home).await?;
+            pending.awaited.retain(|awaited| awaited.name != id);
+            if pending.awaited.len() >= OFFERS_MAX {
+                pending.awaited.remove(0);
+            }
+            pending.awaited.push(Awaited {
+                name: id,
+                since: home.rt.wall(),
+                expected,
+            });
+            save(&mut safe, &pending).await?;
             Ok(Accepted::Offer { answer, short_string })
         }
         Some(&KIND_ANSWER) => take_answer(home, session, given).await,
-        _ => Err(usage(
-            "this text needs nothing to be done: the contact is complete when both see the same short string",
-        )),
+        Some(&KIND_CONFIRMATION) => take_confirmation(home, given).await,
+        _ => Err(usage("this is no text of this version")),
     }
 }
 
@@ -170,30 +206,48 @@ async fn take_invitation(session: &mut Session, given: &str) -> Result<Accepted,
     Ok(Accepted::Invitation { bridges })
 }
 
+async fn take_confirmation(home: &Home, given: &str) -> Result<Accepted, Failure> {
+    let (mut safe, mut pending) = pending(home).await?;
+    let proven = |awaited: &Awaited| awaited.expected.check(given).is_ok();
+    let Some(index) = pending.awaited.iter().position(proven) else {
+        return Err(usage(
+            "this confirms no contact that waits for it: it was used before, or somebody stands between you",
+        ));
+    };
+    let name = pending.awaited.remove(index).name;
+    save(&mut safe, &pending).await?;
+    Ok(Accepted::Confirmed { name })
+}
+
 async fn take_answer(home: &Home, session: &mut Session, given: &str) -> Result<Accepted, Failure> {
-    let (mut safe, mut offers) = offers(home).await?;
+    let (mut safe, mut pending) = pending(home).await?;
     let mut last = None;
-    let mut found: Option<(usize, Contact)> = None;
-    for (index, offer) in offers.iter().enumerate() {
+    let mut found: Option<(usize, Contact, String)> = None;
+    for (index, offer) in pending.offers.iter().enumerate() {
         let finished = Invitation::from_bytes(&offer.secret).and_then(|invitation| invitation.finish(given));
         match finished {
-            Ok((contact, _)) => found = Some((index, contact)),
+            Ok((contact, confirmation)) => found = Some((index, contact, confirmation)),
             Err(error) => last = Some(error),
         }
     }
-    let Some((index, contact)) = found else {
+    let Some((index, contact, confirmation)) = found else {
         let why = last.map_or_else(
             || "there is none that waits".to_owned(),
             |error| error.to_string(),
         );
         return Err(usage(format!("this answers no offer of yours: {why}")));
     };
-    let (name, short_string) = (offers[index].name.clone(), contact.short_string.clone());
+    let name = pending.offers[index].name.clone();
+    let short_string = contact.short_string.clone();
     // The contact first: an offer that is kept too long does no harm, one that is dropped too early does.
     session.add(name.clone(), contact).await?;
-    offers.remove(index);
-    save(&mut safe, &offers).await?;
-    Ok(Accepted::Answer { name, short_string })
+    pending.offers.remove(index);
+    save(&mut safe, &pending).await?;
+    Ok(Accepted::Answer {
+        name,
+        short_string,
+        confirmation,
+    })
 }
 
 /// `invite --my-cohort`.
@@ -232,56 +286,76 @@ async fn fetch(session: &mut Session, cohort: &str, within: Duration) -> Result<
     }
 }
 
-async fn offers(
+/// Exchanges that are not over.
+#[derive(Default)]
+struct Pending {
+    offers: Vec<Offer>,
+    awaited: Vec<Awaited>,
+}
+
+async fn pending(
     home: &Home,
-) -> Result<(Safe<phantom_core::runtime::tokio::TokioRuntime>, Vec<Offer>), Failure> {
+) -> Result<(Safe<phantom_core::runtime::tokio::TokioRuntime>, Pending), Failure> {
     let secret = home.secret()?;
     let (safe, content) = Safe::open(&home.rt, OFFERS, &secret)
         .await
         .map_err(|e| usage(e.to_string()))?;
-    let mut offers = match content {
+    let mut pending = match content {
         Some(content) => decode(&content).map_err(|error| failed(format!("the file {OFFERS}: {error}")))?,
-        None => Vec::new(),
+        None => Pending::default(),
     };
     let now = home.rt.wall();
-    offers.retain(|offer| now < offer.made + OFFER_LIFE);
-    Ok((safe, offers))
+    pending.offers.retain(|offer| now < offer.made + OFFER_LIFE);
+    pending.awaited.retain(|awaited| now < awaited.since + OFFER_LIFE);
+    Ok((safe, pending))
 }
 
 async fn save(
     safe: &mut Safe<phantom_core::runtime::tokio::TokioRuntime>,
-    offers: &[Offer],
+    pending: &Pending,
 ) -> Result<(), Failure> {
     let mut out = Zeroizing::new(Vec::with_capacity(4_096));
-    out.put_u16(offers.len() as u16);
-    for offer in offers {
+    out.put_u16(pending.offers.len() as u16);
+    for offer in &pending.offers {
         out.put_bytes(offer.name.as_str().as_bytes());
         out.put_u64(offer.made.as_unix_nanos());
         out.put(&*offer.secret);
     }
+    out.put_u16(pending.awaited.len() as u16);
+    for awaited in &pending.awaited {
+        out.put_bytes(awaited.name.as_str().as_bytes());
+        out.put_u64(awaited.since.as_unix_nanos());
+        out.put(awaited.expected.as_bytes());
+    }
     safe.save(&out).await.map_err(|error| failed(error.to_string()))
 }
 
-fn decode(bytes: &[u8]) -> Result<Vec<Offer>, DecodeError> {
-    let bad = DecodeError::BadValue {
-        field: "name of an offer",
-        got: 0,
-    };
+fn decode(bytes: &[u8]) -> Result<Pending, DecodeError> {
     let mut r = Reader::new(bytes);
-    let count = r.count("offers", OFFERS_MAX)?;
-    let offer = |_| {
-        let name = r.bytes("name of an offer", ContactId::LEN_MAX)?;
-        let name = std::str::from_utf8(name)
-            .ok()
-            .and_then(ContactId::new)
-            .ok_or(bad)?;
-        Ok(Offer {
-            name,
+    let mut pending = Pending::default();
+    for _ in 0..r.count("offers", OFFERS_MAX)? {
+        pending.offers.push(Offer {
+            name: name(&mut r)?,
             made: WallTime::from_unix_nanos(r.u64()?),
             secret: Zeroizing::new(r.array()?),
-        })
-    };
-    let offers = (0..count).map(offer).collect::<Result<_, DecodeError>>()?;
+        });
+    }
+    for _ in 0..r.count("awaited confirmations", OFFERS_MAX)? {
+        pending.awaited.push(Awaited {
+            name: name(&mut r)?,
+            since: WallTime::from_unix_nanos(r.u64()?),
+            expected: Expected::from_bytes(r.array()?),
+        });
+    }
     r.finish()?;
-    Ok(offers)
+    Ok(pending)
+}
+
+fn name(r: &mut Reader<'_>) -> Result<ContactId, DecodeError> {
+    let name = r.bytes("name of a contact", ContactId::LEN_MAX)?;
+    let name = std::str::from_utf8(name).ok().and_then(ContactId::new);
+    name.ok_or(DecodeError::BadValue {
+        field: "name of a contact",
+        got: 0,
+    })
 }

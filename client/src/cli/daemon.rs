@@ -137,9 +137,16 @@ async fn perform(home: &Home, session: &mut Session, what: Do) -> Result<Value, 
             Accepted::Offer { answer, short_string } => {
                 json!({ "answer": answer, "short_string": short_string })
             }
-            Accepted::Answer { name, short_string } => {
-                json!({ "contact": name.as_str(), "short_string": short_string })
-            }
+            Accepted::Answer {
+                name,
+                short_string,
+                confirmation,
+            } => json!({
+                "contact": name.as_str(),
+                "short_string": short_string,
+                "confirmation": confirmation,
+            }),
+            Accepted::Confirmed { name } => json!({ "confirmed": name.as_str() }),
             Accepted::Invitation { bridges } => json!({ "bridges": bridges }),
         },
         Do::Cohort => json!({ "cohort": encode_cohort(&session.status().await?.cohort) }),

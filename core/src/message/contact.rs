@@ -10,7 +10,7 @@ use std::fmt;
 use rand_core::CryptoRng;
 use subtle::ConstantTimeEq;
 use thiserror::Error;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::text;
 use crate::crypto::kdf::Context;
@@ -193,13 +193,45 @@ pub fn accept(invitation: &str, rng: &mut impl CryptoRng) -> Result<(Contact, St
 }
 
 impl Contact {
-    /// Checks the inviter's confirmation: from then on the accepter knows that the inviter has the same keys.
+    /// What the inviter's confirmation has to prove; to be kept, sealed, until it comes.
+    pub const fn expected(&self) -> Expected {
+        Expected(self.confirmation)
+    }
+
+    /// [`Expected::check`].
     ///
     /// # Errors
     /// [`enum@Error`].
     pub fn check_confirmation(&self, confirmation: &str) -> Result<(), Error> {
+        self.expected().check(confirmation)
+    }
+}
+
+/// What a confirmation has to prove.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Expected([u8; PROOF_LEN]);
+
+impl Expected {
+    /// Its stored form's length.
+    pub const LEN: usize = PROOF_LEN;
+
+    /// As it was stored.
+    pub const fn from_bytes(bytes: [u8; PROOF_LEN]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its form for encrypted storage.
+    pub const fn as_bytes(&self) -> &[u8; PROOF_LEN] {
+        &self.0
+    }
+
+    /// Checks the inviter's confirmation: from then on the accepter knows that the inviter has the same keys.
+    ///
+    /// # Errors
+    /// [`enum@Error`].
+    pub fn check(&self, confirmation: &str) -> Result<(), Error> {
         let bytes = decode(confirmation, CONFIRM, CONFIRM_LEN)?;
-        if bool::from(bytes[2..].ct_eq(&self.confirmation)) {
+        if bool::from(bytes[2..].ct_eq(&self.0)) {
             Ok(())
         } else {
             Err(Error::BadProof)
@@ -273,7 +305,7 @@ macro_rules! secret_debug {
     )*};
 }
 
-secret_debug!(Invitation, Outgoing, Incoming, Contact);
+secret_debug!(Invitation, Outgoing, Incoming, Contact, Expected);
 
 #[cfg(test)]
 mod tests {
@@ -293,7 +325,8 @@ mod tests {
         let (b, answer) = accept(&invitation.to_text(), &mut rng(2)).expect("accepted");
         let stored = Invitation::from_bytes(&invitation.to_bytes()).expect("stored");
         let (a, confirmation) = stored.finish(&answer).expect("finished");
-        b.check_confirmation(&confirmation).expect("confirmed");
+        let kept = Expected::from_bytes(*b.expected().as_bytes());
+        kept.check(&confirmation).expect("confirmed");
         assert_eq!(a.short_string, b.short_string);
         assert_eq!(a.short_string.len(), 14);
         for (writer, reader) in [(&a.outgoing, &b.incoming), (&b.outgoing, &a.incoming)] {
