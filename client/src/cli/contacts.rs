@@ -6,6 +6,7 @@ use std::time::Duration;
 use phantom_client::{Command, ContactId, Safe};
 use phantom_core::invite::{decode_cohort, decode_invitation, encode_cohort, encode_invitation};
 use phantom_core::message::contact::{self, Contact, Expected, Invitation};
+use phantom_core::message::poll::Schedule;
 use phantom_core::message::text;
 use phantom_core::runtime::{Clock, Entropy};
 use phantom_core::units::WallTime;
@@ -23,6 +24,8 @@ const OFFERS_MAX: usize = 64;
 const OFFER_LIFE: Duration = Duration::from_secs(14 * 86_400);
 /// Longest text that is read from standard input.
 const TEXT_MAX: u64 = 128 * 1024;
+/// Mean pause before the network is asked again for what no bridge has left yet.
+const ASK_AGAIN: Duration = Duration::from_secs(20);
 /// Second byte of the texts of SPEC §5.1.
 const KIND_OFFER: u8 = 1;
 const KIND_ANSWER: u8 = 2;
@@ -268,6 +271,7 @@ async fn fetch(session: &mut Session, cohort: &str, within: Duration) -> Result<
     let cohort = decode_cohort(&read_text(cohort)?).map_err(|error| usage(error.to_string()))?;
     let rt = session.rt.clone();
     let deadline = rt.now() + within;
+    let mut gaps = Schedule::new(ASK_AGAIN, rt.rng("asking for an invitation"));
     loop {
         let cohort = Box::new(cohort.clone());
         let fetched = session
@@ -283,6 +287,7 @@ async fn fetch(session: &mut Session, cohort: &str, within: Duration) -> Result<
                 None => session.no_way_in().await,
             });
         }
+        rt.sleep_until((rt.now() + gaps.next_gap()).min(deadline)).await;
     }
 }
 
