@@ -96,7 +96,7 @@ impl<R: Runtime> Safe<R> {
         };
         let (vault, content) = match sealed {
             Some(sealed) => {
-                let (vault, content) = Vault::open(&sealed, &unlock, 0).map_err(failed)?;
+                let (vault, content) = Vault::open(&sealed, &unlock).map_err(failed)?;
                 (vault, Some(content))
             }
             None => (

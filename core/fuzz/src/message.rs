@@ -187,7 +187,7 @@ pub(crate) fn vault() -> Vec<u8> {
 }
 
 fn vault_file(bytes: &[u8]) -> bool {
-    Vault::open(bytes, &Unlock::Key(&[3; 32]), 0).is_ok()
+    Vault::open(bytes, &Unlock::Key(&[3; 32])).is_ok()
 }
 
 /// The bytes are laid over a good file. A file that asks for much work is left alone here: a test in core shows the bound.
@@ -198,7 +198,7 @@ fn vault_changed(bytes: &[u8], unlock: &Unlock<'_>) -> bool {
     if file[9..13] > [0, 0, 1, 0][..] || file[13..17] > [0, 0, 0, 4][..] {
         return false;
     }
-    let opened = Vault::open(&file, unlock, 0);
+    let opened = Vault::open(&file, unlock);
     assert_eq!(opened.is_ok(), !changed);
     !changed
 }

@@ -100,14 +100,6 @@ pub enum Error {
     /// Wrong passphrase or key, or the file was changed.
     #[error("the passphrase or key is wrong, or the file was changed")]
     Wrong,
-    /// The file is older than one that was seen.
-    #[error("the file has version {got}, but version {wanted} was seen: an old copy was put back")]
-    RolledBack {
-        /// Version of the file.
-        got: u64,
-        /// The newest known.
-        wanted: u64,
-    },
     /// The state is above [`STATE_MAX`].
     #[error("a state of {got} bytes, at most {STATE_MAX} are kept")]
     TooLong {
@@ -150,11 +142,11 @@ impl Vault {
         })
     }
 
-    /// Opens what [`Vault::seal`] made. `seen` is the newest version known from elsewhere, 0 if none is.
+    /// Opens what [`Vault::seal`] made.
     ///
     /// # Errors
     /// [`enum@Error`].
-    pub fn open(file: &[u8], unlock: &Unlock<'_>, seen: u64) -> Result<(Self, Zeroizing<Vec<u8>>), Error> {
+    pub fn open(file: &[u8], unlock: &Unlock<'_>) -> Result<(Self, Zeroizing<Vec<u8>>), Error> {
         let mut r = Reader::new(file);
         let magic = r.array::<8>()?;
         if &magic != MAGIC {
@@ -215,12 +207,6 @@ impl Vault {
                 &(*tag).into(),
             )
             .map_err(|_| Error::Wrong)?;
-        if version < seen {
-            return Err(Error::RolledBack {
-                got: version,
-                wanted: seen,
-            });
-        }
         let mut r = Reader::new(&body);
         let len = usize::try_from(r.u64()?).unwrap_or(usize::MAX);
         let state = Zeroizing::new(r.take(len)?.to_vec());
@@ -336,11 +322,11 @@ mod tests {
         for (unlock, wrong) in [&pass, &key].into_iter().zip(&wrong) {
             let mut vault = Vault::create(unlock, CHEAP, &mut rng()).expect("made");
             let file = vault.seal(b"state", &mut rng()).expect("sealed");
-            let (mut open, state) = Vault::open(&file, unlock, 1).expect("opened");
+            let (mut open, state) = Vault::open(&file, unlock).expect("opened");
             assert_eq!((&state[..], open.version()), (&b"state"[..], 1));
             let newer = open.seal(b"state", &mut rng()).expect("sealed");
-            assert_eq!(Vault::open(&newer, unlock, 2).expect("opened").0.version(), 2);
-            assert_eq!(Vault::open(&file, wrong, 0).err(), Some(Error::Wrong));
+            assert_eq!(Vault::open(&newer, unlock).expect("opened").0.version(), 2);
+            assert_eq!(Vault::open(&file, wrong).err(), Some(Error::Wrong));
             assert!(!file.windows(5).any(|w| w == b"state"));
         }
         let file = Vault::create(&key, CHEAP, &mut rng())
@@ -348,20 +334,8 @@ mod tests {
             .seal(b"", &mut rng())
             .expect("sealed");
         assert_eq!(
-            Vault::open(&file, &pass, 0).err(),
+            Vault::open(&file, &pass).err(),
             Some(Error::OtherKind { wanted: "key" })
-        );
-    }
-
-    #[test]
-    fn an_old_copy_is_noticed_when_a_newer_one_was_seen() {
-        let unlock = Unlock::Key(&[3; 32]);
-        let mut vault = Vault::create(&unlock, CHEAP, &mut rng()).expect("made");
-        let old = vault.seal(b"old", &mut rng()).expect("sealed");
-        vault.seal(b"new", &mut rng()).expect("sealed");
-        assert_eq!(
-            Vault::open(&old, &unlock, vault.version()).err(),
-            Some(Error::RolledBack { got: 1, wanted: 2 })
         );
     }
 
@@ -385,7 +359,7 @@ mod tests {
             .seal(b"", &mut rng())
             .expect("sealed");
         file[9..13].copy_from_slice(&u32::MAX.to_be_bytes());
-        assert!(matches!(Vault::open(&file, &unlock, 0), Err(Error::BadCost(_))));
+        assert!(matches!(Vault::open(&file, &unlock), Err(Error::BadCost(_))));
         let none = Cost {
             memory_kib: 0,
             passes: 0,
@@ -403,10 +377,10 @@ mod tests {
             let unlock = Unlock::Key(&[3; 32]);
             let mut vault = Vault::create(&unlock, CHEAP, &mut rng()).expect("made");
             let mut file = vault.seal(b"state", &mut rng()).expect("sealed");
-            prop_assert!(Vault::open(&file[..cut.index(file.len())], &unlock, 0).is_err());
+            prop_assert!(Vault::open(&file[..cut.index(file.len())], &unlock).is_err());
             let at = at.index(file.len());
             file[at] ^= 1 << bit;
-            prop_assert!(Vault::open(&file, &unlock, 0).is_err());
+            prop_assert!(Vault::open(&file, &unlock).is_err());
         }
     }
 }
