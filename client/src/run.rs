@@ -11,7 +11,7 @@ use phantom_core::mailbox::{Answer, BoxAddress};
 use phantom_core::message::sender::Slot;
 use phantom_core::route::{Ask, Requests};
 use phantom_core::runtime::Runtime;
-use phantom_core::units::Instant;
+use phantom_core::units::{Instant, WallTime};
 use phantom_core::wire::{DecodeError, Reader};
 use rand_chacha::ChaCha12Rng;
 use thiserror::Error;
@@ -29,6 +29,9 @@ use crate::user::{ClientSide, Command, DocumentStatus, EntryStatus, Notice, Stat
 
 /// Reports of helpers that wait; helpers wait for room.
 const REPORTS: usize = 64;
+/// The highest time believed is stored that often even if nothing else changes: a clock that is set back while the client
+/// is off must not win back more.
+const KEEP_TIME: Duration = Duration::from_secs(3_600);
 /// The longest wait without looking around.
 const WAIT_MAX: Duration = Duration::from_secs(3_600);
 
@@ -65,6 +68,8 @@ struct Client<R: Runtime> {
     /// Whether `kept` has changed since it was stored; and the document.
     dirty: bool,
     document_dirty: bool,
+    /// The time believed when the state was last stored, or opened.
+    time_kept: WallTime,
     documents: Documents,
     entrance: Entrance<R>,
     session: Option<Session<R>>,
@@ -160,7 +165,8 @@ impl<R: Runtime> Client<R> {
         // A document that cannot be read is fetched again.
         let signed = rt.read(DOCUMENT_FILE).await.ok().flatten().unwrap_or_default();
         let pins = config.installation.directory.clone();
-        let documents = Documents::restore(rt, pins, config.time, &kept.directory, &signed);
+        let mut documents = Documents::restore(rt, pins, config.time, &kept.directory, &signed);
+        let time_kept = documents.time(rt);
         Ok(Self {
             entrance: Entrance::new(rt, &config, &kept, find),
             requests: Requests::new(config.request_limit),
@@ -170,6 +176,7 @@ impl<R: Runtime> Client<R> {
             kept,
             dirty: content.is_none(),
             document_dirty: false,
+            time_kept,
             documents,
             session: None,
             suspended: None,
@@ -221,8 +228,9 @@ impl<R: Runtime> Client<R> {
         self.mail.encode(&mut content);
         self.safe.save(&content).await?;
         (self.dirty, self.document_dirty) = (false, false);
+        let at = self.time();
+        self.time_kept = at.time;
         if let Some(saving) = saving {
-            let at = self.time();
             self.mail.saved(at, saving);
         }
         Ok(true)
@@ -233,6 +241,7 @@ impl<R: Runtime> Client<R> {
         let at = self.time();
         let now = at.now;
         let mut wakes: Vec<Option<Instant>> = Vec::with_capacity(8);
+        self.dirty |= at.time >= self.time_kept + KEEP_TIME;
 
         let over = self.requests.expired(now);
         if let Some(session) = &mut self.session {
@@ -738,6 +747,23 @@ pub(crate) mod tests {
                 .count(),
             0
         );
+    }
+
+    #[tokio::test]
+    async fn the_highest_time_is_stored_though_nothing_else_changes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
+        let (_user, side) = channels();
+        let (find, _found) = mpsc::channel(REPORTS);
+        let (tell, _told) = mpsc::channel(REPORTS);
+        let opened = Client::open(&rt, config(), side.notices, find, tell).await;
+        let mut client = opened.expect("a new client");
+        client.settle().await.expect("stored");
+        client.drive();
+        assert!(!client.dirty, "nothing has changed");
+        client.time_kept = WallTime::from_unix_secs(client.time_kept.as_unix_secs() - 3_601);
+        client.drive();
+        assert!(client.dirty);
     }
 
     #[tokio::test]
