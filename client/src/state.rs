@@ -156,9 +156,10 @@ impl Kept {
         }
     }
 
-    /// Takes note that an entry worked; `true` if that is news.
+    /// Takes note that an entry worked; `true` if that is news, or its descriptor is.
     pub(crate) fn worked(&mut self, entry: &Candidate) -> bool {
-        if self.entries.first() == Some(entry) {
+        let same = |first: &Candidate| first == entry && first.expires == entry.expires;
+        if self.entries.first().is_some_and(same) {
             return false;
         }
         self.entries.retain(|known| known != entry);
@@ -304,6 +305,20 @@ mod tests {
         assert_eq!(kept.entries[0], entry(19));
         kept.useless(&entry(19));
         assert_eq!(kept.entries[0], entry(18));
+    }
+
+    #[test]
+    fn an_entry_is_kept_as_its_newest_descriptor_says() {
+        let until = |days: u32| Candidate {
+            expires: Some(NOW + Duration::from_secs(86_400) * days),
+            ..entry(7)
+        };
+        let mut kept = kept();
+        assert!(kept.worked(&until(1)));
+        assert!(!kept.worked(&until(1)), "no news");
+        assert!(kept.worked(&until(2)), "it may be dialled for longer");
+        assert_eq!(kept.entries[0].expires, until(2).expires);
+        assert_eq!(kept.entries.len(), 3);
     }
 
     #[test]
