@@ -111,3 +111,28 @@ pub struct NodeConfig {
     /// Its links.
     pub link: link::Config,
 }
+
+/// A node that knows nobody, for tests.
+#[cfg(test)]
+pub(crate) fn alone<R: phantom_core::runtime::Entropy>(rt: &R) -> NodeConfig {
+    let identity = IdentitySecret::from_rng(&mut rt.rng("identity"));
+    NodeConfig {
+        directory: Directory {
+            pinned: KeySet::new(0, 1, &[identity.public()]).unwrap(),
+            authorities: Vec::new(),
+            limits: TimeLimits::default(),
+            timing: Timing::default(),
+        },
+        keys: Keys {
+            identity,
+            link: LinkSecret::from_rng(&mut rt.rng("link")),
+        },
+        listen: Vec::new(),
+        addresses: Vec::new(),
+        roles: Roles::ALL,
+        operator: OperatorId([1; 16]),
+        bridge: None,
+        limits: Limits::default(),
+        link: link::Config::default(),
+    }
+}

@@ -20,8 +20,8 @@ use crate::links::Links;
 use crate::mailbox::Mailbox;
 use crate::store::replay::ReplayError;
 
-/// Packets in work at once: beyond, links wait, and with them whoever sends so fast.
-const IN_WORK_MAX: usize = 256;
+/// Packets in work at once; further ones are dropped. A link that waited for its turn would hold back the answers behind it.
+pub(crate) const IN_WORK_MAX: usize = 256;
 
 /// Lengths of requests and answers in packets of a class.
 pub const fn lengths(class: Class) -> Lengths {
@@ -87,9 +87,13 @@ impl<R: Runtime> Relay<R> {
         *self.secrets.lock().unwrap_or_else(PoisonError::into_inner) = secrets.map(Arc::new);
     }
 
-    /// Takes a packet from a link. Waits while too many are in work.
-    pub async fn packet(&self, bytes: Bytes) {
-        let Ok(permit) = self.in_work.clone().acquire_owned().await else {
+    /// Takes a packet from a link. Never waits: what comes while too many are in work is dropped.
+    pub fn packet(&self, bytes: Bytes) {
+        let Ok(permit) = self.in_work.clone().try_acquire_owned() else {
+            self.rt.emit(Event::Refused {
+                what: "packet",
+                why: Refusal::OverQuota,
+            });
             return;
         };
         self.depth
@@ -171,5 +175,62 @@ impl<R: Runtime> Relay<R> {
         surb.reply(class, &answer.encode(lengths))
             .map(Some)
             .map_err(|_| Refusal::Malformed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use phantom_core::directory::document::Timing;
+    use phantom_core::runtime::tokio::{Config, TokioRuntime};
+    use phantom_core::trusted_time::TimeLimits;
+
+    use super::*;
+    use crate::config::alone;
+    use crate::directory::Keeper;
+    use crate::store::NodeTime;
+
+    /// The loop that reads a link calls this between two answers that others wait for: it returns whatever is in work.
+    #[tokio::test]
+    async fn a_packet_too_many_is_dropped_and_holds_nothing_up() {
+        let place = tempfile::tempdir().unwrap();
+        let (events, mut seen) = tokio::sync::mpsc::channel(8);
+        let rt = TokioRuntime::start(Config {
+            events: Some(events),
+            ..Config::new("node", place.path().to_owned())
+        })
+        .unwrap();
+        let config = alone(&rt);
+        let me = config.keys.identity.public().node_id();
+        let time = NodeTime::open(rt.clone(), TimeLimits::default()).await.unwrap();
+        let keys = HopKeyStore::open(rt.clone(), time, Timing::default().hop_period, 100)
+            .await
+            .unwrap();
+        let keeper = Keeper::open(rt.clone(), &config.directory).await.unwrap();
+        let links = Links::new(rt.clone(), config, Arc::new(keeper), |_| {});
+        let relay = Relay::new(rt, me, Arc::new(RwLock::new(keys)), Arc::new(links), None);
+
+        let in_work = relay.in_work.clone().try_acquire_many_owned(IN_WORK_MAX as u32);
+        let in_work = in_work.unwrap();
+        relay.packet(Bytes::from_static(b"one too many"));
+        let event = seen.recv().await.unwrap().event;
+        let dropped = Event::Refused {
+            what: "packet",
+            why: Refusal::OverQuota,
+        };
+        assert_eq!(event, dropped);
+        drop(in_work);
+        relay.packet(Bytes::from_static(b"no packet"));
+        let event = seen.recv().await.unwrap().event;
+        assert!(
+            matches!(
+                event,
+                Event::QueueHigh { .. }
+                    | Event::Refused {
+                        why: Refusal::Malformed,
+                        ..
+                    }
+            ),
+            "taken up again: {event:?}"
+        );
     }
 }

@@ -303,7 +303,7 @@ async fn serve<R: Runtime>(node: Arc<Node<R>>, fresh: Fresh<R>) {
                     peer.used(node.rt.now());
                     // Down the links that a bridge made come answers to itself, too.
                     if accepted || !node.drops.take(&node.rt, &packet) {
-                        node.relay.packet(packet).await;
+                        node.relay.packet(packet);
                     }
                 }
                 Some((Channel::RPC, message)) => {
