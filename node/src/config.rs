@@ -64,7 +64,8 @@ pub struct Bridge {
 pub struct Limits {
     /// Links of others at once. Default 4,096.
     pub links_max: usize,
-    /// Messages waiting for one peer node while its link comes up. Default 256.
+    /// Packets waiting for one peer node while its link comes up or is full. Default 32: an eighth of what a relay has in work,
+    /// so that one node that does not answer leaves the others theirs.
     pub outbox_max: usize,
     /// A link to another node that carried nothing for this long is closed. Default 5 min.
     pub idle_after: Duration,
@@ -80,7 +81,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             links_max: 4_096,
-            outbox_max: 256,
+            outbox_max: 32,
             idle_after: Duration::from_secs(300),
             answer_within: Duration::from_secs(10),
             requests_per_link: 16,

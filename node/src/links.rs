@@ -27,6 +27,10 @@ const DIAL_REST: Duration = Duration::from_secs(10);
 /// refusal, up to [`DIAL_REST`].
 const REFUSED_REST: Duration = Duration::from_millis(500);
 
+/// Packets that wait for links at once, whomever they are for: half of what a relay has in work, so that nodes which do not
+/// answer never stop it.
+const WAITING_MAX: usize = crate::relay::IN_WORK_MAX / 2;
+
 /// Names a link within this run.
 pub type LinkNumber = u64;
 
@@ -128,6 +132,17 @@ struct Way<R: Runtime> {
     refusals: Arc<AtomicU32>,
 }
 
+impl<R: Runtime> Clone for Way<R> {
+    fn clone(&self) -> Self {
+        Self {
+            slot: self.slot.clone(),
+            waiting: self.waiting.clone(),
+            rest_until: self.rest_until.clone(),
+            refusals: self.refusals.clone(),
+        }
+    }
+}
+
 impl<R: Runtime> Default for Way<R> {
     fn default() -> Self {
         Self {
@@ -136,6 +151,24 @@ impl<R: Runtime> Default for Way<R> {
             rest_until: Arc::default(),
             refusals: Arc::default(),
         }
+    }
+}
+
+/// A dial under way. It counts as failed unless it says otherwise, also when its caller gives it up; the node then rests from
+/// the end of the dial, or those that waited for it would each begin another one.
+struct Dialling<'a, R: Runtime> {
+    rt: &'a R,
+    rest_until: &'a AtomicU64,
+    rest: Duration,
+}
+
+impl<R: Runtime> Drop for Dialling<'_, R> {
+    fn drop(&mut self) {
+        let until = match self.rest {
+            Duration::ZERO => 0,
+            rest => (self.rt.now() + rest).as_nanos(),
+        };
+        self.rest_until.store(until, Ordering::Relaxed);
     }
 }
 
@@ -154,6 +187,8 @@ pub struct Links<R: Runtime> {
     directory: Arc<Keeper<R>>,
     serve: Box<dyn Fn(Fresh<R>) + Send + Sync>,
     state: Mutex<State<R>>,
+    /// Packets that wait for a link to any node.
+    waiting: AtomicU32,
     outbox: HighWater,
     links: HighWater,
 }
@@ -181,6 +216,7 @@ impl<R: Runtime> Links<R> {
             directory,
             serve: Box::new(serve),
             state: Mutex::new(state),
+            waiting: AtomicU32::new(0),
             outbox,
             links,
         }
@@ -294,30 +330,36 @@ impl<R: Runtime> Links<R> {
             .map_err(|_| Refusal::OverQuota)
     }
 
-    /// Sends a packet to a listed node, dialling it if need be.
+    /// Sends a packet to a listed node, dialling it if need be. What goes out at once waits for nothing and counts nowhere.
     pub async fn send_packet(&self, node: NodeId, packet: Bytes) -> Result<(), ReachError> {
-        let waiting = self.state().ways.entry(node).or_default().waiting.clone();
-        let _waits = Waits::new(&waiting, self.config.limits.outbox_max).ok_or(ReachError::Full(node))?;
+        let way = self.way(node)?;
+        let peer = way.slot.try_lock().ok().and_then(|slot| open(&slot));
+        if let Some(peer) = peer
+            && peer.sender.try_send(Channel::PACKET, packet.clone()).is_ok()
+        {
+            peer.used(self.rt.now());
+            return Ok(());
+        }
+        let full = ReachError::Full(node);
+        let Some(_waits) = Waits::new(&way.waiting, self.config.limits.outbox_max) else {
+            return Err(full);
+        };
+        let Some(_waits_with_all) = Waits::new(&self.waiting, WAITING_MAX) else {
+            return Err(full);
+        };
         self.outbox.note(
             &self.rt,
-            usize::try_from(waiting.load(Ordering::Relaxed)).unwrap_or(usize::MAX),
+            usize::try_from(way.waiting.load(Ordering::Relaxed)).unwrap_or(usize::MAX),
         );
-        let peer = self.reach(node).await?;
+        let peer = self.reach_by(&way, node).await?;
         peer.used(self.rt.now());
-        let error = match peer.sender.try_send(Channel::PACKET, packet.clone()) {
-            Ok(()) => return Ok(()),
-            Err(LinkError::Full { .. }) => {
-                // Waiting without end, two nodes whose links are full both ways would wait for each other.
-                let within = self.config.limits.answer_within;
-                match timeout(&self.rt, within, peer.sender.send(Channel::PACKET, packet)).await {
-                    Ok(Ok(())) => return Ok(()),
-                    Ok(Err(error)) => error,
-                    Err(_) => return Err(ReachError::Full(node)),
-                }
-            }
-            Err(error) => error,
-        };
-        Err(ReachError::Dial { node, error })
+        // Waiting without end, two nodes whose links are full both ways would wait for each other.
+        let within = self.config.limits.answer_within;
+        match timeout(&self.rt, within, peer.sender.send(Channel::PACKET, packet)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(ReachError::Dial { node, error }),
+            Err(_) => Err(full),
+        }
     }
 
     /// Asks a service of a listed node, dialling it if need be.
@@ -330,19 +372,30 @@ impl<R: Runtime> Links<R> {
             .map_err(|error| ReachError::Rpc { node, error })
     }
 
-    /// The link to a listed node; made if there is none. Several callers wait for one dial.
+    /// The link to a listed node; made if there is none. Several callers wait for one dial, and fail with it.
     pub async fn reach(&self, node: NodeId) -> Result<Peer<R>, ReachError> {
-        let (slot, rest_until, refusals) = {
-            let mut state = self.state();
-            let way = state.ways.entry(node).or_default();
-            (way.slot.clone(), way.rest_until.clone(), way.refusals.clone())
-        };
-        let mut slot = slot.lock().await;
-        if let Some(held) = slot.as_ref().filter(|held| !held.peer.sender.is_closed()) {
-            return Ok(held.peer.clone());
+        self.reach_by(&self.way(node)?, node).await
+    }
+
+    /// The way to a node. Only for listed ones is one begun: packets name whomever their makers like.
+    fn way(&self, node: NodeId) -> Result<Way<R>, ReachError> {
+        if let Some(way) = self.state().ways.get(&node) {
+            return Ok(way.clone());
         }
-        let now = self.rt.now();
-        if now.as_nanos() < rest_until.load(Ordering::Relaxed) {
+        let view = self.directory.view();
+        let listed = view.is_some_and(|view| view.document.document.node(node).is_some());
+        if !listed {
+            return Err(ReachError::NotListed(node));
+        }
+        Ok(self.state().ways.entry(node).or_default().clone())
+    }
+
+    async fn reach_by(&self, way: &Way<R>, node: NodeId) -> Result<Peer<R>, ReachError> {
+        let mut slot = way.slot.lock().await;
+        if let Some(peer) = open(&slot) {
+            return Ok(peer);
+        }
+        if self.rt.now().as_nanos() < way.rest_until.load(Ordering::Relaxed) {
             let error = LinkError::Gone {
                 doing: "dialling a moment ago",
             };
@@ -354,8 +407,11 @@ impl<R: Runtime> Links<R> {
             .document
             .node(node)
             .ok_or(ReachError::NotListed(node))?;
-        // Until this dial has succeeded it counts as failed, also when its caller gives it up.
-        rest_until.store((now + DIAL_REST).as_nanos(), Ordering::Relaxed);
+        let mut dialling = Dialling {
+            rt: &self.rt,
+            rest_until: &way.rest_until,
+            rest: DIAL_REST,
+        };
         let auth = match self.config.bridge {
             Some(_) => ClientAuth::Listed { server: entry.link },
             None => ClientAuth::Node {
@@ -372,8 +428,8 @@ impl<R: Runtime> Links<R> {
                         peer: peer.clone(),
                         accepted: false,
                     });
-                    rest_until.store(0, Ordering::Relaxed);
-                    refusals.store(0, Ordering::Relaxed);
+                    dialling.rest = Duration::ZERO;
+                    way.refusals.store(0, Ordering::Relaxed);
                     return Ok(peer);
                 }
                 Err(failed) => error = failed,
@@ -384,19 +440,17 @@ impl<R: Runtime> Links<R> {
             ..
         } = error
         {
-            let before = refusals.fetch_add(1, Ordering::Relaxed);
-            let rest = (REFUSED_REST * 2_u32.saturating_pow(before.min(8))).min(DIAL_REST);
-            rest_until.store((self.rt.now() + rest).as_nanos(), Ordering::Relaxed);
+            let before = way.refusals.fetch_add(1, Ordering::Relaxed);
+            dialling.rest = (REFUSED_REST * 2_u32.saturating_pow(before.min(8))).min(DIAL_REST);
         }
         Err(ReachError::Dial { node, error })
     }
 
     /// The link to this node, if one stands.
     pub async fn standing(&self, node: NodeId) -> Option<Peer<R>> {
-        let slot = self.state().ways.entry(node).or_default().slot.clone();
+        let slot = self.state().ways.get(&node)?.slot.clone();
         let slot = slot.lock().await;
-        let peer = &slot.as_ref()?.peer;
-        (!peer.sender.is_closed()).then(|| peer.clone())
+        open(&slot)
     }
 
     /// Closes links to other nodes that nobody used for a while, and forgets ways to nodes that are gone.
@@ -409,7 +463,8 @@ impl<R: Runtime> Links<R> {
                 return true;
             };
             let Some(Standing { peer, .. }) = slot.as_ref() else {
-                return way.waiting.load(Ordering::Relaxed) > 0;
+                let rests = now.as_nanos() < way.rest_until.load(Ordering::Relaxed);
+                return rests || way.waiting.load(Ordering::Relaxed) > 0;
             };
             let used = Instant::from_nanos(peer.used_nanos.load(Ordering::Relaxed));
             if !peer.sender.is_closed() && now.saturating_since(used) < idle {
@@ -420,6 +475,12 @@ impl<R: Runtime> Links<R> {
             false
         });
     }
+}
+
+/// The link that stands, unless it is closed.
+fn open<R: Runtime>(slot: &Option<Standing<R>>) -> Option<Peer<R>> {
+    let held = slot.as_ref()?;
+    (!held.peer.sender.is_closed()).then(|| held.peer.clone())
 }
 
 /// Dials one address and makes a link.
@@ -454,5 +515,30 @@ impl<'a> Waits<'a> {
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use phantom_core::runtime::tokio::{Config, TokioRuntime};
+
+    use super::*;
+    use crate::config::alone;
+
+    /// Whoever makes a packet may name any node in it.
+    #[tokio::test]
+    async fn names_that_no_document_lists_leave_nothing_behind() {
+        let place = tempfile::tempdir().unwrap();
+        let rt = TokioRuntime::start(Config::new("node", place.path().to_owned())).unwrap();
+        let config = alone(&rt);
+        let keeper = Keeper::open(rt.clone(), &config.directory).await.unwrap();
+        let links = Links::new(rt, config, Arc::new(keeper), |_| {});
+        for name in 0..100 {
+            let node = NodeId::from_bytes([name; 16]);
+            let sent = links.send_packet(node, Bytes::from_static(b"packet")).await;
+            assert!(matches!(sent, Err(ReachError::NotListed(_))), "{sent:?}");
+            assert!(links.reach(node).await.is_err() && links.standing(node).await.is_none());
+        }
+        assert!(links.state().ways.is_empty());
     }
 }

@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use phantom_core::units::WallTime;
 use phantom_node::config::{Directory, Keys, Limits, NodeConfig};
 use phantom_node::directory::{FILE, Keeper};
 use phantom_node::hopkeys::HopKeyStore;
-use phantom_node::links::Links;
+use phantom_node::links::{Fresh, Links, ReachError};
 use phantom_node::mailbox::Mailbox;
 use phantom_node::store::{BoxStore, NodeTime, StoreConfig};
 use tokio::sync::mpsc;
@@ -290,17 +291,118 @@ fn ready<T>(poll: Poll<T>) -> Option<T> {
     }
 }
 
+/// The links of a node without the rest of it; each new one comes out of the channel, and is closed when it is dropped.
+async fn only_links(
+    scene: &Scene,
+    config: NodeConfig,
+) -> (
+    Arc<Keeper<TokioRuntime>>,
+    Arc<Links<TokioRuntime>>,
+    mpsc::Receiver<Fresh<TokioRuntime>>,
+) {
+    let rt = scene.rt.clone();
+    let keeper = Arc::new(Keeper::open(rt.clone(), &scene.config.directory).await.unwrap());
+    let (fresh, started) = mpsc::channel(64);
+    let links = Links::new(rt, config, keeper.clone(), move |link| {
+        fresh.try_send(link).map_err(|_| "room for them all").unwrap();
+    });
+    (keeper, Arc::new(links), started)
+}
+
+/// A configuration that gives a dial up after a second.
+fn impatient(scene: &Scene) -> NodeConfig {
+    let mut config = scene.config.clone();
+    config.link.handshake_limit = Duration::from_secs(1);
+    config
+}
+
+/// Takes connections as the other node and says nothing; counts them.
+async fn silent(scene: &Scene) -> Arc<AtomicU32> {
+    let rt = scene.life("other");
+    let mut listener = rt.listen(scene.other_at).await.unwrap();
+    let dialled = Arc::new(AtomicU32::new(0));
+    let count = dialled.clone();
+    rt.clone().spawn("silence", async move {
+        let mut held = Vec::new();
+        while let Ok(stream) = listener.accept().await {
+            held.push(stream);
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(rt);
+    });
+    dialled
+}
+
+/// Those who wait for a node that takes connections and says nothing fail together when the first dial does. It is not dialled
+/// again before it has rested, counted from then: otherwise each who waited would dial in turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_node_rests_from_the_end_of_a_dial() {
+    let scene = Scene::new(5).await;
+    let (keeper, links, _started) = only_links(&scene, impatient(&scene)).await;
+    keeper.offer(&scene.signed).await.unwrap();
+    let (dialled, rt) = (silent(&scene).await, &scene.rt);
+    let node = scene.other.identity.public().node_id();
+    let began = rt.now();
+    let ((first, second), third) = tokio::join!(
+        async { tokio::join!(links.reach(node), links.reach(node)) },
+        links.reach(node)
+    );
+    assert!(first.is_err() && second.is_err() && third.is_err());
+    // Ten seconds from the beginning of the dial are over, from its end they are not.
+    rt.sleep_until(began + Duration::from_millis(10_300)).await;
+    assert!(links.reach(node).await.is_err());
+    let took = rt.now().saturating_since(began);
+    assert!(took < Duration::from_millis(10_900), "it fails at once: {took:?}");
+    assert_eq!(dialled.load(Ordering::Relaxed), 1);
+}
+
+/// How many of 200 packets for a silent node are given up at once, while the others wait for its link.
+async fn given_up_at_once(scene: &Scene, outbox_max: usize) -> usize {
+    let mut config = impatient(scene);
+    config.limits.outbox_max = outbox_max;
+    let (keeper, links, _started) = only_links(scene, config).await;
+    keeper.offer(&scene.signed).await.unwrap();
+    let _dialled = silent(scene).await;
+    let node = scene.other.identity.public().node_id();
+    let (tell, mut told) = mpsc::channel(200);
+    for _ in 0..200 {
+        let (links, tell) = (links.clone(), tell.clone());
+        scene.rt.spawn("packet", async move {
+            let sent = links.send_packet(node, Bytes::from_static(b"packet")).await;
+            tell.send(sent).await.unwrap();
+        });
+    }
+    scene.rt.sleep(Duration::from_millis(500)).await;
+    let mut full = 0;
+    while let Ok(sent) = told.try_recv() {
+        assert!(matches!(sent, Err(ReachError::Full(_))), "{sent:?}");
+        full += 1;
+    }
+    full
+}
+
+/// Of the 256 packets that a relay has in work at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_silent_node_holds_an_eighth_of_the_packets_in_work() {
+    let scene = Scene::new(6).await;
+    assert_eq!(
+        given_up_at_once(&scene, Limits::default().outbox_max).await,
+        200 - 32
+    );
+}
+
+/// Even if there are many, or an operator lets more wait for each.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_silent_nodes_together_hold_half_of_the_packets_in_work() {
+    let scene = Scene::new(7).await;
+    assert_eq!(given_up_at_once(&scene, 1_000).await, 200 - 128);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_dialled_before_we_knew_it_is_answered_once_it_is_listed() {
     let scene = Scene::new(4).await;
     let rt = scene.rt.clone();
-    let keeper = Keeper::open(rt.clone(), &scene.config.directory).await.unwrap();
-    let keeper = Arc::new(keeper);
-    let (fresh, mut started) = mpsc::channel(1);
-    let links = Links::new(rt.clone(), scene.config.clone(), keeper.clone(), move |link| {
-        fresh.try_send(link).map_err(|_| "one link").unwrap();
-    });
-    let links = Arc::new(links);
+    let (keeper, links, mut started) = only_links(&scene, scene.config.clone()).await;
     let time = NodeTime::open(rt.clone(), TimeLimits::default()).await.unwrap();
     let boxes = BoxStore::open(rt.clone(), time, StoreConfig::default())
         .await

@@ -161,7 +161,7 @@ impl StoreSection {
 pub struct LimitsSection {
     /// Links of others at once. Default 4096: with full buffers they take 2 GiB.
     pub links: usize,
-    /// Messages that wait for one other node while its link comes up. Default 256.
+    /// Packets that wait for one other node while its link comes up or is full. Default 32 of 256 that are in work at once.
     pub outbox: usize,
     /// A link to another node that carried nothing for so long is closed. Default "5 min".
     pub idle_after: TimeText,
