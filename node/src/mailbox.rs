@@ -28,8 +28,9 @@ use crate::store::{BoxStore, Cursor, Source, Stats, StoreError, Stored};
 /// How long a co-replica may take to answer: three round trips over a bad path. Longer than that, it counts as silent.
 const ASK_WITHIN: Duration = Duration::from_secs(3);
 
-/// How long an old holder waits for each one before it in turn to have handed over.
-const TURN: Duration = Duration::from_secs(30);
+/// How long an old holder waits for each one before it in turn to have handed over. Default of
+/// [`Mailbox::hand_over_forever`].
+pub const TURN: Duration = Duration::from_secs(30);
 
 /// The service. Clones are handles to the same one.
 pub struct Mailbox<R: Runtime> {
@@ -364,17 +365,36 @@ impl<R: Runtime> Mailbox<R> {
         self.rt.emit(Event::Refused { what: "box", why });
     }
 
-    /// Hands boxes over whenever the storage set changes. Never returns.
-    pub async fn hand_over_forever(self) {
+    /// Hands boxes over whenever the storage set changes, each turn `turn` long. Whoever did not take all that it wants is
+    /// offered them again: in the later turns, then after a pause that doubles, until the next document. Never returns.
+    pub async fn hand_over_forever(self, turn: Duration) {
         let mut changes = self.directory.watch();
         loop {
             let view = changes.borrow_and_update().clone();
             if let Some(view) = view
                 && view.storage != view.previous
             {
-                for turn in 0..phantom_core::mailbox::REPLICAS {
-                    self.hand_over(&view, turn).await;
-                    self.rt.sleep(TURN).await;
+                let mut owed = BTreeSet::new();
+                for rank in 0..phantom_core::mailbox::REPLICAS {
+                    owed = self.hand_over(&view, rank, &owed).await;
+                    self.rt.sleep(turn).await;
+                }
+                let mut pause = turn;
+                while !owed.is_empty() && !changes.has_changed().unwrap_or(true) {
+                    owed = self
+                        .hand_over(&view, phantom_core::mailbox::REPLICAS, &owed)
+                        .await;
+                    pause *= 2;
+                    tokio::select! {
+                        biased;
+                        changed = changes.changed() => {
+                            if changed.is_err() {
+                                return;
+                            }
+                            changes.mark_changed();
+                        }
+                        () = self.rt.sleep(pause) => {}
+                    }
                 }
             }
             if changes.changed().await.is_err() {
@@ -383,12 +403,14 @@ impl<R: Runtime> Mailbox<R> {
         }
     }
 
-    /// Offers every box whose turn this is to those who have become its holders.
-    async fn hand_over(&self, view: &View, turn: usize) {
+    /// Offers every box of which we are the old holder of this rank to those who have become its holders; and to those who
+    /// are `owed` from before, those of lower ranks. Returns who is owed something after it.
+    async fn hand_over(&self, view: &View, rank: usize, owed: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+        let mut left = BTreeSet::new();
         let mut cursor = Some(Cursor::default());
         while let Some(at) = cursor {
             let Ok((records, next)) = self.store.page(at, 64).await else {
-                return;
+                return left.union(owed).copied().collect();
             };
             cursor = next;
             let mut due: BTreeMap<NodeId, Vec<Record>> = BTreeMap::new();
@@ -397,25 +419,29 @@ impl<R: Runtime> Mailbox<R> {
                     view.storage.place(record.address()),
                     view.previous.place(record.address()),
                 );
-                for duty in now
-                    .hand_over(&before, self.me)
-                    .into_iter()
-                    .filter(|duty| duty.turn == turn)
+                let duties = now.hand_over(&before, self.me).into_iter();
+                for duty in
+                    duties.filter(|duty| duty.turn == rank || (duty.turn < rank && owed.contains(&duty.to)))
                 {
                     due.entry(duty.to).or_default().push(record.clone());
                 }
             }
             for (to, records) in due {
-                self.offer(to, &records).await;
+                if !self.offer(to, &records).await {
+                    left.insert(to);
+                }
             }
         }
+        left
     }
 
-    async fn offer(&self, to: NodeId, records: &[Record]) {
+    /// Whether `to` has taken all of these that it wants.
+    async fn offer(&self, to: NodeId, records: &[Record]) -> bool {
+        let mut taken = true;
         for records in records.chunks(MAX_OFFER) {
             let addresses = records.iter().map(|record| *record.address()).collect();
             let Some(Reply::Offer(wanted)) = self.call(to, &Rpc::Offer(addresses)).await else {
-                return;
+                return false;
             };
             let wanted: Vec<Record> = records
                 .iter()
@@ -424,9 +450,13 @@ impl<R: Runtime> Mailbox<R> {
                 .map(|(record, _)| record.clone())
                 .collect();
             for batch in wanted.chunks(MAX_BATCH) {
-                self.call(to, &Rpc::Batch(batch.to_vec())).await;
+                let Some(Reply::Batch(held)) = self.call(to, &Rpc::Batch(batch.to_vec())).await else {
+                    return false;
+                };
+                taken &= held.len() == batch.len() && held.iter().all(|held| *held);
             }
         }
+        taken
     }
 }
 

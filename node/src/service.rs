@@ -172,7 +172,10 @@ async fn work<R: Runtime>(node: Arc<Node<R>>) -> Result<(), NodeError> {
         );
     }
     if let Some(mailbox) = &node.mailbox {
-        rt.spawn("hand-over", mailbox.clone().hand_over_forever());
+        rt.spawn(
+            "hand-over",
+            mailbox.clone().hand_over_forever(crate::mailbox::TURN),
+        );
     }
     rt.spawn("document", keep_document(node.clone()));
     if node.config.bridge.is_some() {

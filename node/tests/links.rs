@@ -4,6 +4,7 @@
 //! A real node runs on loopback; the test itself plays the other node of its document.
 #![allow(clippy::unwrap_used, reason = "a failed helper fails the test")]
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -18,11 +19,14 @@ use phantom_core::directory::client::DirectoryCache;
 use phantom_core::directory::descriptor::{HopKeys, Roles, VersionRange};
 use phantom_core::directory::document::{Document, DocumentHash, NodeEntry, SignedDocument, Timing};
 use phantom_core::directory::sign::{AuthorityId, KeySet, Signatures};
-use phantom_core::link::{self, Accepted, Channel, ClientAuth, Link, ServerAuth};
-use phantom_core::mailbox::{BoxAddress, OperatorId, Reply, Rpc};
+use phantom_core::link::{self, Accepted, Channel, ClientAuth, Link, ServerAuth, rpc};
+use phantom_core::mailbox::{
+    BODY_LEN, BoxAddress, BoxSeed, Holder, OperatorId, Record, Reply, Rpc, TtlBucket, Unsigned, WriteCap,
+};
 use phantom_core::packet::{Class, Hop, HopPublic, NextHop, ReplayFilter, build};
 use phantom_core::runtime::tokio::{Config, TokioRuntime};
 use phantom_core::runtime::{Clock, Entropy, Listener, Net, Spawn, Store, timeout};
+use phantom_core::service::Service;
 use phantom_core::trusted_time::TimeLimits;
 use phantom_core::units::WallTime;
 use phantom_node::config::{Directory, Keys, Limits, NodeConfig};
@@ -30,7 +34,7 @@ use phantom_node::directory::{FILE, Keeper};
 use phantom_node::hopkeys::HopKeyStore;
 use phantom_node::links::{Fresh, Links, ReachError};
 use phantom_node::mailbox::Mailbox;
-use phantom_node::store::{BoxStore, NodeTime, StoreConfig};
+use phantom_node::store::{BoxStore, NodeTime, Source, StoreConfig};
 use tokio::sync::mpsc;
 
 /// Far less than a session is parked for (10 min) or a silent node is left alone (10 s).
@@ -51,6 +55,11 @@ struct Scene {
 impl Scene {
     /// `number` tells the addresses of this process's tests apart.
     async fn new(number: u8) -> Self {
+        Self::begin(number, false).await
+    }
+
+    /// If the other node is a `newcomer`, the storage set before was the node alone.
+    async fn begin(number: u8, newcomer: bool) -> Self {
         let place = tempfile::tempdir().unwrap();
         let net = 100 + (std::process::id() % 100) as u8;
         let at = |host: u8| SocketAddr::from(([127, net, number, host], 4430));
@@ -105,12 +114,16 @@ impl Scene {
         };
         let mut nodes = vec![entry(&config.keys, 1, at(1)), entry(&other, 2, at(2))];
         nodes.sort_by_key(|node| node.id);
+        let alone = Holder {
+            node: config.keys.identity.public().node_id(),
+            operator: config.operator,
+        };
         let document = Document {
             valid_after: WallTime::from_unix_secs(rt.wall().as_unix_secs()),
             previous: DocumentHash::NONE,
             timing: Timing::default(),
             nodes,
-            previous_storage: Vec::new(),
+            previous_storage: newcomer.then_some(alone).into_iter().collect(),
         }
         .encode();
         let mut signatures = Signatures::default();
@@ -396,6 +409,91 @@ async fn one_silent_node_holds_an_eighth_of_the_packets_in_work() {
 async fn all_silent_nodes_together_hold_half_of_the_packets_in_work() {
     let scene = Scene::new(7).await;
     assert_eq!(given_up_at_once(&scene, 1_000).await, 200 - 128);
+}
+
+/// A box that is kept for an hour.
+fn a_box(rt: &TokioRuntime, number: u64) -> Record {
+    let bucket = TtlBucket::covering(Duration::from_secs(3_600)).unwrap();
+    let content = Unsigned {
+        bucket,
+        not_after: bucket.bound(rt.wall() + bucket.ttl()),
+        body: Bytes::from(vec![1; BODY_LEN]),
+    };
+    let cap = WriteCap::from_rng(&mut rt.rng("capability"));
+    Record::sign(&cap, &BoxSeed::derive(&[2; 32], b"test", number), content)
+}
+
+/// Takes over what it is offered, as the other node; its first answer fails. Returns the addresses of what it was given.
+async fn takes_over(scene: &Scene, rt: &TokioRuntime, count: usize) -> BTreeSet<BoxAddress> {
+    let mut listener = rt.listen(scene.other_at).await.unwrap();
+    let stream = listener.accept().await.unwrap();
+    let auth = ServerAuth::listed(scene.other.link.clone());
+    let accepted = link::accept(rt, stream, &auth, &link::Config::default()).await;
+    let Ok(Accepted::New(link, _)) = accepted else {
+        panic!("a fresh link: {accepted:?}");
+    };
+    let rpc = rpc::Rpc::new(rt.clone(), link.sender(), rpc::RpcConfig::default());
+    let (mut held, mut asked) = (BTreeSet::new(), 0);
+    while held.len() < count {
+        let (request, responder) = tokio::select! {
+            message = link.recv() => {
+                let (_, message) = message.expect("the link lasts");
+                assert_eq!(rpc.deliver(&message), Ok(()), "no rule of links is broken");
+                continue;
+            }
+            request = rpc.next_request() => request.expect("the link lasts"),
+        };
+        asked += 1;
+        if asked == 1 {
+            continue; // given up: the first offer fails
+        }
+        let (_, body) = Service::of_request(&request).unwrap();
+        let reply = match Rpc::decode(&body).unwrap() {
+            Rpc::Offer(addresses) => {
+                Reply::Offer(addresses.iter().map(|address| !held.contains(address)).collect())
+            }
+            Rpc::Batch(records) => {
+                let all = vec![true; records.len()];
+                held.extend(records.iter().map(|record| *record.address()));
+                Reply::Batch(all)
+            }
+            call => panic!("nobody puts or reads: {call:?}"),
+        };
+        responder.answer(reply.encode().into()).await.unwrap();
+    }
+    held
+}
+
+/// The old holder of a hundred boxes gives them all to the new one, in batches that a link takes, and offers again what was
+/// not answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hand_over_of_a_hundred_boxes_arrives_whole() {
+    let scene = Scene::begin(8, true).await;
+    let rt = scene.rt.clone();
+    let (keeper, links, mut started) = only_links(&scene, scene.config.clone()).await;
+    keeper.offer(&scene.signed).await.unwrap();
+    let time = NodeTime::open(rt.clone(), TimeLimits::default()).await.unwrap();
+    let boxes = BoxStore::open(rt.clone(), time, StoreConfig::default())
+        .await
+        .unwrap();
+    let mut addresses = BTreeSet::new();
+    for number in 0..100 {
+        let record = a_box(&rt, number);
+        boxes.put(Source::OWN, &record).await.unwrap();
+        addresses.insert(*record.address());
+    }
+    rt.spawn("the node's link", async move {
+        let Fresh { link, peer, .. } = started.recv().await.unwrap();
+        while let Some((_, message)) = link.recv().await {
+            peer.rpc.deliver(&message).unwrap();
+        }
+    });
+    let me = scene.config.keys.identity.public().node_id();
+    let mailbox = Mailbox::new(rt.clone(), me, boxes, keeper, links);
+    rt.spawn("hand-over", mailbox.hand_over_forever(Duration::from_secs(1)));
+    let other = scene.life("other");
+    let taken = timeout(&rt, 4 * SOON, takes_over(&scene, &other, addresses.len())).await;
+    assert_eq!(taken, Ok(addresses));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,9 @@ use crate::wire::{DecodeError, Reader, Writer};
 
 use super::{Channel, LinkError, Sender};
 
+/// The longest request that every end accepts, in bytes: a bulk box with its signature.
+pub const REQUEST_MAX: usize = 40 * 1024;
+
 /// Limits of one end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RpcConfig {
@@ -30,7 +33,7 @@ pub struct RpcConfig {
     /// Requests of the other end that are held at most, from their first part to their answer; further ones are refused
     /// at once. Default 16.
     pub requests: u16,
-    /// The longest request that is accepted, in bytes. Default 40 KiB: a bulk box with its signature.
+    /// The longest request that is accepted, in bytes. Default [`REQUEST_MAX`].
     pub request_max: usize,
 }
 
@@ -41,7 +44,7 @@ impl Default for RpcConfig {
             time_limit: Duration::from_secs(20),
             answer_max: 1024 * 1024,
             requests: 16,
-            request_max: 40 * 1024,
+            request_max: REQUEST_MAX,
         }
     }
 }

@@ -3,15 +3,22 @@
 use super::address::BoxAddress;
 use super::record::{RECORD_LEN, Record};
 use super::request::{MAX_READ, WriteOutcome, version};
+use crate::link::rpc::REQUEST_MAX;
 use crate::wire::{DecodeError, Reader, Writer};
 
 /// How many addresses one offer may name.
 pub const MAX_OFFER: usize = 512;
 
-/// How many records one batch may carry (about 57 KB).
-pub const MAX_BATCH: usize = 16;
+/// How many records one batch may carry: as many as fit into a request over a link.
+pub const MAX_BATCH: usize = (REQUEST_MAX - BATCH_HEAD) / RECORD_LEN;
+
+/// Service (SPEC §2.9), version, kind and count before the records of a batch.
+const BATCH_HEAD: usize = 1 + 1 + 1 + 2;
 
 const VERSION: u8 = 1;
+
+// The numbers of SPEC §4.6: every call fits into a request.
+const _: () = assert!(MAX_BATCH == 11 && BATCH_HEAD + 32 * MAX_OFFER <= REQUEST_MAX);
 
 /// A call to a co-replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -235,6 +242,7 @@ mod tests {
 
     use super::super::record::tests::record;
     use super::*;
+    use crate::service::Service;
 
     fn calls() -> Vec<Rpc> {
         let address = BoxAddress::from_bytes([3; 32]);
@@ -242,7 +250,7 @@ mod tests {
             Rpc::Put(Box::new(record(1, 2))),
             Rpc::Get(address),
             Rpc::Offer(vec![address; MAX_OFFER]),
-            Rpc::Batch(vec![record(1, 2), record(2, 2)]),
+            Rpc::Batch((0..MAX_BATCH as u64).map(|n| record(n, 2)).collect()),
         ]
     }
 
@@ -266,10 +274,19 @@ mod tests {
         }
     }
 
+    /// What does not fit ends the link (SPEC §2.8).
+    #[test]
+    fn the_longest_calls_fit_into_a_request() {
+        for call in calls() {
+            let request = Service::Mailbox.request(&call.encode());
+            assert!(request.len() <= REQUEST_MAX, "{} bytes", request.len());
+        }
+    }
+
     #[test]
     fn a_list_above_its_bound_or_empty_is_refused() {
         assert!(Rpc::decode(&[1, 3, 2, 1]).is_err(), "513 offers");
-        assert!(Rpc::decode(&[1, 4, 0, 17]).is_err(), "17 records");
+        assert!(Rpc::decode(&[1, 4, 0, 12]).is_err(), "12 records");
         assert!(Rpc::decode(&[1, 3, 0, 0]).is_err(), "an empty offer");
         assert!(
             Reply::decode(&[1, 4, 0, 4, 0x1f]).is_err(),
