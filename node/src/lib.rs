@@ -8,6 +8,7 @@ mod bridge;
 pub mod config;
 mod courier;
 pub mod directory;
+mod door;
 pub mod hopkeys;
 pub mod links;
 pub mod mailbox;

@@ -13,25 +13,23 @@ use phantom_core::directory::rpc::{DirectoryRequest, DirectoryResponse, Uploaded
 use phantom_core::event::{Event, Refusal};
 use phantom_core::link::{self, Accepted, Channel, ClientAuth, LinkError, PeerKind, ServerAuth};
 use phantom_core::packet::ReplayFilter;
-use phantom_core::runtime::{Listener, Runtime};
+use phantom_core::runtime::{Listener, Runtime, Stream};
 use phantom_core::service::{EntryHops, EntryRequest, Service};
 use phantom_core::units::WallTime;
 use rand_core::Rng;
 use thiserror::Error;
-use tokio::sync::{RwLock, Semaphore};
+use tokio::sync::RwLock;
 
 use crate::bridge::WaysBack;
 use crate::config::{AuthorityContact, NodeConfig};
 use crate::courier::Drops;
 use crate::directory::Keeper;
+use crate::door::Door;
 use crate::hopkeys::HopKeyStore;
 use crate::links::{Fresh, Links, Peer, dial};
 use crate::mailbox::Mailbox;
 use crate::relay::Relay;
 use crate::store::{BoxStore, NodeTime, Stats, StoreConfig, StoreError};
-
-/// Handshakes at once; more wait in the host's own queue.
-const HANDSHAKES_MAX: usize = 128;
 
 /// Why a node does not start.
 #[derive(Debug, Error)]
@@ -163,12 +161,12 @@ async fn work<R: Runtime>(node: Arc<Node<R>>) -> Result<(), NodeError> {
         None => ServerAuth::listed(node.config.keys.link.clone()),
         Some(bridge) => ServerAuth::bridge(node.config.keys.link.clone(), bridge.secret.clone()),
     };
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let door = Door::default();
     for at in node.config.listen.clone() {
         let listener = rt.listen(at).await.map_err(host(&format!("listening at {at}")))?;
         rt.spawn(
             "listener",
-            accept(node.clone(), listener, auth.clone(), handshakes.clone()),
+            accept(node.clone(), listener, auth.clone(), door.clone()),
         );
     }
     if let Some(mailbox) = &node.mailbox {
@@ -257,16 +255,8 @@ async fn start<R: Runtime>(rt: R, config: NodeConfig, store: StoreConfig) -> Res
 }
 
 /// Accepts links at one address.
-async fn accept<R: Runtime>(
-    node: Arc<Node<R>>,
-    mut listener: R::Listener,
-    auth: ServerAuth,
-    handshakes: Arc<Semaphore>,
-) {
+async fn accept<R: Runtime>(node: Arc<Node<R>>, mut listener: R::Listener, auth: ServerAuth, door: Door) {
     loop {
-        let Ok(permit) = handshakes.clone().acquire_owned().await else {
-            return;
-        };
         let stream = match listener.accept().await {
             Ok(stream) => stream,
             Err(error) => {
@@ -276,8 +266,16 @@ async fn accept<R: Runtime>(
             }
         };
         let (node, auth) = (node.clone(), auth.clone());
+        let guest = door.enter(stream.peer_addr().ip());
         node.rt.clone().spawn("handshake", async move {
-            match link::accept(&node.rt, stream, &auth, &node.config.link).await {
+            let silent = || guest.is_silent();
+            let accepted = tokio::select! {
+                biased;
+                accepted = link::accept_telling(&node.rt, stream, &auth, &node.config.link, silent) => accepted,
+                () = guest.told_to_leave() => Err(LinkError::Gone { doing: "making room for others" }),
+            };
+            drop(guest);
+            match accepted {
                 Ok(Accepted::New(link, kind)) => {
                     let key = match kind {
                         PeerKind::Node(key) => Some(key),
@@ -288,7 +286,6 @@ async fn accept<R: Runtime>(
                 Ok(Accepted::Resumed) => {}
                 Err(error) => tracing::debug!(%error, "a link did not come up"),
             }
-            drop(permit);
         });
     }
 }

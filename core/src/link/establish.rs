@@ -134,9 +134,23 @@ pub enum Accepted {
 /// common, or the dialler's claims about a resumed link cannot be true.
 pub async fn accept<R: Runtime, S: Carrier>(
     rt: &R,
+    stream: S,
+    auth: &ServerAuth,
+    config: &Config,
+) -> Result<Accepted, LinkError> {
+    accept_telling(rt, stream, auth, config, || {}).await
+}
+
+/// As [`accept`], and calls `silent` when nothing more can come of the stream and the silence begins.
+///
+/// # Errors
+/// As [`accept`].
+pub async fn accept_telling<R: Runtime, S: Carrier>(
+    rt: &R,
     mut stream: S,
     auth: &ServerAuth,
     config: &Config,
+    silent: impl FnOnce() + Send,
 ) -> Result<Accepted, LinkError> {
     let mut rng = rt.rng("link accept");
     let mut arriving = Arriving::new();
@@ -153,6 +167,7 @@ pub async fn accept<R: Runtime, S: Carrier>(
                 what: "link hello",
                 why: Refusal::BadAuthentication,
             });
+            silent();
             silence(rt, &mut stream, config.handshake_limit, &mut rng).await;
             return Err(LinkError::NotForUs);
         }

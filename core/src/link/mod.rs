@@ -31,7 +31,7 @@ use std::fmt;
 pub use auth::{BridgeSecret, ClientAuth, PeerKind, ServerAuth};
 pub use config::{Config, MESSAGE_MAX};
 pub use error::LinkError;
-pub use establish::{Accepted, Carrier, Resumption, accept, connect, resume};
+pub use establish::{Accepted, Carrier, Resumption, accept, accept_telling, connect, resume};
 pub use frame::FRAME_LEN;
 pub use handle::{Link, Sender};
 pub use hello::VERSIONS;
