@@ -1,7 +1,7 @@
 //! The links of a node: those that others made, those that it makes to other nodes, and the handles by which packets
 //! find their way down to clients and bridges. Spec: SPEC §2, §3.5.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -177,7 +177,27 @@ struct State<R: Runtime> {
     ways: BTreeMap<NodeId, Way<R>>,
     handles: BTreeMap<LinkHandle, (LinkNumber, Sender)>,
     of_link: BTreeMap<LinkNumber, VecDeque<LinkHandle>>,
-    accepted: usize,
+    /// Links that listed nodes made.
+    of_nodes: BTreeSet<LinkNumber>,
+    /// Links that others made, each with what ends it.
+    of_others: BTreeMap<LinkNumber, (Sender, Arc<Notify>)>,
+}
+
+impl<R: Runtime> State<R> {
+    /// Ends the link whose connection has been gone for longest; `false` if all of them are up.
+    fn end_longest_parked(&mut self) -> bool {
+        let parked = self.of_others.iter().filter_map(|(number, (sender, _))| {
+            let until = sender.parked_until()?;
+            Some((until, *number))
+        });
+        let Some((_, number)) = parked.min() else {
+            return false;
+        };
+        if let Some((_, closing)) = self.of_others.remove(&number) {
+            closing.notify_one();
+        }
+        true
+    }
 }
 
 /// All links of a node. What is made here is handed to `serve`, which reads from it until it ends.
@@ -208,7 +228,8 @@ impl<R: Runtime> Links<R> {
             ways: BTreeMap::new(),
             handles: BTreeMap::new(),
             of_link: BTreeMap::new(),
-            accepted: 0,
+            of_nodes: BTreeSet::new(),
+            of_others: BTreeMap::new(),
         };
         Self {
             rt,
@@ -228,16 +249,22 @@ impl<R: Runtime> Links<R> {
 
     /// Links that others made.
     pub fn accepted_count(&self) -> usize {
-        self.state().accepted
+        let state = self.state();
+        state.of_nodes.len() + state.of_others.len()
     }
 
-    /// Takes over a link that somebody made to us. `false` when there are too many already.
+    /// Takes over a link that somebody made to us. `false` when there are too many already. Listed nodes have a bound of
+    /// their own: whoever likes can be the others.
     pub fn accepted(&self, link: Link, key: Option<LinkPublic>) -> bool {
         let view = self.directory.view();
         let node = key.and_then(|key| view?.node_of(&key));
-        {
+        let peer = {
             let mut state = self.state();
-            if state.accepted >= self.config.limits.links_max {
+            let room = match node {
+                Some(_) => state.of_nodes.len() < self.config.limits.links_max,
+                None => state.of_others.len() < self.config.limits.links_max || state.end_longest_parked(),
+            };
+            if !room {
                 drop(state);
                 self.rt.emit(Event::Refused {
                     what: "link",
@@ -245,10 +272,25 @@ impl<R: Runtime> Links<R> {
                 });
                 return false;
             }
-            state.accepted += 1;
-            self.links.note(&self.rt, state.accepted);
-        }
-        let peer = self.start(link, key, node, true);
+            let peer = self.peer(&mut state, &link, key, node);
+            match node {
+                Some(_) => {
+                    state.of_nodes.insert(peer.number);
+                }
+                None => {
+                    let ends = (peer.sender.clone(), peer.closing.clone());
+                    state.of_others.insert(peer.number, ends);
+                }
+            }
+            self.links
+                .note(&self.rt, state.of_nodes.len().max(state.of_others.len()));
+            peer
+        };
+        (self.serve)(Fresh {
+            link,
+            peer: peer.clone(),
+            accepted: true,
+        });
         if let Some(node) = node {
             // A node that dials us is answered over the same link. It dials when it has none: one at hand that it had made is
             // dead at its end, for instance since it restarted, even if nothing has told us yet. One that we made may not be:
@@ -264,12 +306,14 @@ impl<R: Runtime> Links<R> {
         true
     }
 
-    fn start(&self, link: Link, key: Option<LinkPublic>, listed: Option<NodeId>, accepted: bool) -> Peer<R> {
-        let number = {
-            let mut state = self.state();
-            state.next += 1;
-            state.next
-        };
+    fn peer(
+        &self,
+        state: &mut State<R>,
+        link: &Link,
+        key: Option<LinkPublic>,
+        listed: Option<NodeId>,
+    ) -> Peer<R> {
+        state.next += 1;
         let limits = &self.config.limits;
         let rpc_config = RpcConfig {
             time_limit: limits.answer_within,
@@ -277,27 +321,22 @@ impl<R: Runtime> Links<R> {
             ..RpcConfig::default()
         };
         let sender = link.sender();
-        let peer = Peer {
-            number,
+        Peer {
+            number: state.next,
             key,
             listed,
             rpc: Rpc::new(self.rt.clone(), sender.clone(), rpc_config),
             sender,
             closing: Arc::default(),
             used_nanos: Arc::new(AtomicU64::new(self.rt.now().as_nanos())),
-        };
-        (self.serve)(Fresh {
-            link,
-            peer: peer.clone(),
-            accepted,
-        });
-        peer
+        }
     }
 
-    /// A link has ended: its handles are gone. `accepted` says whether it was made by the other end.
-    pub fn ended(&self, number: LinkNumber, accepted: bool) {
+    /// A link has ended: its handles are gone.
+    pub fn ended(&self, number: LinkNumber) {
         let mut state = self.state();
-        state.accepted -= usize::from(accepted);
+        state.of_nodes.remove(&number);
+        state.of_others.remove(&number);
         for handle in state.of_link.remove(&number).unwrap_or_default() {
             state.handles.remove(&handle);
         }
@@ -423,7 +462,12 @@ impl<R: Runtime> Links<R> {
         for address in &entry.addresses {
             match dial(&self.rt, *address, &auth, &self.config.link).await {
                 Ok(link) => {
-                    let peer = self.start(link, Some(entry.link), Some(node), false);
+                    let peer = self.peer(&mut self.state(), &link, Some(entry.link), Some(node));
+                    (self.serve)(Fresh {
+                        link,
+                        peer: peer.clone(),
+                        accepted: false,
+                    });
                     *slot = Some(Standing {
                         peer: peer.clone(),
                         accepted: false,

@@ -333,7 +333,7 @@ async fn serve<R: Runtime>(node: Arc<Node<R>>, fresh: Fresh<R>) {
             },
         }
     }
-    node.links.ended(peer.number, accepted);
+    node.links.ended(peer.number);
 }
 
 impl<R: Runtime> Node<R> {

@@ -496,6 +496,38 @@ async fn a_hand_over_of_a_hundred_boxes_arrives_whole() {
     assert_eq!(taken, Ok(addresses));
 }
 
+/// Handshakes that hang up leave sessions behind, which are kept so that clients can resume theirs. They take the place of
+/// nobody who is there, and what listed nodes have among themselves is no client's to use up.
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_hung_up_make_room_for_those_who_come() {
+    let mut scene = Scene::new(9).await;
+    scene.config.limits.links_max = 4;
+    let stays = scene.run().await;
+    let client = ClientAuth::Listed {
+        server: scene.config.keys.link.public(),
+    };
+    for life in 0..6 {
+        let gone = scene.life(&format!("gone {life}"));
+        let _no_goodbye = scene.dial(&gone, &client).await;
+        gone.shutdown().await;
+    }
+    let rt = scene.life("others");
+    let comes: Vec<Link> = [scene.dial(&rt, &client).await, scene.dial(&rt, &client).await].into();
+    // With it the bound is met by links that all are in use.
+    let last = scene.dial(&rt, &client).await;
+    for link in comes.iter().chain([&stays, &last]) {
+        assert!(timeout(&rt, SOON, link.ping()).await.unwrap().is_ok());
+    }
+    let stream = rt.connect(scene.config.addresses[0]).await.unwrap();
+    let refused = link::connect(&rt, stream, &client, &link::Config::default())
+        .await
+        .unwrap();
+    assert!(timeout(&rt, SOON, refused.recv()).await.unwrap().is_none());
+    let node = scene.dial_as_node(&rt).await;
+    assert!(timeout(&rt, SOON, node.ping()).await.unwrap().is_ok());
+    assert!(node.is_up() && stays.is_up());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_dialled_before_we_knew_it_is_answered_once_it_is_listed() {
     let scene = Scene::new(4).await;

@@ -285,6 +285,14 @@ impl Sender {
         closed(&self.0).await
     }
 
+    /// Until when the link is kept although no connection carries it; `None` while one does, and when it is closed.
+    pub fn parked_until(&self) -> Option<Instant> {
+        match self.0.with_session(|session| session.phase()) {
+            Phase::Parked(until) => Some(until),
+            Phase::Up | Phase::Closing(_) | Phase::Closed => None,
+        }
+    }
+
     /// Whether the link is closed for good.
     pub fn is_closed(&self) -> bool {
         self.0.with_session(|session| session.phase() == Phase::Closed)
