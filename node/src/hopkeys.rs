@@ -1,7 +1,7 @@
 //! A node's hop keys: one for each period, kept on disk until the period after it has ended, then destroyed together
 //! with their replay tags. Spec: SPEC §3.1, §10.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub struct HopKeyStore<R> {
     time: NodeTime<R>,
     period: Duration,
     secrets: BTreeMap<HopKeyId, HopSecret>,
+    /// Keys that are over and perhaps still on disk.
+    doomed: BTreeSet<HopKeyId>,
     replay: ReplayLogs<R>,
 }
 
@@ -38,6 +40,7 @@ impl<R: Disk> HopKeyStore<R> {
             time,
             period,
             secrets: BTreeMap::new(),
+            doomed: BTreeSet::new(),
             replay,
         };
         let now = keys.time.now();
@@ -66,32 +69,37 @@ impl<R: Disk> HopKeyStore<R> {
                     keys.replay.begin(id).await?;
                     keys.secrets.insert(id, HopSecret::from_bytes(id, *bytes));
                 }
-                None => keys.destroy(id).await?,
+                None => {
+                    keys.doomed.insert(id);
+                }
             }
         }
+        keys.destroy(now).await?;
         keys.replay.sweep().await?;
         keys.tick().await?;
         Ok(keys)
     }
 
-    /// Destroys keys whose time has ended and makes this period's and the next one's. Returns when to call it again.
+    /// Makes this period's key and the next one's, destroys those whose time has ended, and mends replay logs that have
+    /// failed. Returns when to call it again.
     ///
     /// # Errors
-    /// Of the store; call it again.
+    /// Of the store, when all else is done that could be: call it again.
     pub async fn tick(&mut self) -> io::Result<WallTime> {
         let now = self.time.now();
         let current = HopKeyId::at(now, self.period);
-        let over: Vec<_> = self
-            .secrets
-            .range(..current.previous())
-            .map(|(id, _)| *id)
-            .collect();
-        if !over.is_empty() {
-            self.time.persist(now).await?;
-        }
-        for id in over {
-            self.destroy(id).await?;
-        }
+        // Out of use first, whatever the disk says.
+        let kept = self.secrets.split_off(&current.previous());
+        let over = std::mem::replace(&mut self.secrets, kept);
+        self.doomed.extend(over.into_keys());
+        let made = self.make(current).await;
+        let destroyed = self.destroy(now).await;
+        let mended = self.replay.mend().await;
+        made.and(destroyed).and(mended)?;
+        Ok(current.next().starts(self.period))
+    }
+
+    async fn make(&mut self, current: HopKeyId) -> io::Result<()> {
         for id in [current, current.next()] {
             if !self.secrets.contains_key(&id) {
                 let secret = HopSecret::from_rng(id, &mut self.rt.rng("hop key"));
@@ -100,7 +108,7 @@ impl<R: Disk> HopKeyStore<R> {
                 self.secrets.insert(id, secret);
             }
         }
-        Ok(current.next().starts(self.period))
+        Ok(())
     }
 
     /// The public keys of this period and the next, for the descriptor.
@@ -131,11 +139,27 @@ impl<R: Disk> HopKeyStore<R> {
         self.replay.admit(key, tag).await
     }
 
-    /// Destroys a key: first itself, then its tags, so that no key is ever without them.
-    async fn destroy(&mut self, id: HopKeyId) -> io::Result<()> {
-        self.secrets.remove(&id);
-        self.rt.remove(&file(id)).await?;
-        self.replay.end(id).await
+    /// Destroys the doomed keys: each first itself, then its tags, so that no key is ever without them. What could not be
+    /// removed stays doomed.
+    async fn destroy(&mut self, now: WallTime) -> io::Result<()> {
+        if self.doomed.is_empty() {
+            return Ok(());
+        }
+        self.time.persist(now).await?;
+        let mut destroyed = Ok(());
+        for id in self.doomed.clone() {
+            let removed = match self.rt.remove(&file(id)).await {
+                Ok(()) => self.replay.end(id).await,
+                failed => failed,
+            };
+            match removed {
+                Ok(()) => {
+                    self.doomed.remove(&id);
+                }
+                Err(error) => destroyed = Err(error),
+            }
+        }
+        destroyed
     }
 }
 
@@ -187,6 +211,33 @@ mod tests {
             keys.admit(first.epoch, &ReplayTag::from_bytes([1; 16])).await,
             Err(ReplayError::NoKey(_))
         ));
+    }
+
+    /// A disk that fails for a while keeps a key longer, but not for ever, and it keeps nobody from having the next keys.
+    #[tokio::test]
+    async fn a_key_whose_removal_failed_is_removed_as_soon_as_the_disk_lets_it() {
+        let disk = TestDisk::new(1);
+        let mut keys = open(&disk).await;
+        let first = keys.public().unwrap();
+        let on_disk = || disk.dump().iter().any(|(name, _)| *name == file(first.epoch));
+        disk.with(|world| world.remove_fails = true);
+        for _ in 0..3 {
+            disk.pass(HOUR);
+            let _ = keys.tick().await; // the first one has nothing to destroy
+        }
+        assert!(keys.tick().await.is_err() && on_disk());
+        assert!(
+            keys.secrets().unwrap().get(first.epoch).is_none(),
+            "it serves no more"
+        );
+        assert!(keys.public().is_some(), "this hour has its keys");
+        disk.with(|world| world.remove_fails = false);
+        keys.tick().await.unwrap();
+        assert!(!on_disk());
+        assert!(
+            disk.list("replay-").await.unwrap().len() <= 3,
+            "nor are its tags there"
+        );
     }
 
     #[tokio::test]

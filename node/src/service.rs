@@ -394,7 +394,7 @@ async fn keep_keys<R: Runtime>(node: &Node<R>) -> Result<(), NodeError> {
         let wait = match next {
             Ok(next) => next.saturating_since(now),
             Err(error) => {
-                tracing::warn!(%error, "hop keys could not be renewed; trying again");
+                tracing::warn!(%error, "hop keys or their replay logs could not be renewed; trying again");
                 Duration::from_secs(1)
             }
         };

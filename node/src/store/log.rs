@@ -7,7 +7,7 @@ use phantom_core::runtime::Store;
 use tokio::sync::Mutex;
 
 /// One file. After any failure it takes no more appends: what a failed append left behind, and what a failed sync lost,
-/// is not known.
+/// is not known. It can be written anew, see [`Log::renewed`].
 #[derive(Debug)]
 pub(super) struct Log {
     file: String,
@@ -57,6 +57,27 @@ impl Log {
     /// Takes no more appends.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
+    }
+
+    /// If it takes no more appends: writes what the file holds, whole records of `record` bytes, as a new file of the same
+    /// name, whose log is returned. This one stays as it is: what it has not acknowledged it never will.
+    pub(super) async fn renewed<S: Store>(&self, store: &S, record: usize) -> io::Result<Option<Self>> {
+        let _turns = (self.appending.lock().await, self.syncing.lock().await);
+        if self.is_open() {
+            return Ok(None);
+        }
+        let held = store.read(&self.file).await?.unwrap_or_default();
+        let whole = &held[..held.len() - held.len() % record];
+        let acknowledged = self.synced.load(Ordering::Acquire);
+        if (whole.len() as u64) < acknowledged {
+            return Err(io::Error::other(format!(
+                "{} holds {} bytes of {acknowledged} that were synced",
+                self.file,
+                held.len()
+            )));
+        }
+        store.write(&self.file, whole).await?;
+        Ok(Some(Self::of_len(self.file.clone(), whole.len() as u64)))
     }
 
     /// Appends; returns the end of what was appended, for [`Log::commit`]. An append that is dropped or fails closes the

@@ -82,6 +82,33 @@ impl<R: Store> ReplayLogs<R> {
         Ok(log.commit(&self.rt, end).await?)
     }
 
+    /// Writes the logs anew that take no more tags since an append or a sync has failed, so that their hop keys serve again.
+    /// What was marked meanwhile stays so, and what was acted on is in the new file: it was durable in the old one.
+    ///
+    /// # Errors
+    /// Of the store, for the last log that could not be mended; call it again.
+    pub async fn mend(&self) -> io::Result<()> {
+        let logs: Vec<_> = {
+            let tags = self.tags();
+            tags.iter()
+                .map(|(key, tags)| (*key, Arc::clone(&tags.log)))
+                .collect()
+        };
+        let mut mended = Ok(());
+        for (key, log) in logs {
+            match log.renewed(&self.rt, ReplayTag::LEN).await {
+                Ok(None) => {}
+                Ok(Some(renewed)) => {
+                    if let Some(tags) = self.tags().get_mut(&key) {
+                        tags.log = Arc::new(renewed);
+                    }
+                }
+                Err(error) => mended = Err(error),
+            }
+        }
+        mended
+    }
+
     /// Forgets a hop key's tags: call it after the key is destroyed.
     ///
     /// # Errors
@@ -165,6 +192,58 @@ mod tests {
                     .await
                     .unwrap();
                 disk.crash();
+            }
+        }
+    }
+
+    /// The disk fails for a while, in the middle of a packet: that packet is lost, the key serves again, and whatever was
+    /// acted on before or after is a replay, also after a crash.
+    #[tokio::test]
+    async fn a_log_that_failed_is_mended_and_no_packet_is_accepted_twice() {
+        let key = HopKeyId(7);
+        for seed in 0..20 {
+            let disk = TestDisk::new(seed);
+            let logs = ReplayLogs::new(disk.clone(), 1_000);
+            logs.begin(key).await.unwrap();
+            logs.admit(key, &tag(0)).await.unwrap();
+            // Of a failed append a part may be on disk.
+            disk.with(|world| world.room = 0);
+            disk.append(&file(key), &[]).await.unwrap();
+            assert!(matches!(logs.admit(key, &tag(1)).await, Err(ReplayError::Io(_))));
+            disk.with(|world| world.room = usize::MAX);
+            disk.append(&file(key), &[9; 5]).await.unwrap();
+            assert!(
+                matches!(logs.admit(key, &tag(2)).await, Err(ReplayError::Io(_))),
+                "not before it is mended"
+            );
+            logs.mend().await.unwrap();
+            logs.admit(key, &tag(3)).await.unwrap();
+            disk.with(|world| world.sync_fails = true);
+            assert!(matches!(logs.admit(key, &tag(4)).await, Err(ReplayError::Io(_))));
+            disk.with(|world| world.sync_fails = false);
+            assert!(matches!(logs.admit(key, &tag(5)).await, Err(ReplayError::Io(_))));
+            logs.mend().await.unwrap();
+            logs.admit(key, &tag(6)).await.unwrap();
+            for n in 0..7 {
+                assert!(
+                    matches!(
+                        logs.admit(key, &tag(n)).await,
+                        Err(ReplayError::Replay(Replay::Seen))
+                    ),
+                    "{n}"
+                );
+            }
+            disk.crash();
+            let again = ReplayLogs::new(disk.clone(), 1_000);
+            again.begin(key).await.unwrap();
+            for n in [0, 3, 6] {
+                assert!(
+                    matches!(
+                        again.admit(key, &tag(n)).await,
+                        Err(ReplayError::Replay(Replay::Seen))
+                    ),
+                    "{n} after a crash"
+                );
             }
         }
     }
