@@ -14,6 +14,7 @@ use thiserror::Error;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::runtime::{Clock, timeout};
+use crate::units::Instant;
 use crate::wire::{DecodeError, Reader, Writer};
 
 use super::{Channel, LinkError, Sender};
@@ -84,6 +85,9 @@ pub enum RpcViolation {
 
 /// Body bytes of one message.
 const PART_MAX: usize = 16 * 1024;
+
+/// Refused requests whose last parts are waited for: far more than a caller has under way or gives up in its time limit.
+const REFUSED_MAX: usize = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -167,9 +171,39 @@ struct State {
     /// Our calls: what came of the answer so far, and who waits for it.
     calls: BTreeMap<u32, Call>,
     /// The other end's requests: what came so far; `None` once it is whole.
-    requests: BTreeMap<u32, Option<Vec<u8>>>,
+    requests: BTreeMap<u32, Option<Partial>>,
+    /// Requests that were refused at a part, until their last part comes: it is no request of its own. Oldest first.
+    refused: VecDeque<(u32, Instant)>,
     /// Whole requests that nobody serves yet.
     waiting: VecDeque<(u32, Bytes)>,
+}
+
+/// A request of which parts are missing.
+struct Partial {
+    parts: Vec<u8>,
+    /// When the newest part came.
+    since: Instant,
+}
+
+impl State {
+    /// Forgets requests that have not gone on for `limit`: whoever asked has given them up. Their parts may still come.
+    fn give_up(&mut self, limit: Duration, now: Instant) {
+        let late = |(id, partial): (&u32, &Option<Partial>)| {
+            let partial = partial.as_ref()?;
+            (partial.since + limit <= now).then_some(*id)
+        };
+        for id in self.requests.iter().filter_map(late).collect::<Vec<_>>() {
+            self.requests.remove(&id);
+            self.remember_refused(id, now);
+        }
+    }
+
+    fn remember_refused(&mut self, id: u32, now: Instant) {
+        if self.refused.len() >= REFUSED_MAX {
+            self.refused.pop_front();
+        }
+        self.refused.push_back((id, now));
+    }
 }
 
 struct Call {
@@ -304,16 +338,46 @@ impl<R: Clock> Rpc<R> {
     }
 
     fn request(&self, id: u32, body: &[u8], last: bool) -> Result<(), RpcViolation> {
+        let (now, limit) = (self.rt.now(), self.shared.config.time_limit);
         let mut state = self.shared.lock();
-        let room = state.requests.len() < usize::from(self.shared.config.requests);
         if !state.requests.contains_key(&id) {
-            if !room {
-                drop(state);
-                return if last { self.refuse(id) } else { Ok(()) };
+            // A number that comes again after so long is another request.
+            while state
+                .refused
+                .front()
+                .is_some_and(|(_, since)| *since + 2 * limit <= now)
+            {
+                state.refused.pop_front();
             }
-            state.requests.insert(id, Some(Vec::new()));
+            if let Some(at) = state.refused.iter().position(|(refused, _)| *refused == id) {
+                if !last {
+                    return Ok(());
+                }
+                state.refused.remove(at);
+                drop(state);
+                return self.refuse(id);
+            }
+            let bound = usize::from(self.shared.config.requests);
+            if state.requests.len() >= bound {
+                state.give_up(limit, now);
+            }
+            if state.requests.len() >= bound {
+                if !last {
+                    state.remember_refused(id, now);
+                    return Ok(());
+                }
+                drop(state);
+                return self.refuse(id);
+            }
+            state.requests.insert(
+                id,
+                Some(Partial {
+                    parts: Vec::new(),
+                    since: now,
+                }),
+            );
         }
-        let Some(Some(parts)) = state.requests.get_mut(&id) else {
+        let Some(Some(Partial { parts, since })) = state.requests.get_mut(&id) else {
             return Err(RpcViolation::Repeated(id));
         };
         let bound = self.shared.config.request_max;
@@ -323,8 +387,9 @@ impl<R: Clock> Rpc<R> {
                 bound,
             });
         }
+        *since = now;
         parts.extend_from_slice(body);
-        if last && let Some(parts) = state.requests.insert(id, None).flatten() {
+        if last && let Some(Partial { parts, .. }) = state.requests.insert(id, None).flatten() {
             state.waiting.push_back((id, Bytes::from(parts)));
             drop(state);
             self.shared.asked.notify_one();

@@ -159,6 +159,52 @@ async fn calls_beyond_the_bound_wait_their_turn() {
     );
 }
 
+fn part(kind: u8, id: u8, body: &[u8]) -> Vec<u8> {
+    [&[kind, 0, 0, 0, id][..], body].concat()
+}
+
+/// Room that appears between two parts changes nothing for a request that was refused at its first: its tail alone would be
+/// another request than the one that was made.
+#[tokio::test(start_paused = true)]
+async fn the_tail_of_a_refused_request_is_no_request() {
+    let (_client, server) = rpcs(RpcConfig {
+        requests: 1,
+        ..RpcConfig::default()
+    })
+    .await;
+    server.deliver(&part(2, 1, b"first")).unwrap();
+    server.deliver(&part(1, 2, b"head, ")).unwrap();
+    let (first, responder) = server.next_request().await.unwrap();
+    assert_eq!(first, "first");
+    responder.answer(Bytes::new()).await.unwrap();
+    server.deliver(&part(1, 2, b"middle, ")).unwrap();
+    server.deliver(&part(2, 2, b"tail")).unwrap();
+    server.deliver(&part(2, 3, b"next")).unwrap();
+    let (next, _responder) = server.next_request().await.unwrap();
+    assert_eq!(next, "next");
+}
+
+/// A caller that gives up between two parts never sends the rest.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_given_up_half_way_holds_its_place_for_a_while_only() {
+    let (_client, server) = rpcs(RpcConfig {
+        requests: 1,
+        ..RpcConfig::default()
+    })
+    .await;
+    server.deliver(&part(1, 1, b"half of ")).unwrap();
+    pass(RpcConfig::default().time_limit.as_secs_f64() + 1.0).await;
+    server.deliver(&part(2, 2, b"whole")).unwrap();
+    let (whole, responder) = server.next_request().await.unwrap();
+    assert_eq!(whole, "whole");
+    responder.answer(Bytes::new()).await.unwrap();
+    // Should the rest come after all, it is refused as a whole.
+    server.deliver(&part(2, 1, b"a request")).unwrap();
+    server.deliver(&part(2, 3, b"next")).unwrap();
+    let (next, _responder) = server.next_request().await.unwrap();
+    assert_eq!(next, "next");
+}
+
 #[tokio::test(start_paused = true)]
 async fn broken_rules_are_told_apart_from_lateness() {
     let (client, _server) = rpcs(RpcConfig {
