@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Connections at once.
-pub(crate) const GUESTS_MAX: usize = 2_048;
-/// Connections of one source at once: an eighth, which is also more than one host of many users needs in a round trip.
-pub(crate) const GUESTS_OF_SOURCE_MAX: usize = GUESTS_MAX / 8;
+/// Connections at once: each takes one of the files that the host lets a process open, often 1,024.
+const GUESTS_MAX: usize = 512;
+/// Connections of one source at once. Many users may share an address, and each is a guest for a round trip or two.
+const GUESTS_OF_SOURCE_MAX: usize = GUESTS_MAX / 4;
 
 /// Who makes connections: an IPv4 address, or the IPv6 network of 64 bits that a host gets as a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
