@@ -62,7 +62,7 @@ pub struct Bridge {
 /// Bounds of what others can make a node hold or do.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Links of others at once. Default 4,096.
+    /// Links of others at once; listed nodes are counted apart, up to as many. Default 4,096.
     pub links_max: usize,
     /// Packets waiting for one peer node while its link comes up or is full. Default 32: an eighth of what a relay has in work,
     /// so that one node that does not answer leaves the others theirs.

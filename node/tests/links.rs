@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -35,6 +35,7 @@ use phantom_node::hopkeys::HopKeyStore;
 use phantom_node::links::{Fresh, Links, ReachError};
 use phantom_node::mailbox::Mailbox;
 use phantom_node::store::{BoxStore, NodeTime, Source, StoreConfig};
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
 /// Far less than a session is parked for (10 min) or a silent node is left alone (10 s).
@@ -494,6 +495,38 @@ async fn a_hand_over_of_a_hundred_boxes_arrives_whole() {
     let other = scene.life("other");
     let taken = timeout(&rt, 4 * SOON, takes_over(&scene, &other, addresses.len())).await;
     assert_eq!(taken, Ok(addresses));
+}
+
+/// Connections without a byte are waited for ten seconds and longer. Meanwhile others come and go.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_opens_connections_and_says_nothing_keeps_nobody_out() {
+    let scene = Scene::new(10).await;
+    let _first = scene.run().await;
+    let IpAddr::V4(other) = scene.other_at.ip() else {
+        panic!("the scene is on loopback");
+    };
+    let crowd = TokioRuntime::start(Config {
+        address: Some(Ipv4Addr::from_bits(other.to_bits() + 1).into()),
+        ..Config::new("crowd", scene.place.path().join("crowd"))
+    })
+    .unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(crowd.connect(scene.config.addresses[0]).await.unwrap());
+    }
+    let auth = ClientAuth::Listed {
+        server: scene.config.keys.link.public(),
+    };
+    let client = scene.life("another client");
+    let dial = scene.dial(&client, &auth);
+    let link = timeout(&scene.rt, SOON, dial)
+        .await
+        .expect("a link comes up soon");
+    assert!(link.is_up());
+    // Their own oldest made room for the newest of them.
+    let mut byte = [0];
+    let oldest = timeout(&crowd, SOON, silent[0].read(&mut byte)).await.unwrap();
+    assert!(!oldest.is_ok_and(|read| read > 0), "it is closed without a byte");
 }
 
 /// Handshakes that hang up leave sessions behind, which are kept so that clients can resume theirs. They take the place of
