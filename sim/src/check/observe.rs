@@ -90,6 +90,8 @@ pub enum Acted {
     Forged,
     /// Put a bridge on its list.
     Blocked,
+    /// Was dialled at an address that it forged.
+    Lured,
 }
 
 /// Takes observations, in order of time.

@@ -166,6 +166,7 @@ impl World {
             Metric::CensorReset => deeds(Acted::Reset),
             Metric::CensorForged => deeds(Acted::Forged),
             Metric::CensorBlocked => deeds(Acted::Blocked),
+            Metric::CensorLured => deeds(Acted::Lured),
             Metric::FaultCrashes => (crashes, 1),
             Metric::FaultRestarts => (restarts, 1),
             Metric::FaultDisksLost => (disks, 1),

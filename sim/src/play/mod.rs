@@ -12,6 +12,7 @@ mod on_stage;
 mod on_swarm;
 mod oracle;
 mod times;
+mod trap;
 mod user;
 mod world;
 

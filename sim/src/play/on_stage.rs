@@ -65,17 +65,33 @@ impl<S: Stage> StagePlayer<S> {
 
 impl<S: Stage> Player for StagePlayer<S> {
     fn senses(&self) -> &[Sense] {
-        if S::ABILITIES.hosts_are_ours {
-            &[
+        match (S::ABILITIES.hosts_are_ours, S::ABILITIES.dual_stack) {
+            (true, true) => &[
+                Sense::Events,
+                Sense::Censor,
+                Sense::Traps,
+                Sense::Disk,
+                Sense::Paths,
+                Sense::Boxes,
+                Sense::Faults,
+            ],
+            // One address to a host: the censor's own hosts have one of their many.
+            (true, false) => &[
                 Sense::Events,
                 Sense::Censor,
                 Sense::Disk,
                 Sense::Paths,
                 Sense::Boxes,
                 Sense::Faults,
-            ]
-        } else {
-            &[Sense::Events, Sense::Censor, Sense::Paths, Sense::Faults]
+            ],
+            // On loopback a host may listen at any address.
+            (false, _) => &[
+                Sense::Events,
+                Sense::Censor,
+                Sense::Traps,
+                Sense::Paths,
+                Sense::Faults,
+            ],
         }
     }
 
@@ -103,46 +119,74 @@ impl<S: Stage> Player for StagePlayer<S> {
                 forged: BTreeMap::new(),
             }
         } else {
-            loopback::move_in(&mut plan)
-        };
-        let begins = self.begins.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let plan = &plan;
-        world::play(plan, link_port, sink, || {
-            let mut stage = S::new(plan.seed, delays(plan)?);
-            let (begins, date) = if self.simulated() {
-                (times::warm_up(plan), times::world_begins(plan))
-            } else {
-                let date = loopback::date();
-                (
-                    begins
-                        .unwrap_or_else(|| Self::next_beginning(plan))
-                        .saturating_since(date),
-                    date,
-                )
-            };
-            let begins = Instant::ZERO + begins;
-            for host in &plan.hosts {
-                let mut wall = Wall::new(date);
-                wall.offset_ns = host.clock_skew_ns;
-                stage.add_host(HostSpec {
-                    name: host.name.clone(),
-                    addresses: host.addresses().collect(),
-                    region: host.region,
-                    inside: host.inside,
-                    wall,
-                });
+            let moved = loopback::move_in(&mut plan);
+            // The censor's own hosts go where its answers now lead.
+            let here: BTreeMap<IpAddr, IpAddr> = moved
+                .forged
+                .iter()
+                .map(|(here, planned)| (*planned, *here))
+                .collect();
+            for address in plan.traps.iter_mut().flat_map(|trap| &mut trap.addresses) {
+                *address = here.get(address).copied().unwrap_or(*address);
             }
-            let mut ground = OnStage {
-                stage,
-                begins,
-                rules: Vec::new(),
-                learned: BTreeMap::new(),
-                forged,
-                digest: Digest::new(self.detail),
-            };
-            ground.censor(plan)?;
-            Ok(Opening { ground, begins, date })
-        })
+            moved
+        };
+        let plan = &plan;
+        world::play(plan, link_port, sink, || self.open(plan, forged))
+    }
+}
+
+impl<S: Stage> StagePlayer<S> {
+    /// A world with the hosts of `plan`, about to begin. `forged`: see [`Moved::forged`].
+    pub(super) fn open(
+        &self,
+        plan: &Plan,
+        forged: BTreeMap<IpAddr, IpAddr>,
+    ) -> Result<Opening<OnStage<S>>, RunError> {
+        let begins = self.begins.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut stage = S::new(plan.seed, delays(plan)?);
+        let (begins, date) = if self.simulated() {
+            (times::warm_up(plan), times::world_begins(plan))
+        } else {
+            let date = loopback::date();
+            (
+                begins
+                    .unwrap_or_else(|| Self::next_beginning(plan))
+                    .saturating_since(date),
+                date,
+            )
+        };
+        let begins = Instant::ZERO + begins;
+        for host in &plan.hosts {
+            let mut wall = Wall::new(date);
+            wall.offset_ns = host.clock_skew_ns;
+            stage.add_host(HostSpec {
+                name: host.name.clone(),
+                addresses: host.addresses().collect(),
+                region: host.region,
+                inside: host.inside,
+                wall,
+            });
+        }
+        for trap in &plan.traps {
+            stage.add_host(HostSpec {
+                name: trap.name.clone(),
+                addresses: trap.addresses.clone(),
+                region: trap.region,
+                inside: false,
+                wall: Wall::new(date),
+            });
+        }
+        let mut ground = OnStage {
+            stage,
+            begins,
+            rules: Vec::new(),
+            learned: BTreeMap::new(),
+            forged,
+            digest: Digest::new(self.detail),
+        };
+        ground.censor(plan)?;
+        Ok(Opening { ground, begins, date })
     }
 }
 
@@ -158,7 +202,7 @@ fn delays(plan: &Plan) -> Result<Delays, RunError> {
 }
 
 /// A stage with the hosts of a plan.
-struct OnStage<S> {
+pub(super) struct OnStage<S> {
     stage: S,
     begins: Instant,
     /// The plan's rules as the stage knows them.

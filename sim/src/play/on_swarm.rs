@@ -50,22 +50,27 @@ impl Player for SwarmPlayer {
     }
 
     fn play(&self, plan: &Plan, sink: &mut dyn Sink) -> Result<RunOutput, RunError> {
-        world::play(plan, LINK_PORT, sink, || {
-            let begins = Instant::ZERO + times::warm_up(plan);
-            let mut stage = stage(plan, *self);
-            hosts(plan, &mut stage);
-            censor(plan, begins, &stage)?;
-            Ok(Opening {
-                ground: Swarm { stage, searched: 0 },
-                begins,
-                date: times::world_begins(plan),
-            })
+        world::play(plan, LINK_PORT, sink, || self.open(plan))
+    }
+}
+
+impl SwarmPlayer {
+    /// A world with the hosts of `plan`, about to begin.
+    pub(super) fn open(self, plan: &Plan) -> Result<Opening<Swarm>, RunError> {
+        let begins = Instant::ZERO + times::warm_up(plan);
+        let mut stage = stage(plan, self);
+        hosts(plan, &mut stage);
+        censor(plan, begins, &stage)?;
+        Ok(Opening {
+            ground: Swarm { stage, searched: 0 },
+            begins,
+            date: times::world_begins(plan),
         })
     }
 }
 
 /// Swarm with the hosts of a plan.
-struct Swarm {
+pub(super) struct Swarm {
     stage: SwarmStage,
     searched: u64,
 }
@@ -185,6 +190,19 @@ fn hosts(plan: &Plan, stage: &mut SwarmStage) {
     for host in &plan.hosts {
         stage.add_swarm_host(spec(plan, host));
     }
+    for trap in &plan.traps {
+        stage.add_swarm_host(HostSpec {
+            system: as_id(trap.system),
+            addresses: trap.addresses.clone(),
+            access: Access::server(),
+            wall: Wall::new(times::world_begins(plan)),
+            ..HostSpec::new(trap.name.clone())
+        });
+    }
+}
+
+fn as_id(system: usize) -> AsId {
+    AsId(u16::try_from(system).unwrap_or(u16::MAX))
 }
 
 fn spec(plan: &Plan, host: &Host) -> HostSpec {
@@ -200,7 +218,7 @@ fn spec(plan: &Plan, host: &Host) -> HostSpec {
     let mut wall = Wall::new(times::world_begins(plan));
     wall.offset_ns = host.clock_skew_ns;
     HostSpec {
-        system: AsId(u16::try_from(host.system).unwrap_or(u16::MAX)),
+        system: as_id(host.system),
         nat: host.nat.then(|| NatSpec {
             outside: addresses.clone(),
             udp_idle: NAT_UDP,

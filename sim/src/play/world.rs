@@ -16,6 +16,7 @@ use super::disks::{Cast, Reading};
 use super::observe::Observer;
 use super::oracle::Oracle;
 use super::times;
+use super::trap;
 use super::user::Society;
 use crate::check::observe::{Acted, Seen, Sink};
 use crate::host::PeerId;
@@ -105,6 +106,7 @@ pub(super) fn play<G: Ground>(
         stage.at(start, Act::Start(peer));
     }
     names(plan, stage);
+    let lured = trap::set(plan, link_port, stage, &failures);
 
     let mut observer = Observer::new(plan, begins, sink, oracle, Blocks::new(plan, link_port));
     faults(plan, begins, stage, &mut observer);
@@ -117,6 +119,7 @@ pub(super) fn play<G: Ground>(
         cast,
         residue: BTreeMap::new(),
         acted: BTreeMap::new(),
+        lured,
     };
     world.until(begins, plan, &mut observer)?;
     let mut at = begins;
@@ -163,6 +166,7 @@ struct Run<G> {
     residue: BTreeMap<HostId, Residue>,
     /// What each rule of the plan had done by the last look.
     acted: BTreeMap<usize, [u64; 3]>,
+    lured: Vec<trap::Lured>,
 }
 
 impl<G: Ground> Run<G> {
@@ -210,6 +214,13 @@ impl<G: Ground> Run<G> {
                         },
                     );
                 }
+            }
+        }
+        for lured in &mut self.lured {
+            let count = lured.fresh();
+            if count > 0 {
+                let (rule, act) = (lured.rule, Acted::Lured);
+                observer.say(now, None, Seen::Censor { rule, act, count });
             }
         }
     }

@@ -11,6 +11,8 @@ pub enum Sense {
     Events,
     /// What the censor's rules did.
     Censor,
+    /// Who comes to the censor's own hosts; these have many addresses, which not every back end gives a host.
+    Traps,
     /// The bytes that cross the border, searched for secrets.
     Wire,
     /// The bytes on peers' disks after a purge.
@@ -28,6 +30,7 @@ impl Sense {
     pub const ALL: &'static [Self] = &[
         Self::Events,
         Self::Censor,
+        Self::Traps,
         Self::Wire,
         Self::Disk,
         Self::Paths,
@@ -190,6 +193,8 @@ metrics! {
         "DNS answers the censor forged";
     CensorBlocked "censor.blocked" [Rule] Number One Censor false
         "bridges the censor put on its list because an insider learned of them";
+    CensorLured "censor.lured" [Rule] Number One Traps false
+        "streams opened to the censor's own hosts, which are at a quarter of the addresses it forges";
     FaultCrashes "fault.crashes" [] Number One Faults false
         "peers that crashed";
     FaultRestarts "fault.restarts" [] Number One Faults false

@@ -3,7 +3,7 @@
 //! Every host, edge and fault is drawn from a stream of its own, keyed by its name, so that one more peer shifts no
 //! other's draws (common random numbers: two scenarios that differ in one thing differ in nothing else).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -49,6 +49,8 @@ pub struct Plan {
     pub edges: Vec<Edge>,
     /// The censor's rules in order, the enabled ones.
     pub rules: Vec<Rule>,
+    /// The censor's own hosts, besides [`Plan::hosts`] and numbered after them.
+    pub traps: Vec<Trap>,
     /// What breaks, in order of time.
     pub faults: Vec<Fault>,
     /// Who does what.
@@ -219,11 +221,26 @@ pub enum Act {
     Reset,
     /// Answers DNS questions itself.
     Forge {
-        /// From which addresses it picks. Nobody of the scenario lives there.
+        /// From which addresses it picks. Nobody of [`Plan::hosts`] lives there; [`Plan::traps`] have some of them.
         answers: Vec<Ipv4Addr>,
         /// Whether the true answer still arrives.
         true_answer: bool,
     },
+}
+
+/// A host of the censor at addresses that it forges: who believes them gets to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trap {
+    /// `trap-<rule>`.
+    pub name: String,
+    /// The forging rule: its index in [`Plan::rules`].
+    pub rule: usize,
+    /// Index of its region, the one outside.
+    pub region: usize,
+    /// Index of its autonomous system.
+    pub system: usize,
+    /// Its share of the rule's addresses.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Something that breaks at a time.
@@ -301,6 +318,10 @@ impl Plan {
         );
         let hosts = hosts(loaded, seed, &systems);
         let edges = edges(loaded, seed, &hosts);
+        let rules = rules(loaded, seed, &hosts);
+        let outside = scenario.censor.as_ref().map(|censor| &censor.at[1].value);
+        let outside = outside.map_or(0, |name| region_of(name));
+        let traps = traps(&rules, outside, &systems);
         Self {
             name: scenario.name.value.clone(),
             scenario_hash: loaded.hash.clone(),
@@ -333,7 +354,8 @@ impl Plan {
                     })
                     .collect(),
             },
-            rules: rules(loaded, seed, &hosts),
+            traps,
+            rules,
             faults: faults(loaded, seed, &hosts),
             workloads: scenario
                 .workload
@@ -617,7 +639,7 @@ fn rules(loaded: &Loaded, seed: u64, hosts: &[Host]) -> Vec<Rule> {
                     true_answer,
                 } => {
                     let mut rng = stream(seed, &format!("forged {}", rule.name.value));
-                    // 198.18.0.0/15 is set aside for benchmarks (RFC 2544): no host of a scenario lives there.
+                    // 198.18.0.0/15 is set aside for benchmarks (RFC 2544): only the censor's own hosts live there.
                     let pick =
                         |rng: &mut ChaCha12Rng| Ipv4Addr::from(0xc612_0000_u32 + below(rng, 1 << 17) as u32);
                     let mut answers: Vec<Ipv4Addr> = (0..addresses.value).map(|_| pick(&mut rng)).collect();
@@ -630,6 +652,36 @@ fn rules(loaded: &Loaded, seed: u64, hosts: &[Host]) -> Vec<Rule> {
                 }
             },
         })
+        .collect()
+}
+
+/// One of so many forged addresses leads to the censor's own host; at the others nobody is.
+const TRAP_EVERY: usize = 4;
+
+/// The hosts of the censor, in the region outside.
+fn traps(rules: &[Rule], region: usize, systems: &[System]) -> Vec<Trap> {
+    let system = systems.iter().position(|system| system.region == region);
+    let mut taken = BTreeSet::new();
+    let forging = rules.iter().enumerate();
+    let forging = forging.filter_map(|(number, rule)| match &rule.action {
+        Act::Forge { answers, .. } => Some((number, rule, answers)),
+        Act::Drop | Act::Reset => None,
+    });
+    forging
+        .map(|(rule, Rule { name, .. }, answers)| Trap {
+            name: format!("trap-{name}"),
+            rule,
+            region,
+            system: system.unwrap_or(0),
+            addresses: answers
+                .iter()
+                .step_by(TRAP_EVERY)
+                .filter(|address| taken.insert(**address))
+                .copied()
+                .map(IpAddr::V4)
+                .collect(),
+        })
+        .filter(|trap| !trap.addresses.is_empty())
         .collect()
 }
 
