@@ -1,6 +1,6 @@
 //! The censor of a plan as the back ends know it, and what of it is in force: for the stage, and for the oracle.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -91,8 +91,8 @@ pub(super) fn endpoints(addresses: &[IpAddr], ports: &[u16]) -> BTreeSet<SocketA
 pub(super) struct Blocks<'p> {
     plan: &'p Plan,
     link_port: u16,
-    /// Addresses that insiders gave away, and when the censor has them on its list.
-    learned: Vec<(Duration, IpAddr)>,
+    /// By rule and address that insiders gave away: when the rule has it on its list.
+    learned: BTreeMap<(usize, IpAddr), Duration>,
 }
 
 impl<'p> Blocks<'p> {
@@ -101,52 +101,112 @@ impl<'p> Blocks<'p> {
         Self {
             plan,
             link_port,
-            learned: Vec::new(),
+            learned: BTreeMap::new(),
         }
     }
 
-    /// Learns an address; `true` if it is new.
-    pub(super) fn learn(&mut self, at: Duration, address: IpAddr) -> bool {
-        let new = !self.learned.iter().any(|(_, known)| *known == address);
+    /// A rule of the plan learns an address; `true` if it is new to that rule.
+    pub(super) fn learn(&mut self, rule: usize, at: Duration, address: IpAddr) -> bool {
+        let new = !self.learned.contains_key(&(rule, address));
         if new {
-            self.learned.push((at, address));
+            self.learned.insert((rule, address), at);
         }
         new
     }
 
-    fn acting(&self, now: Duration) -> impl Iterator<Item = &'p Planned> {
-        self.plan
-            .rules
-            .iter()
-            .filter(move |rule| (rule.from..rule.until).contains(&now))
-            .filter(|rule| rule.dns_names.is_none() && !matches!(rule.action, Act::Forge { .. }))
+    /// The rules that act on packets, with their numbers.
+    fn acting(&self, now: Duration) -> impl Iterator<Item = (usize, &'p Planned)> {
+        let rules = self.plan.rules.iter().enumerate();
+        rules
+            .filter(move |(_, rule)| (rule.from..rule.until).contains(&now))
+            .filter(|(_, rule)| rule.dns_names.is_none() && !matches!(rule.action, Act::Forge { .. }))
     }
 
     /// Whether nothing at all passes.
     pub(super) fn everything(&self, now: Duration) -> bool {
-        self.acting(now).any(Planned::is_total)
+        self.acting(now).any(|(_, rule)| rule.is_total())
     }
 
     /// Whether datagrams do not pass. A reset means nothing to them.
     pub(super) fn datagrams(&self, now: Duration) -> bool {
         self.acting(now)
-            .filter(|rule| rule.action == Act::Drop && rule.protocol != Some(Protocol::Tcp))
-            .any(|rule| rule.to.is_none() && rule.ports.is_empty())
+            .filter(|(_, rule)| rule.action == Act::Drop && rule.protocol != Some(Protocol::Tcp))
+            .any(|(_, rule)| rule.to.is_none() && rule.ports.is_empty())
     }
 
     /// Whether streams to this address do not pass.
     pub(super) fn streams_to(&self, now: Duration, address: IpAddr) -> bool {
         self.acting(now)
-            .filter(|rule| rule.protocol != Some(Protocol::Udp))
-            .filter(|rule| rule.ports.is_empty() || rule.ports.contains(&self.link_port))
-            .filter(|rule| !rule.except_ports.contains(&self.link_port))
-            .any(|rule| match &rule.to {
+            .filter(|(_, rule)| rule.protocol != Some(Protocol::Udp))
+            .filter(|(_, rule)| rule.ports.is_empty() || rule.ports.contains(&self.link_port))
+            .filter(|(_, rule)| !rule.except_ports.contains(&self.link_port))
+            .any(|(number, rule)| match &rule.to {
                 None => true,
                 Some(Targets::Fixed(addresses)) => addresses.contains(&address),
                 Some(Targets::Learned { .. }) => self
                     .learned
-                    .iter()
-                    .any(|(since, known)| *known == address && *since <= now),
+                    .get(&(number, address))
+                    .is_some_and(|since| *since <= now),
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::load::{Library, from_text};
+
+    struct Nothing;
+
+    impl Library for Nothing {
+        fn read(&self, _: &str) -> std::io::Result<Option<(String, String)>> {
+            Ok(None)
+        }
+        fn names(&self) -> Vec<String> {
+            Vec::new()
+        }
+    }
+
+    /// The ministry takes its time and stops half way; the provider is quick and goes on.
+    const TWO_LISTS: &str = r#"
+format = 1
+name = "t"
+summary = "s"
+run.duration = "10 min"
+topology.region = [{ name = "in", area = "asia-pacific" }, { name = "out", area = "europe" }]
+population.bridge = { region = "out", count = { extra = 6 }, node = "bridge" }
+population.insider = { region = "in", count = { extra = 1 }, node = { insider = {} } }
+[censor]
+at = ["in", "out"]
+[[censor.rule]]
+name = "ministry"
+until = "5 min"
+match = { to = { learned-by-insiders = { lag = "3 min" } } }
+action = "drop"
+[[censor.rule]]
+name = "provider"
+match = { to = { learned-by-insiders = { lag = "1 min" } } }
+action = "reset"
+[[invariant]]
+name = "both act"
+sometimes = "censor.blocked('ministry') > 0 and censor.blocked('provider') > 0"
+"#;
+
+    #[test]
+    fn what_one_list_has_learned_is_news_to_another_and_each_blocks_in_its_own_time() {
+        let loaded = from_text(&Nothing, "t.toml", TWO_LISTS.to_owned(), Some("t"), &[])
+            .unwrap_or_else(|error| panic!("{error}"));
+        let plan = Plan::draw(&loaded, 1);
+        let mut blocks = Blocks::new(&plan, 443);
+        let minute = |n: u64| Duration::from_secs(60 * n);
+        let bridge = IpAddr::V4(plan.hosts[0].address);
+        assert!(blocks.learn(0, minute(3), bridge) && blocks.learn(1, minute(1), bridge));
+        assert!(!blocks.learn(0, minute(4), bridge) && !blocks.learn(1, minute(2), bridge));
+        let blocked = |n| blocks.streams_to(minute(n), bridge);
+        assert_eq!(
+            [0, 1, 4, 9].map(blocked),
+            [false, true, true, true],
+            "the provider's list goes on when the ministry's has ended"
+        );
     }
 }

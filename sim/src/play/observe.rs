@@ -99,7 +99,7 @@ impl<'p> Observer<'p> {
                             continue;
                         };
                         let blocked = at + *lag;
-                        if self.blocks.learn(blocked.since_start(), bridge.ip()) {
+                        if self.blocks.learn(rule, blocked.since_start(), bridge.ip()) {
                             given_away.push(GivenAway {
                                 rule,
                                 address: bridge.ip(),
