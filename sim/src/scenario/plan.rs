@@ -13,7 +13,7 @@ use rand_core::{Rng, SeedableRng};
 
 use super::check::{Claim, Invariant};
 use super::file::{
-    Access, Area, Breakage, Carries, ClientNode, Count, Deed, Direction, Model, Node, Population, Protocol,
+    self, Access, Area, Breakage, Carries, ClientNode, Count, Deed, Direction, Model, Node, Population, Protocol,
     Start,
 };
 use super::file::{Action, Addresses, Names};
@@ -685,44 +685,64 @@ fn traps(rules: &[Rule], region: usize, systems: &[System]) -> Vec<Trap> {
         .collect()
 }
 
+/// What is drawn for a fault before it is known whether its host is up.
+struct Blow<'a> {
+    at: Duration,
+    fault: &'a file::Fault,
+    host: HostId,
+    random: u64,
+}
+
 fn faults(loaded: &Loaded, seed: u64, hosts: &[Host]) -> Vec<Fault> {
-    let mut faults = Vec::new();
+    let mut blows = Vec::new();
     for fault in loaded.scenario.fault.iter().filter(|fault| fault.enabled) {
-        let name = &fault.name.value;
-        let all: Vec<HostId> = members(hosts, &fault.on).collect();
-        let mut rng = stream(seed, &format!("fault {name}"));
-        let until = fault.until.as_ref().map(|until| until.0);
-        let mut at = fault.from.0;
-        // A host is not hit again before it is up again.
-        let mut busy: BTreeMap<HostId, Duration> = BTreeMap::new();
-        while !all.is_empty() {
-            for _ in 0..fault.peers.min(all.len() as u64) {
-                let host = all[below(&mut rng, all.len() as u64) as usize];
-                let random = rng.next_u64();
-                if busy.get(&host).is_some_and(|until| *until > at) {
-                    continue;
-                }
-                let (what, free) = happening(fault.what, at, random);
-                busy.insert(host, free);
-                faults.push(Fault {
-                    at,
-                    name: name.clone(),
-                    host,
-                    what,
-                });
-            }
-            let (Some(every), Some(until)) = (&fault.every, until) else {
-                break;
-            };
-            // The check bounds the number of faults by the spread's mean; the floor ends a run of short draws.
-            at += every.value.draw(rng.next_u64()).max(Duration::from_millis(1));
-            if at >= until {
-                break;
-            }
+        blows.extend(drawn(fault, seed, hosts));
+    }
+    // Each fault draws from a stream of its own, and all of them strike in order of time.
+    blows.sort_by(|a, b| (a.at, a.host, &a.fault.name.value).cmp(&(b.at, b.host, &b.fault.name.value)));
+    // A host that is down is not hit again before it is up again, by whichever fault: the start that belongs to one
+    // would end the other's time, and bring back what has vanished.
+    let mut busy: BTreeMap<HostId, Duration> = BTreeMap::new();
+    let mut faults = Vec::new();
+    for blow in blows {
+        if busy.get(&blow.host).is_some_and(|until| *until > blow.at) {
+            continue;
+        }
+        let (what, free) = happening(blow.fault.what, blow.at, blow.random);
+        busy.insert(blow.host, free);
+        faults.push(Fault {
+            at: blow.at,
+            name: blow.fault.name.value.clone(),
+            host: blow.host,
+            what,
+        });
+    }
+    faults
+}
+
+/// When a fault strikes, and whom.
+fn drawn<'a>(fault: &'a file::Fault, seed: u64, hosts: &[Host]) -> Vec<Blow<'a>> {
+    let all: Vec<HostId> = members(hosts, &fault.on).collect();
+    let mut rng = stream(seed, &format!("fault {}", fault.name.value));
+    let until = fault.until.as_ref().map(|until| until.0);
+    let mut at = fault.from.0;
+    let mut blows = Vec::new();
+    while !all.is_empty() {
+        for _ in 0..fault.peers.min(all.len() as u64) {
+            let host = all[below(&mut rng, all.len() as u64) as usize];
+            let random = rng.next_u64();
+            blows.push(Blow { at, fault, host, random });
+        }
+        let (Some(every), Some(until)) = (&fault.every, until) else {
+            break;
+        };
+        // The check bounds the number of faults by the spread's mean; the floor ends a run of short draws.
+        at += every.value.draw(rng.next_u64()).max(Duration::from_millis(1));
+        if at >= until {
+            break;
         }
     }
-    faults.sort_by(|a, b| (a.at, a.host, &a.name).cmp(&(b.at, b.host, &b.name)));
-    faults
+    blows
 }
 
 /// What happens, and when the host is free for the next thing.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::*;
-use crate::scenario::load::{Directory, by_name};
+use crate::scenario::load::{Directory, by_name, from_text};
 
 fn loaded(name: &str, words: &[(&str, &str)]) -> Loaded {
     let library = Directory::find(Path::new(env!("CARGO_MANIFEST_DIR"))).expect("scenarios/");
@@ -204,4 +204,62 @@ fn faults_come_at_their_rate_and_leave_a_host_alone_while_it_is_down() {
             .iter()
             .any(|fault| matches!(fault.what, Happening::Crash { lose_disk: true, .. }))
     );
+}
+
+/// Three nodes, and three faults that would fall on top of each other.
+const PERILS: &str = r#"
+format = 1
+name = "t"
+summary = "s"
+run.duration = "1 h"
+topology.region = [{ name = "here", area = "europe" }]
+population.service = { region = "here", count = { extra = 3 }, node = "service" }
+[[fault]]
+name = "crash"
+on = "service"
+from = "1 min"
+until = "50 min"
+every = "1 min"
+do = { crash = { down = "4 min..8 min" } }
+[[fault]]
+name = "lose-disk"
+on = "service"
+from = "1 min"
+until = "50 min"
+every = "2 min"
+do = { lose-disk = { down = "1 min..2 min" } }
+[[fault]]
+name = "vanish"
+on = "service"
+from = "20 min"
+until = "50 min"
+every = "2 min"
+do = "vanish"
+[[invariant]]
+name = "nodes crash"
+sometimes = "fault.crashes > 0"
+"#;
+
+#[test]
+fn whoever_has_vanished_stays_away_and_no_fault_ends_the_down_time_of_another() {
+    let library = Directory::find(Path::new(env!("CARGO_MANIFEST_DIR"))).expect("scenarios/");
+    let loaded = from_text(&library, "t.toml", PERILS.to_owned(), Some("t"), &[])
+        .unwrap_or_else(|error| panic!("{error}"));
+    let (mut vanished, mut disks) = (0, 0);
+    for seed in 1..=20 {
+        let mut up: BTreeMap<HostId, Duration> = BTreeMap::new();
+        for fault in &Plan::draw(&loaded, seed).faults {
+            let Happening::Crash { lose_disk, restart } = fault.what else {
+                panic!("only crashes here")
+            };
+            let down_until = up.insert(fault.host, restart.unwrap_or(Duration::MAX));
+            assert!(
+                down_until.is_none_or(|until| until <= fault.at),
+                "seed {seed}: {fault:?} befalls a host that is down"
+            );
+            vanished += u32::from(restart.is_none());
+            disks += u32::from(lose_disk);
+        }
+    }
+    assert!(vanished > 20 && disks > 20, "{vanished} vanished, {disks} disks");
 }
