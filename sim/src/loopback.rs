@@ -166,7 +166,6 @@ impl Stage for LoopbackStage {
     const ABILITIES: Abilities = Abilities {
         simulated_time: false,
         repeatable: false,
-        sees_border: false,
         hosts_are_ours: false,
         dual_stack: false,
     };

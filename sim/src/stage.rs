@@ -118,8 +118,6 @@ pub struct Abilities {
     pub simulated_time: bool,
     /// The same seed gives the same run.
     pub repeatable: bool,
-    /// Bytes that cross the border are searched for secrets.
-    pub sees_border: bool,
     /// Files, dates and addresses are kept by us: disks may be looked into, and the date and the addresses are the plan's.
     pub hosts_are_ours: bool,
     /// Hosts may have addresses of both families.

@@ -473,7 +473,7 @@ fn forged_answers_outrun_true_ones_and_silence_lasts_ten_seconds() {
             ..host([10, 0, 0, 1], true)
         };
         let client = world.add_host(spec);
-        let censor = SharedCensor::new(1);
+        let censor = SharedCensor::default();
         censor.lock().add(Timed::new(
             "dns",
             rule.unwrap_or(Rule::Silence {
@@ -530,7 +530,7 @@ fn poisoned(resolver_outside: bool, truth_follows: bool, questions: u8) -> (Vec<
         ..HostSpec::new("resolver")
     });
     world.names(|names| names.insert("entry.example", vec![SERVER.into()], Duration::from_secs(60)));
-    let censor = SharedCensor::new(1);
+    let censor = SharedCensor::default();
     let answers = Forgery {
         pool: (0..600_u32)
             .map(|n| IpAddr::from((0xC612_0000 + n).to_be_bytes()))
@@ -663,7 +663,7 @@ fn a_links_loss_hits_what_crosses_it_and_jitter_reorders_datagrams() {
 fn rules_hit_what_crosses_the_border_and_nothing_else() {
     let mut world = fixed(1);
     let (_, log) = with_echo(&mut world);
-    let censor = SharedCensor::new(1);
+    let censor = SharedCensor::default();
     world.set_middlebox(censor.clone());
     let reset = Rule::Reset {
         remote: Remote::Addresses([SERVER.into()].into()),

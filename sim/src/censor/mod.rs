@@ -1,8 +1,8 @@
-//! A censor of rules at the border: address lists that change while it runs, names, protocols, a share of flows, in time.
+//! A censor of rules at the border: address lists that change while it runs, names, protocols, in time.
 //!
 //! The rules are [`phantom_core::runtime::rules::Rule`], the same that a host's own network decorator evaluates on other
-//! back ends; what is added here is when a rule holds, for which share of flows, addresses that it learns later, and
-//! counters per rule and second. It decides per packet, so a drop hits established streams in both directions.
+//! back ends; what is added here is when a rule holds, addresses that it learns later, and counters per rule and second. It
+//! decides per packet, so a drop hits established streams in both directions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use phantom_core::runtime::rules::{
     Answer, Counts, Flow, Protocol as Carrier, Remote, Rule, Rules, Verdict as Judged,
 };
-use phantom_core::units::{Instant, Probability};
+use phantom_core::units::Instant;
 
 use crate::host::record::mix;
 use crate::swarm::border::{Direction, Kind, Middlebox, Packet, Protocol, Verdict};
@@ -27,19 +27,16 @@ pub struct Timed {
     pub from: Instant,
     /// Holds until then, exclusively.
     pub until: Instant,
-    /// The share of flows (and questions) that it hits: the same flow always or never.
-    pub share: Probability,
 }
 
 impl Timed {
-    /// A rule that always holds, for all flows.
+    /// A rule that always holds.
     pub fn new(name: impl Into<String>, rule: Rule) -> Self {
         Self {
             name: name.into(),
             rule,
             from: Instant::ZERO,
             until: Instant::FAR_FUTURE,
-            share: Probability::ONE,
         }
     }
 
@@ -48,12 +45,6 @@ impl Timed {
     pub fn between(self, from: Instant, until: Instant) -> Self {
         Self { from, until, ..self }
     }
-
-    /// The same rule for a share of flows.
-    #[must_use]
-    pub fn share(self, share: Probability) -> Self {
-        Self { share, ..self }
-    }
 }
 
 /// What a rule did in one second.
@@ -61,8 +52,6 @@ impl Timed {
 pub struct Acted {
     /// Packets dropped, questions silenced included.
     pub dropped: u64,
-    /// SYNs among them: attempts to connect that were blocked.
-    pub blocked: u64,
     /// Packets answered with a reset.
     pub reset: u64,
     /// DNS answers forged.
@@ -98,8 +87,8 @@ enum Learned {
 }
 
 /// Rules in order: the first that matches decides.
+#[derive(Default)]
 pub struct Censor {
-    seed: u64,
     entries: Vec<Entry>,
     pending: BTreeMap<(Instant, u64), (String, Learned)>,
     learned: u64,
@@ -127,19 +116,6 @@ impl std::fmt::Debug for Censor {
 }
 
 impl Censor {
-    /// A censor without rules. Shares of flows are drawn from `seed`.
-    pub fn new(seed: u64) -> Self {
-        Self {
-            seed,
-            entries: Vec::new(),
-            pending: BTreeMap::new(),
-            learned: 0,
-            counts: Counts::default(),
-            ended: BTreeMap::new(),
-            stalled: BTreeSet::new(),
-        }
-    }
-
     /// Adds a rule after all others, or replaces the one of that name where it stands.
     pub fn add(&mut self, timed: Timed) {
         match self
@@ -191,13 +167,6 @@ impl Censor {
             .map(|entry| &entry.acted)
     }
 
-    /// What all rules did, with their names.
-    pub fn all_acted(&self) -> impl Iterator<Item = (&str, &BTreeMap<u64, Acted>)> {
-        self.entries
-            .iter()
-            .map(|entry| (entry.timed.name.as_str(), &entry.acted))
-    }
-
     /// What the rules did in all, as other back ends count it.
     pub fn counts(&self) -> Counts {
         self.counts
@@ -247,10 +216,7 @@ impl Censor {
             Verdict::Drop => {
                 acted.dropped += 1;
                 match (packet.protocol, packet.kind) {
-                    (_, Kind::Syn) => {
-                        acted.blocked += 1;
-                        counts.connects_dropped = 1;
-                    }
+                    (_, Kind::Syn) => counts.connects_dropped = 1,
                     (Protocol::Dns, _) => counts.names_silenced = 1,
                     (Protocol::Udp, _) => counts.datagrams_dropped = 1,
                     (Protocol::Tcp, _) => {
@@ -323,9 +289,7 @@ impl Middlebox for Censor {
                     },
                 },
             };
-            let drawn = mix(mix(self.seed, index as u64), packet.flow);
-            (entry.timed.share == Probability::ONE || entry.timed.share.happens(drawn))
-                .then_some((index, verdict))
+            Some((index, verdict))
         });
         match decided {
             Some((index, verdict)) => {
@@ -338,15 +302,10 @@ impl Middlebox for Censor {
 }
 
 /// A censor that the world and the scenario share.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SharedCensor(Arc<Mutex<Censor>>);
 
 impl SharedCensor {
-    /// A censor without rules.
-    pub fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(Censor::new(seed))))
-    }
-
     /// The censor, to change its rules or read its counters. Not to be held while the world runs.
     pub fn lock(&self) -> MutexGuard<'_, Censor> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -398,7 +357,7 @@ mod tests {
     #[test]
     fn a_rule_holds_in_its_time_and_counts_what_it_does() {
         let at = |s: u64| Instant::from_nanos(s * 1_000_000_000);
-        let mut censor = Censor::new(1);
+        let mut censor = Censor::default();
         censor.add(Timed::new("published", drop_list(&["192.0.2.1"])).between(at(10), at(20)));
         for (second, wanted) in [
             (9, Verdict::Pass),
@@ -420,15 +379,15 @@ mod tests {
             .acted("published")
             .unwrap()
             .iter()
-            .map(|(s, a)| (*s, a.dropped, a.blocked))
+            .map(|(s, a)| (*s, a.dropped))
             .collect();
-        assert_eq!(acted, [(10, 1, 1), (19, 1, 1)]);
+        assert_eq!(acted, [(10, 1), (19, 1)]);
         assert_eq!(censor.counts().connects_dropped, 2);
     }
 
     #[test]
     fn a_list_learns_with_a_delay() {
-        let mut censor = Censor::new(1);
+        let mut censor = Censor::default();
         censor.add(Timed::new("insiders", drop_list(&[])));
         censor.learn_endpoint(
             "insiders",
@@ -446,22 +405,8 @@ mod tests {
     }
 
     #[test]
-    fn a_share_hits_the_same_flows_always() {
-        let mut censor = Censor::new(1);
-        censor.add(Timed::new("some", drop_list(&["192.0.2.1"])).share(Probability::new(0.3).unwrap()));
-        let hit = |censor: &mut Censor, flow| {
-            ask(censor, &packet(1, "192.0.2.1:1", Kind::Data, flow)) == Verdict::Drop
-        };
-        let first: Vec<bool> = (0..1_000).map(|flow| hit(&mut censor, flow)).collect();
-        let again: Vec<bool> = (0..1_000).map(|flow| hit(&mut censor, flow)).collect();
-        assert_eq!(first, again);
-        let share = first.iter().filter(|hit| **hit).count();
-        assert!((250..350).contains(&share), "{share}");
-    }
-
-    #[test]
     fn names_are_forged_and_the_rest_passes() {
-        let mut censor = Censor::new(1);
+        let mut censor = Censor::default();
         let forged = vec![IpAddr::from([127, 0, 0, 1])];
         let rule = Rule::Forge {
             names: Names::under(["example"]),

@@ -13,8 +13,8 @@ use rand_core::{Rng, SeedableRng};
 
 use super::check::{Claim, Invariant};
 use super::file::{
-    self, Access, Area, Breakage, Carries, ClientNode, Count, Deed, Direction, Model, Node, Population, Protocol,
-    Start,
+    self, Access, Area, Breakage, Carries, ClientNode, Count, Deed, Direction, Model, Node, Population,
+    Protocol, Start,
 };
 use super::file::{Action, Addresses, Names};
 use super::load::Loaded;
@@ -731,7 +731,12 @@ fn drawn<'a>(fault: &'a file::Fault, seed: u64, hosts: &[Host]) -> Vec<Blow<'a>>
         for _ in 0..fault.peers.min(all.len() as u64) {
             let host = all[below(&mut rng, all.len() as u64) as usize];
             let random = rng.next_u64();
-            blows.push(Blow { at, fault, host, random });
+            blows.push(Blow {
+                at,
+                fault,
+                host,
+                random,
+            });
         }
         let (Some(every), Some(until)) = (&fault.every, until) else {
             break;

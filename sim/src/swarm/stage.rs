@@ -54,7 +54,7 @@ impl Observer for Seen {
 impl SwarmStage {
     /// A stage on a world of this configuration.
     pub fn with(config: WorldConfig) -> Self {
-        let censor = SharedCensor::new(config.seed);
+        let censor = SharedCensor::default();
         let mut world = World::new(config);
         world.set_middlebox(censor.clone());
         Self {
@@ -130,7 +130,6 @@ impl Stage for SwarmStage {
     const ABILITIES: Abilities = Abilities {
         simulated_time: true,
         repeatable: true,
-        sees_border: true,
         hosts_are_ours: true,
         dual_stack: true,
     };

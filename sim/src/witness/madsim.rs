@@ -47,7 +47,6 @@ impl Player for Madsim {
     const ABILITIES: Abilities = Abilities {
         simulated_time: true,
         repeatable: true,
-        sees_border: false,
         hosts_are_ours: true,
         dual_stack: false,
     };

@@ -51,7 +51,6 @@ impl Player for Paused {
     const ABILITIES: Abilities = Abilities {
         simulated_time: true,
         repeatable: true,
-        sees_border: false,
         hosts_are_ours: true,
         dual_stack: true,
     };

@@ -62,7 +62,6 @@ impl Player for Turmoil {
     const ABILITIES: Abilities = Abilities {
         simulated_time: true,
         repeatable: true,
-        sees_border: false,
         hosts_are_ours: true,
         dual_stack: false,
     };
