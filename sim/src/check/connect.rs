@@ -12,7 +12,7 @@ use super::observe::{Observation, Seen};
 use super::path::Path;
 use crate::scenario::plan::{Act, HostId, Plan, Role};
 
-/// A client is connected for this long after an authenticated round trip (DESIGN §1).
+/// A client is connected for this long after an authenticated round trip (docs/SCENARIOS.md, `client.connected`).
 pub const CONNECTED_FOR: Duration = Duration::from_secs(30);
 
 /// One client's history.

@@ -1,5 +1,5 @@
 //! The statistics of claims: exact binomial (Clopper-Pearson) bounds on proportions, exact bounds on quantiles from order
-//! statistics, and three verdicts. The numbers are those of facts/TOOLING §6.
+//! statistics, and three verdicts. Clopper and Pearson, Biometrika 26 (1934); order statistics: David and Nagaraja (2003), §7.1.
 
 use serde::{Deserialize, Serialize};
 use statrs::function::beta::checked_beta_reg;
@@ -149,7 +149,7 @@ mod tests {
         (a - b).abs() < 1e-11
     }
 
-    /// The first table of prototypes/stats.py: n without a failure, one-sided 95 % and 99 % bounds on the failure rate.
+    /// Without a failure the bound has a closed form, 1 - alpha^(1/n): here at 95 % and 99 %.
     #[test]
     fn clopper_pearson_agrees_with_the_reference_without_failures() {
         for (n, at95, at99) in [
@@ -173,7 +173,7 @@ mod tests {
         }
     }
 
-    /// facts/TOOLING §6: "CP 88.7-98.4 %" for 95 of 100, two-sided 95 %.
+    /// 95 of 100, two-sided 95 %: what R says for binom.test(95, 100).
     #[test]
     fn clopper_pearson_agrees_with_the_reference_with_failures() {
         assert!(
@@ -188,7 +188,7 @@ mod tests {
         );
     }
 
-    /// facts/TOOLING §6: failures allowed for ">= 95 % with 95 % confidence".
+    /// The most failures of n with which the lower bound is still 95 %.
     #[test]
     fn the_failures_that_a_proof_of_95_percent_allows_are_those_of_the_table() {
         for (n, allowed) in [
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(judge_proportion(58, 58, 0.95, 0.95), Finding::Undecided);
     }
 
-    /// facts/TOOLING §6: "n=300 red at >= 29 failures".
+    /// Of 300, the fewest failures with which the upper bound at [`ALPHA`] is below 95 %: 29.
     #[test]
     fn the_gate_turns_red_where_the_table_says() {
         assert_eq!(judge_proportion(300 - 28, 300, 0.95, 0.95), Finding::Undecided);
