@@ -120,11 +120,21 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// Whether no invariant failed.
+    /// Whether anything was judged: a run of which nothing could be observed shows nothing.
+    pub fn judges(&self) -> bool {
+        let mut verdicts = self.invariants.iter().map(|result| result.verdict);
+        let mut claims = self.claims.iter();
+        verdicts.any(|verdict| verdict != Verdict::Na)
+            || claims.any(|sample| *sample != Sample::NotObservable)
+    }
+
+    /// Whether something was judged and no invariant failed.
     pub fn holds(&self) -> bool {
-        self.invariants
-            .iter()
-            .all(|result| result.verdict != Verdict::Fail)
+        self.judges()
+            && self
+                .invariants
+                .iter()
+                .all(|result| result.verdict != Verdict::Fail)
     }
 }
 
@@ -309,7 +319,7 @@ impl Judge {
             })
             .collect();
         violations.sort_by(|a, b| a.at_seconds.total_cmp(&b.at_seconds));
-        Judgement {
+        let mut judgement = Judgement {
             invariants: self.watches.iter().map(Watch::result).collect(),
             claims: self
                 .claims
@@ -319,7 +329,19 @@ impl Judge {
             violations,
             metrics: summaries(&self.world, &self.senses),
             series: self.series,
+        };
+        if !judgement.judges() {
+            judgement.violations.push(Violation {
+                invariant: "nothing was judged".to_owned(),
+                at_seconds: self.world.now.since_start().as_secs_f64(),
+                details: vec![format!(
+                    "of {} invariants and {} claims this back end can observe none",
+                    judgement.invariants.len(),
+                    judgement.claims.len()
+                )],
+            });
         }
+        judgement
     }
 }
 

@@ -216,6 +216,33 @@ fn no_samples_is_a_violation_and_not_observable_is_not() {
 }
 
 #[test]
+fn a_run_of_which_nothing_can_be_observed_does_not_hold_and_says_so() {
+    let plan = Plan::draw(&load(""), 1);
+    let end = Instant::from_nanos(600_000_000_000);
+    let judgement = Judge::new(&plan, EPOCH, &[Sense::Events]).finish(end);
+    assert_eq!(result(&judgement, "the censor drops").verdict, Verdict::Na);
+    assert!(!judgement.holds());
+    assert_eq!(judgement.violations[0].invariant, "nothing was judged");
+    // One that is judged is enough, as is a claim.
+    let check = "[[invariant]]\nname='x'\nalways=\"client.fooled == 0\"\n";
+    let mut play = Play::new(check);
+    play.judge = Judge::new(&play.plan, EPOCH, &[Sense::Events]);
+    play.event(
+        5,
+        "client-0",
+        Event::Connected {
+            step: Step::Dht,
+            entry: ([10, 0, 0, 1], 1).into(),
+            resumed: false,
+        },
+    )
+    .ticks(5..600);
+    let judgement = play.end();
+    assert!(judgement.holds(), "{:?}", judgement.invariants);
+    assert_eq!(judgement.violations, []);
+}
+
+#[test]
 fn a_leak_is_red_and_a_clean_search_is_green() {
     let check = "[[invariant]]\nname='x'\nnever=\"wire.leaks > 0\"\n[[invariant]]\nname='keys'\nnever=\"wire.leaks('bridge-key') > 0\"\n";
     let mut play = Play::new(check);
