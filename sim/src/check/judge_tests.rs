@@ -246,15 +246,12 @@ fn a_run_of_which_nothing_can_be_observed_does_not_hold_and_says_so() {
 fn a_leak_is_red_and_a_clean_search_is_green() {
     let check = "[[invariant]]\nname='x'\nnever=\"wire.leaks > 0\"\n[[invariant]]\nname='keys'\nnever=\"wire.leaks('bridge-key') > 0\"\n";
     let mut play = Play::new(check);
-    play.see(
-        5,
-        None,
-        Seen::Searched {
-            bytes: 10_000,
-            secrets: 12,
-        },
-    )
-    .ticks(5..9);
+    let kinds = [
+        (Sensitive::UserKey, 5),
+        (Sensitive::InvitationSecret, 4),
+        (Sensitive::BridgeKey, 3),
+    ];
+    play.see(5, None, searched(&kinds)).ticks(5..9);
     play.see(
         9,
         None,
@@ -264,14 +261,38 @@ fn a_leak_is_red_and_a_clean_search_is_green() {
     )
     .ticks(9..600);
     let judgement = play.end();
-    assert_eq!(result(&judgement, "x").first_violation_seconds, Some(9.0));
+    let x = result(&judgement, "x");
+    assert_eq!((x.first_violation_seconds, x.samples), (Some(9.0), 12));
+    let keys = result(&judgement, "keys");
+    assert_eq!((keys.verdict, keys.samples), (Verdict::Pass, 3));
+}
+
+/// Ten thousand bytes, searched for so many secrets.
+fn searched(secrets: &[(Sensitive, u64)]) -> Seen {
+    Seen::Searched {
+        bytes: 10_000,
+        secrets: secrets.iter().copied().collect(),
+    }
+}
+
+#[test]
+fn a_search_for_nothing_of_a_kind_is_no_proof_that_none_of_it_leaks() {
+    let check = "[[invariant]]\nname='any'\nnever=\"wire.leaks > 0\"\n[[invariant]]\nname='bridges'\nnever=\"wire.leaks('bridge-key') > 0\"\n[[invariant]]\nname='users'\nnever=\"wire.leaks('user-key') > 0\"\n";
+    let verdicts = |secrets: &[(Sensitive, u64)]| {
+        let mut play = Play::new(check);
+        play.see(5, None, searched(secrets)).ticks(5..600);
+        let judgement = play.end();
+        ["any", "bridges", "users"].map(|name| result(&judgement, name).verdict)
+    };
+    use Verdict::{Fail, Pass};
+    let users = [(Sensitive::UserKey, 9)];
     assert_eq!(
-        (
-            result(&judgement, "keys").verdict,
-            result(&judgement, "keys").samples
-        ),
-        (Verdict::Pass, 12)
+        verdicts(&users),
+        [Fail, Fail, Pass],
+        "clients hold invitations too"
     );
+    let both = [(Sensitive::UserKey, 9), (Sensitive::InvitationSecret, 9)];
+    assert_eq!(verdicts(&both), [Pass, Fail, Pass], "this world has no bridge");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What a run shows to those who judge it: events of the programs, and facts about the world around them.
 
+use std::collections::BTreeMap;
+
 use phantom_core::event::{Event, Sensitive, Tag};
 use phantom_core::units::Instant;
 use serde::Serialize;
@@ -40,8 +42,8 @@ pub enum Seen {
     Searched {
         /// Bytes searched since the last such observation.
         bytes: u64,
-        /// Secrets known to the search by now.
-        secrets: u64,
+        /// Secrets of each kind that are known to the search by now.
+        secrets: BTreeMap<Sensitive, u64>,
     },
     /// A secret was found in bytes that the censor sees.
     Leak {

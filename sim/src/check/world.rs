@@ -66,7 +66,7 @@ impl World {
             clients: Clients::new(plan),
             messages: Messages::new(epoch, plan.clock_bound),
             insiders: Insiders::new(plan),
-            leaks: Leaks::default(),
+            leaks: Leaks::new(plan),
             residue: Residue::default(),
             queues: Queues::default(),
             boxes: Boxes::new(epoch),

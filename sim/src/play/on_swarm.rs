@@ -117,14 +117,14 @@ impl Ground for Swarm {
                 Seen::Leak { kind: leak.kind },
             );
         }
-        let (secrets, bytes) = self.stage.world().leak_search_volume();
+        let (secrets, bytes) = self.stage.world().leak_search();
         if bytes > self.searched {
             observer.say(
                 now,
                 None,
                 Seen::Searched {
                     bytes: bytes - self.searched,
-                    secrets: secrets as u64,
+                    secrets,
                 },
             );
             self.searched = bytes;

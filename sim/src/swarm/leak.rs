@@ -4,6 +4,8 @@
 //! leaks, and it is ignored. A bitmap over the hash of 8-byte windows, looked at in two places, rejects almost every
 //! position at the price of one multiplication and one load.
 
+use std::collections::BTreeMap;
+
 use phantom_core::event::Sensitive;
 
 use super::network::Table;
@@ -47,6 +49,8 @@ pub(crate) struct Tail {
 #[derive(Default)]
 pub(crate) struct Leaks {
     secrets: Vec<Secret>,
+    /// How many of each kind.
+    marked: BTreeMap<Sensitive, u64>,
     /// The last of [`Leaks::secrets`] that begins with these 8 bytes.
     by_head: Table<u64, u32>,
     bitmap: Vec<u64>,
@@ -73,6 +77,7 @@ impl Leaks {
             }
             same = known.same_head;
         }
+        *self.marked.entry(kind).or_default() += 1;
         let number = self.secrets.len() as u32;
         let same_head = self.by_head.insert(head, number);
         self.secrets.push(Secret {
@@ -97,9 +102,9 @@ impl Leaks {
         }
     }
 
-    /// How many secrets are marked, and how many bytes were searched.
-    pub(crate) fn volume(&self) -> (usize, u64) {
-        (self.secrets.len(), self.searched)
+    /// How many secrets of each kind are marked, and how many bytes were searched.
+    pub(crate) fn volume(&self) -> (BTreeMap<Sensitive, u64>, u64) {
+        (self.marked.clone(), self.searched)
     }
 
     /// Searches one datagram. Each secret is found once.
@@ -229,7 +234,7 @@ mod tests {
         leaks.search(b"1234567 0123456789abcdeF", &mut found);
         assert!(found.is_empty());
         leaks.search(b"... 0123456789abcdef", &mut found);
-        assert_eq!((found.len(), leaks.volume().0), (1, 1));
+        assert_eq!((found.len(), leaks.volume().0.values().sum()), (1, 1));
     }
 
     #[test]

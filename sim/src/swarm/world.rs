@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use phantom_core::event::Event;
+use phantom_core::event::{Event, Sensitive};
 use phantom_core::runtime::share::Shares;
 use phantom_core::units::{Instant, Probability};
 
@@ -497,8 +497,8 @@ impl World {
         }
     }
 
-    /// Secrets marked and bytes searched for them.
-    pub fn leak_search_volume(&self) -> (usize, u64) {
+    /// Secrets of each kind that are marked, and bytes searched for them.
+    pub fn leak_search(&self) -> (BTreeMap<Sensitive, u64>, u64) {
         self.shared.lock().net.leaks.volume()
     }
 
