@@ -17,6 +17,19 @@ struct Stored {
     readable: Option<bool>,
 }
 
+/// How often what happened to hosts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// They crashed.
+    pub crashes: u64,
+    /// They started again.
+    pub restarts: u64,
+    /// Their disk was lost.
+    pub disks_lost: u64,
+    /// Their wall clock jumped.
+    pub clock_steps: u64,
+}
+
 /// All boxes of a run, and the faults that befall their disks.
 #[derive(Clone, Debug, Default)]
 pub struct Boxes {
@@ -24,9 +37,7 @@ pub struct Boxes {
     /// What each disk holds, so that a lost disk is dealt with by what it held, not by all there is.
     held: BTreeMap<HostId, BTreeSet<Tag>>,
     repaired: u64,
-    crashes: u64,
-    restarts: u64,
-    disks_lost: u64,
+    faults: Faults,
     epoch: WallTime,
 }
 
@@ -52,10 +63,11 @@ impl Boxes {
                 self.boxes.entry(*address).or_default().acknowledged = true;
             }
             (Seen::Event(Event::BoxRepaired { .. }), _) => self.repaired += 1,
-            (Seen::Crashed, _) => self.crashes += 1,
-            (Seen::Restarted, _) => self.restarts += 1,
+            (Seen::Crashed, _) => self.faults.crashes += 1,
+            (Seen::Restarted, _) => self.faults.restarts += 1,
+            (Seen::ClockStepped, _) => self.faults.clock_steps += 1,
             (Seen::DiskLost, Some(host)) => {
-                self.disks_lost += 1;
+                self.faults.disks_lost += 1;
                 for address in self.held.remove(&host).unwrap_or_default() {
                     if let Some(stored) = self.boxes.get_mut(&address) {
                         stored.holders.remove(&host);
@@ -91,8 +103,8 @@ impl Boxes {
         self.repaired
     }
 
-    /// Crashes, restarts and disks lost.
-    pub const fn faults(&self) -> (u64, u64, u64) {
-        (self.crashes, self.restarts, self.disks_lost)
+    /// What befell hosts.
+    pub const fn faults(&self) -> Faults {
+        self.faults
     }
 }

@@ -58,6 +58,8 @@ pub enum Seen {
     Restarted,
     /// The host's disk is empty.
     DiskLost,
+    /// The host's wall clock jumped.
+    ClockStepped,
     /// The host's disk was searched for what it had purged.
     DiskSearched {
         /// How many purged boxes were looked for.

@@ -99,7 +99,7 @@ impl World {
             Seen::Censor { .. } => self.deeds.observe(observation),
             Seen::Searched { .. } | Seen::Leak { .. } => self.leaks.observe(observation),
             Seen::OpenPath(_) => self.clients.observe(observation),
-            Seen::Crashed | Seen::Restarted | Seen::DiskLost => {
+            Seen::Crashed | Seen::Restarted | Seen::DiskLost | Seen::ClockStepped => {
                 self.clients.observe(observation);
                 self.boxes.observe(observation);
             }
@@ -132,7 +132,7 @@ impl World {
     fn counted(&self, call: &Call) -> (u64, u64) {
         let about = call.about.as_ref();
         let deeds = |act| (self.deeds.count(act, self.rule(about)), 1);
-        let (crashes, restarts, disks) = self.boxes.faults();
+        let faults = self.boxes.faults();
         match call.metric {
             Metric::ClientConnected => self.clients.connected(self.now),
             Metric::ClientOpenPath => self.clients.open_path(),
@@ -167,9 +167,10 @@ impl World {
             Metric::CensorForged => deeds(Acted::Forged),
             Metric::CensorBlocked => deeds(Acted::Blocked),
             Metric::CensorLured => deeds(Acted::Lured),
-            Metric::FaultCrashes => (crashes, 1),
-            Metric::FaultRestarts => (restarts, 1),
-            Metric::FaultDisksLost => (disks, 1),
+            Metric::FaultCrashes => (faults.crashes, 1),
+            Metric::FaultRestarts => (faults.restarts, 1),
+            Metric::FaultDisksLost => (faults.disks_lost, 1),
+            Metric::FaultClockSteps => (faults.clock_steps, 1),
             Metric::ClientTimeToConnect
             | Metric::InsiderBridges
             | Metric::MessageDeliveryTime

@@ -339,7 +339,10 @@ fn faults<S: Stage>(plan: &Plan, begins: Instant, stage: &mut S, observer: &mut 
                     observer.say(Instant::ZERO + restart, Some(fault.host), Seen::Restarted);
                 }
             }
-            Happening::StepClock(by_ns) => stage.at(at, Act::StepWall(peer, by_ns)),
+            Happening::StepClock(by_ns) => {
+                stage.at(at, Act::StepWall(peer, by_ns));
+                observer.say(said, Some(fault.host), Seen::ClockStepped);
+            }
         }
     }
 }

@@ -85,6 +85,9 @@ sometimes = "censor.dropped > 0"
 name = "fast"
 value = "quantile(client.time_to_connect, 0.5)"
 interval = { at-most = "5 s" }
+[[invariant]]
+name = "it crashes"
+sometimes = "fault.crashes > 0"
 "#;
 
 fn read(text: &str) -> Result<Loaded, ScenarioError> {
@@ -382,7 +385,18 @@ fn mistakes_are_shown_at_their_exact_place_with_the_choices() {
         (
             "sometimes = ",
             "always = ",
-            "t.toml:2:8: nothing shows that the censor or the faults really act",
+            "t.toml:2:8: nothing shows that the censor really acts",
+        ),
+        // What happens anyway shows nothing.
+        (
+            "censor.dropped > 0",
+            "message.accepted > 0",
+            "t.toml:2:8: nothing shows that the censor really acts",
+        ),
+        (
+            "fault.crashes > 0",
+            "censor.dropped > 0",
+            "t.toml:2:8: nothing shows that the faults really happen",
         ),
         (
             "sometimes = \"censor.dropped > 0\"",

@@ -201,6 +201,8 @@ metrics! {
         "peers that started again after a crash";
     FaultDisksLost "fault.disks_lost" [] Number One Faults false
         "disks that were lost";
+    FaultClockSteps "fault.clock_steps" [] Number One Faults false
+        "wall clocks that stepped";
     BoxRepaired "box.repaired" [] Number One Events false
         "boxes that a replica took over because it lacked them";
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::check::Checker;
 use super::expr::{self, Condition, Names, Number};
 use super::file::{self, Scenario};
+use super::metric::Sense;
 use super::source::{At, Problem};
 use super::units::{Share, Time};
 
@@ -122,23 +123,36 @@ pub(super) fn promises(checker: &mut Checker, scenario: &Scenario) -> (Vec<Invar
             Err(problem) => checker.problems.push(problem),
         }
     }
+    shown(checker, scenario, &invariants);
+    (invariants, claims)
+}
+
+/// Whoever is against the world must be seen to act: a run in which they did nothing proves nothing.
+fn shown(checker: &mut Checker, scenario: &Scenario, invariants: &[Invariant]) {
+    // One that is wrong in itself is reported as that.
+    let wrong = invariants.len() < scenario.invariant.len();
+    let seen = |senses: &[Sense]| {
+        let mut sometimes = invariants.iter().filter(|one| one.kind == Kind::Sometimes);
+        sometimes.any(|one| one.condition.senses().iter().any(|sense| senses.contains(sense)))
+    };
     let censored = scenario
         .censor
         .as_ref()
         .is_some_and(|censor| censor.rule.iter().any(|rule| rule.enabled));
-    let acts = censored || scenario.fault.iter().any(|fault| fault.enabled);
-    if acts
-        && !scenario
-            .invariant
-            .iter()
-            .any(|invariant| invariant.sometimes.is_some())
-    {
+    if censored && !wrong && !seen(&[Sense::Censor, Sense::Traps]) {
         checker.problems.push(
-            Problem::new(scenario.name.at, "nothing shows that the censor or the faults really act")
-                .help("add an [[invariant]] such as: name = \"the censor drops\", sometimes = \"censor.dropped > 0\""),
+            Problem::new(scenario.name.at, "nothing shows that the censor really acts").help(
+                "add an [[invariant]] such as: name = \"the censor drops\", sometimes = \"censor.dropped > 0\"",
+            ),
         );
     }
-    (invariants, claims)
+    if scenario.fault.iter().any(|fault| fault.enabled) && !wrong && !seen(&[Sense::Faults]) {
+        checker.problems.push(
+            Problem::new(scenario.name.at, "nothing shows that the faults really happen").help(
+                "add an [[invariant]] such as: name = \"nodes crash\", sometimes = \"fault.crashes > 0\"; others are fault.disks_lost and fault.clock_steps",
+            ),
+        );
+    }
 }
 
 fn one_invariant(
