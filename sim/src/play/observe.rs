@@ -82,8 +82,8 @@ impl<'p> Observer<'p> {
             if host as usize >= self.plan.hosts.len() {
                 continue;
             }
+            self.oracle.saw(host, at, &record.event);
             match &record.event {
-                Event::RoundTrip | Event::Connected { .. } => self.oracle.round_trip(host, at),
                 Event::BoxAcknowledged { address, .. } => {
                     self.acknowledged.insert(*address);
                 }
@@ -136,6 +136,7 @@ impl<'p> Observer<'p> {
             match (&observation.seen, observation.host) {
                 (Seen::Crashed, Some(host)) => self.oracle.power(host, false),
                 (Seen::Restarted, Some(host)) => self.oracle.power(host, true),
+                (Seen::DiskLost, Some(host)) => self.oracle.disk_lost(host),
                 _ => {}
             }
             self.sink.observe(observation);
