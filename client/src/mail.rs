@@ -168,6 +168,8 @@ impl<R: Runtime> Mail<R> {
     }
 
     fn push(&mut self, id: ContactId, sender: Sender<ChaCha12Rng>, receiver: Receiver) {
+        // Contacts are large and few, and added one by one over years.
+        self.contacts.reserve_exact(1);
         self.contacts.push(Contact {
             id,
             sender,

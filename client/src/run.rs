@@ -96,7 +96,8 @@ pub async fn run<R: Runtime>(rt: R, config: ClientConfig, side: ClientSide) -> R
     let (find, mut found) = mpsc::channel(REPORTS);
     let (tell, mut told) = mpsc::channel(REPORTS);
     // On the heap: thousands of clients wait in one process.
-    let mut client = Box::new(Client::open(&rt, config, notices.clone(), find, tell).await?);
+    let open = Box::pin(Client::open(&rt, config, notices.clone(), find, tell));
+    let mut client = Box::new(open.await?);
     rt.emit(Event::Arrived);
     client.entrance.climb();
     loop {
