@@ -169,9 +169,11 @@ impl Statement {
         key.verify(&self.message(), &self.signature).is_ok()
     }
 
-    /// Whether both together prove that their author equivocates (their signatures being good).
+    /// Whether both together prove that their author equivocates (their signatures being good). So do two lengths of one
+    /// vote: who was told the wrong one could never fetch it.
     pub fn contradicts(&self, other: &Self) -> bool {
-        (self.authority, self.valid_after) == (other.authority, other.valid_after) && self.hash != other.hash
+        let interval = (self.authority, self.valid_after) == (other.authority, other.valid_after);
+        interval && (self.hash, self.len) != (other.hash, other.len)
     }
 
     fn message(&self) -> [u8; 32] {
@@ -390,6 +392,16 @@ mod tests {
             (bytes.len(), Statement::read(&mut Reader::new(&bytes))),
             (Statement::LEN, Ok(one))
         );
+    }
+
+    /// Whoever is told the wrong length can never fetch the vote, while others hold it.
+    #[test]
+    fn two_lengths_stated_of_one_vote_prove_equivocation() {
+        let secret = &secrets(1)[0];
+        let one = Statement::new(secret, WallTime::from_unix_secs(AT), b"one");
+        let mut other = Statement { len: 2, ..one };
+        other.signature = secret.sign(&other.message());
+        assert!(other.is_by(&secret.public()) && one.contradicts(&other));
     }
 
     proptest! {
