@@ -14,7 +14,7 @@ use phantom_core::directory::document::{DocumentHash, SharedDocument, Timing};
 use phantom_core::directory::fetch::fetch;
 use phantom_core::directory::rpc::{Assembly, DirectoryRequest, DirectoryResponse, Piece};
 use phantom_core::directory::sign::{AuthorityId, KeySet};
-use phantom_core::directory::vote::VOTE_LEN_MAX;
+use phantom_core::directory::vote::{Statement, VOTE_LEN_MAX};
 use phantom_core::event::{Event, Refusal};
 use phantom_core::high_water::HighWater;
 use phantom_core::link::rpc::{Rpc, RpcConfig};
@@ -194,9 +194,10 @@ impl<R: Runtime> Shared<R> {
                 Output::Notify(to, notice) => self.in_background(async move |this| {
                     this.ask(to, &DirectoryRequest::Notify(notice)).await;
                 }),
-                Output::FetchVote { from, hash, len } => self.in_background(async move |this| {
-                    let bytes = this.fetch_vote(from, hash, len).await;
-                    this.machine().vote_fetched(this.time.now(), hash, bytes);
+                Output::FetchVote { from, statement } => self.in_background(async move |this| {
+                    let bytes = this.fetch_vote(from, &statement).await;
+                    this.machine()
+                        .vote_fetched(this.time.now(), from, statement, bytes);
                     this.changed.notify_one();
                 }),
                 Output::FetchDocument { from, hash } => self.in_background(async move |this| {
@@ -268,11 +269,11 @@ impl<R: Runtime> Shared<R> {
         None
     }
 
-    async fn fetch_vote(&self, from: AuthorityId, hash: [u8; 32], len: u32) -> Option<Bytes> {
-        let mut assembly = Assembly::new(VOTE_LEN_MAX.min(usize::try_from(len).ok()?));
+    async fn fetch_vote(&self, from: AuthorityId, stated: &Statement) -> Option<Bytes> {
+        let mut assembly = Assembly::new(VOTE_LEN_MAX.min(usize::try_from(stated.len).ok()?));
         loop {
             let request = DirectoryRequest::GetVote {
-                hash,
+                hash: stated.hash,
                 offset: assembly.offset(),
             };
             let DirectoryResponse::Piece(piece) = self.ask(from, &request).await? else {

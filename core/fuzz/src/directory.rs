@@ -324,10 +324,11 @@ pub fn authority(data: &[u8]) -> bool {
             assert!(turn < 4_096, "the authority does not come to rest");
             match authority.poll_output() {
                 None => break,
-                Some(Output::FetchVote { hash, len, .. }) => {
-                    let vote = votes.iter().find(|vote| Vote::hash(vote) == hash);
-                    assert!(vote.is_none_or(|vote| vote.len() == len as usize));
-                    authority.vote_fetched(now, hash, vote.map(|vote| Bytes::from(vote.clone())));
+                Some(Output::FetchVote { from, statement }) => {
+                    let vote = votes.iter().find(|vote| Vote::hash(vote) == statement.hash);
+                    assert!(vote.is_none_or(|vote| vote.len() == statement.len as usize));
+                    let vote = vote.map(|vote| Bytes::from(vote.clone()));
+                    authority.vote_fetched(now, from, statement, vote);
                 }
                 Some(Output::Notify(
                     _,

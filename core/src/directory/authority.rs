@@ -15,7 +15,7 @@
 //! for one interval are known is left out, for good: the pair is proof and is passed on with every vote.
 //! With k votes or more there is a document; n - k may be silent. A fork needs 2k - n authorities that sign twice.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -63,14 +63,13 @@ impl Admission {
 pub enum Output {
     /// Send a notice to another authority.
     Notify(AuthorityId, Notice),
-    /// Fetch the vote of this hash and length from an authority that holds it; hand it to [`Authority::vote_fetched`].
+    /// Fetch the vote that is stated from an authority that may hold it; hand what comes of it, also nothing, to
+    /// [`Authority::vote_fetched`]. Until then no other errand asks the same authority for it.
     FetchVote {
-        /// Who holds it.
+        /// Who may hold it.
         from: AuthorityId,
-        /// Its hash.
-        hash: [u8; 32],
-        /// Its length.
-        len: u32,
+        /// Its author, hash and length.
+        statement: Statement,
     },
     /// Fetch this document, or the newest, from an authority; hand it to [`Authority::document_fetched`].
     FetchDocument {
@@ -93,12 +92,20 @@ struct Held {
     vote: Vote,
 }
 
+/// A vote that is not held yet.
+#[derive(Debug)]
+struct Wanted {
+    statement: Statement,
+    /// Who is being asked for it. Empty when all have failed: the statement is kept, since a second one would be proof.
+    asked: BTreeSet<AuthorityId>,
+}
+
 /// One interval's work.
 #[derive(Debug)]
 struct Round {
     valid_after: WallTime,
-    /// Statements whose votes are being fetched.
-    wanted: BTreeMap<AuthorityId, Statement>,
+    /// Votes that are being fetched, by author.
+    wanted: BTreeMap<AuthorityId, Wanted>,
     votes: BTreeMap<AuthorityId, Held>,
     /// The document this authority computed.
     own: Option<(DocumentHash, Vec<u8>)>,
@@ -293,19 +300,21 @@ impl Authority {
         }
     }
 
-    /// Takes the vote that [`Output::FetchVote`] asked for; `None` if it could not be fetched.
-    pub fn vote_fetched(&mut self, now: WallTime, hash: [u8; 32], bytes: Option<Bytes>) {
-        let Some(statement) = self
-            .round
-            .wanted
-            .values()
-            .find(|wanted| wanted.hash == hash)
-            .copied()
-        else {
+    /// Takes the vote that [`Output::FetchVote`] asked `from` for; `None` if it could not be fetched. What one authority
+    /// fails to give is still awaited from the others that were asked.
+    pub fn vote_fetched(
+        &mut self,
+        now: WallTime,
+        from: AuthorityId,
+        statement: Statement,
+        bytes: Option<Bytes>,
+    ) {
+        let wanted = self.round.wanted.get_mut(&statement.authority);
+        let Some(wanted) = wanted.filter(|wanted| wanted.statement == statement) else {
             return;
         };
-        self.round.wanted.remove(&statement.authority);
-        let Some(bytes) = bytes.filter(|bytes| Vote::hash(bytes) == hash) else {
+        wanted.asked.remove(&from);
+        let Some(bytes) = bytes.filter(|bytes| Vote::hash(bytes) == statement.hash) else {
             return;
         };
         if now >= self.before(2) || self.proofs.contains_key(&statement.authority) {
@@ -334,6 +343,7 @@ impl Authority {
                     .insert(KNOWN.derive(&listing.bytes), listing.descriptor.clone());
             }
         }
+        self.round.wanted.remove(&statement.authority);
         self.round.votes.insert(
             statement.authority,
             Held {
@@ -432,20 +442,23 @@ impl Authority {
         if now >= until {
             return;
         }
-        let held = self.round.votes.get(&author).map(|held| &held.statement);
-        match held.or_else(|| self.round.wanted.get(&author)).copied() {
-            Some(other) if other.contradicts(&statement) => self.expose([other, statement]),
-            Some(_) if self.round.votes.contains_key(&author) => {}
-            // Asked for already, but this sender may have it where the first one had not.
-            _ if statement.len as usize <= VOTE_LEN_MAX => {
-                self.round.wanted.insert(author, statement);
-                self.put(Output::FetchVote {
-                    from,
-                    hash: statement.hash,
-                    len: statement.len,
-                });
-            }
-            _ => {}
+        let held = self.round.votes.get(&author).map(|held| held.statement);
+        let wanted = self.round.wanted.get(&author).map(|wanted| wanted.statement);
+        if let Some(other) = held.or(wanted).filter(|other| other.contradicts(&statement)) {
+            self.expose([other, statement]);
+            return;
+        }
+        if held.is_some() || statement.len as usize > VOTE_LEN_MAX {
+            return;
+        }
+        let wanted = self.round.wanted.entry(author).or_insert_with(|| Wanted {
+            statement,
+            asked: BTreeSet::new(),
+        });
+        // Others may be asked already, but this sender may have it where they have not.
+        if wanted.asked.insert(from) {
+            let statement = wanted.statement;
+            self.put(Output::FetchVote { from, statement });
         }
     }
 
@@ -510,13 +523,15 @@ impl Authority {
                 .is_ok()
         });
         let by = |signatures: &Signatures| signatures.iter().any(|(id, _)| id == signature.authority);
+        // What is known already asks for nothing anew, however often it is told.
+        let known = self.round.signatures.get(&signature.hash).is_some_and(by);
         let signed = self
             .round
             .signatures
             .values()
             .filter(|signatures| by(signatures))
             .count();
-        if !good || signature.valid_after != self.round.valid_after || signed >= 2 {
+        if !good || signature.valid_after != self.round.valid_after || known || signed >= 2 {
             return;
         }
         let signatures = self.round.signatures.entry(signature.hash).or_default();

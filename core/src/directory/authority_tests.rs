@@ -13,7 +13,7 @@ enum Mail {
     Vote {
         to: usize,
         from: usize,
-        hash: [u8; 32],
+        statement: Statement,
     },
     Document {
         to: usize,
@@ -103,9 +103,13 @@ impl Net {
                     let to = self.index(to);
                     self.post(Mail::Notice(me, to, notice));
                 }
-                Output::FetchVote { from, hash, .. } => {
+                Output::FetchVote { from, statement } => {
                     let from = self.index(from);
-                    self.post(Mail::Vote { to: me, from, hash });
+                    self.post(Mail::Vote {
+                        to: me,
+                        from,
+                        statement,
+                    });
                 }
                 Output::FetchDocument { from, hash } => {
                     let from = self.index(from);
@@ -125,13 +129,14 @@ impl Net {
                 self.authorities[to].notified(now, id, &notice);
                 to
             }
-            Mail::Vote { to, from, hash } => {
+            Mail::Vote { to, from, statement } => {
                 let bytes = if self.talks(from, to) {
-                    self.authorities[from].vote(hash)
+                    self.authorities[from].vote(statement.hash)
                 } else {
                     None
                 };
-                self.authorities[to].vote_fetched(now, hash, bytes);
+                let id = self.authorities[from].id();
+                self.authorities[to].vote_fetched(now, id, statement, bytes);
                 to
             }
             Mail::Document { to, from, hash } if self.talks(from, to) => {
@@ -197,7 +202,7 @@ impl Net {
                 signature: None,
             };
             self.authorities[*to].notified(self.now, id, &notice);
-            self.authorities[*to].vote_fetched(self.now, statement.hash, Some(bytes.clone()));
+            self.authorities[*to].vote_fetched(self.now, id, statement, Some(bytes.clone()));
             self.drain(*to);
         }
         statement
@@ -349,4 +354,132 @@ fn a_published_document_satisfies_those_who_pin_the_keys() {
     assert!(Verified::new(&net.keys, &signed).is_ok());
     let strangers = KeySet::new(0, 2, &publics(&secrets(6)[3..])).expect("2 of 3");
     assert!(Verified::new(&strangers, &signed).is_err());
+}
+
+/// The first of four authorities, soon after it cast its vote, as the others tell it of theirs.
+struct Told {
+    net: Net,
+    /// The vote of the last authority, and what it states.
+    vote: Bytes,
+    statement: Statement,
+}
+
+impl Told {
+    fn new() -> Self {
+        let mut net = Net::new(4, 3);
+        net.silent = vec![1, 2, 3];
+        net.run_to(INTERVAL / 2 + 60);
+        let valid_after = WallTime::from_unix_secs(START + INTERVAL);
+        let vote = Vote {
+            authority: AuthorityId::of(&net.secrets[3].public()),
+            valid_after,
+            previous: DocumentHash([9; 32]),
+            listings: Vec::new(),
+        };
+        let vote = Bytes::from(vote.encode());
+        let statement = Statement::new(&net.secrets[3], valid_after, &vote);
+        Self { net, vote, statement }
+    }
+
+    fn id(&self, of: usize) -> AuthorityId {
+        self.net.authorities[of].id()
+    }
+
+    /// `from` tells the first one; whom it asks for votes then, and whether it asks for documents.
+    fn tell(&mut self, from: usize, notice: &Notice) -> (Vec<AuthorityId>, usize) {
+        let id = self.id(from);
+        let first = &mut self.net.authorities[0];
+        first.notified(self.net.now, id, notice);
+        let outputs: Vec<_> = std::iter::from_fn(|| first.poll_output()).collect();
+        let votes = outputs.iter().filter_map(|output| match output {
+            Output::FetchVote { from, .. } => Some(*from),
+            _ => None,
+        });
+        let documents = |output: &&Output| matches!(output, Output::FetchDocument { .. });
+        (votes.collect(), outputs.iter().filter(documents).count())
+    }
+
+    fn state(&mut self, from: usize, statement: Statement) -> Vec<AuthorityId> {
+        let notice = Notice {
+            statements: vec![statement],
+            signature: None,
+        };
+        self.tell(from, &notice).0
+    }
+
+    fn fetched(&mut self, from: usize, statement: Statement, vote: Option<Bytes>) {
+        let (id, now) = (self.id(from), self.net.now);
+        self.net.authorities[0].vote_fetched(now, id, statement, vote);
+    }
+
+    fn holds_the_vote(&self) -> bool {
+        self.net.authorities[0].vote(self.statement.hash).is_some()
+    }
+}
+
+/// The author is slow to say that it has nothing; meanwhile two others pass the statement on.
+#[test]
+fn a_vote_that_one_authority_fails_to_give_is_still_taken_from_another() {
+    for failed in [None, Some(Bytes::from_static(b"other bytes"))] {
+        let mut told = Told::new();
+        let (statement, vote) = (told.statement, told.vote.clone());
+        assert_eq!(told.state(3, statement), [told.id(3)]);
+        assert_eq!(told.state(1, statement), [told.id(1)]);
+        told.fetched(3, statement, failed);
+        assert!(!told.holds_the_vote());
+        told.fetched(1, statement, Some(vote));
+        assert!(told.holds_the_vote());
+    }
+}
+
+/// Its author serves the vote to nobody, and tells of it without end.
+#[test]
+fn a_statement_that_is_repeated_is_one_errand_at_a_time() {
+    let mut told = Told::new();
+    let statement = told.statement;
+    for _ in 0..3 {
+        assert_eq!(told.state(3, statement), [told.id(3)]);
+        for _ in 0..1_000 {
+            assert_eq!(told.state(3, statement), []);
+        }
+        told.fetched(3, statement, None);
+    }
+}
+
+#[test]
+fn a_signature_that_is_repeated_asks_for_its_document_once() {
+    let mut told = Told::new();
+    let hash = DocumentHash([7; 32]);
+    let signed = |told: &Told, by: usize| Notice {
+        statements: Vec::new(),
+        signature: Some(DocumentSignature {
+            valid_after: WallTime::from_unix_secs(START + INTERVAL),
+            hash,
+            authority: told.id(by),
+            signature: told.net.secrets[by].sign(&hash.message()),
+        }),
+    };
+    let documents: Vec<usize> = [1, 2, 3, 3, 3]
+        .map(|by| {
+            let notice = signed(&told, by);
+            told.tell(by, &notice).1
+        })
+        .to_vec();
+    assert_eq!(documents, [0, 0, 1, 0, 0], "three signatures are enough");
+}
+
+/// A second authority signs a statement of its own about the vote of the last one.
+#[test]
+fn nobody_keeps_a_vote_out_by_stating_it_as_its_own() {
+    for thief in [1, 2] {
+        let mut told = Told::new();
+        let (statement, vote) = (told.statement, told.vote.clone());
+        let stolen = Statement::new(&told.net.secrets[thief], statement.valid_after, &vote);
+        assert_eq!(told.state(thief, stolen), [told.id(thief)]);
+        assert_eq!(told.state(3, statement), [told.id(3)]);
+        told.fetched(thief, stolen, Some(vote.clone()));
+        told.fetched(3, statement, Some(vote));
+        assert!(told.holds_the_vote(), "stolen by {thief}");
+        assert_eq!(told.net.authorities[0].round.votes.len(), 2);
+    }
 }
