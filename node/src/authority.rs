@@ -1,8 +1,10 @@
 //! A running directory authority: takes descriptors, agrees with the others on a document, and gives it out.
 //! Spec: SPEC §6. The rules are in `phantom_core::directory::authority`; this moves its messages and keeps its document.
 
+mod room;
+
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,18 +21,31 @@ use phantom_core::event::{Event, Refusal};
 use phantom_core::high_water::HighWater;
 use phantom_core::link::rpc::{Rpc, RpcConfig};
 use phantom_core::link::{self, Accepted, Channel, ClientAuth, Link, PeerKind, ServerAuth};
-use phantom_core::runtime::{Listener, Runtime};
+use phantom_core::runtime::{Listener, Runtime, Stream, timeout};
 use phantom_core::service::Service;
 use phantom_core::trusted_time::TimeLimits;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
+use self::room::{Guest, Place, Room, Source};
 use crate::config::AuthorityContact;
 use crate::links::dial;
 use crate::service::{Asker, NodeError, host};
 use crate::store::NodeTime;
 
 const FILE: &str = "document";
-const LINKS_MAX: usize = 1_024;
+/// Handshakes at once. Whoever says nothing, or nothing right, stays for seconds: the oldest give way.
+const HANDSHAKES: room::Bounds = room::Bounds {
+    each: 32,
+    strangers: 128,
+};
+/// Links at once. A node needs one for a second or two; with the handshakes they are below what a process may open by
+/// default (1,024 files).
+const LINKS: room::Bounds = room::Bounds {
+    each: 32,
+    strangers: 512,
+};
+/// A stranger that asks for nothing for so long, or does not take its answer, is not waited for.
+const IDLE: Duration = Duration::from_secs(60);
 /// Errands to one other authority at once. The machine asks for a vote or a document once, and tells each news once, so that
 /// more would mean that errands do not end.
 const ERRANDS_MAX: usize = 32;
@@ -58,8 +73,29 @@ pub struct AuthorityConfig {
     pub link: link::Config,
 }
 
+/// Bounds of what strangers can take from an authority.
+#[derive(Clone, Copy)]
+struct Bounds {
+    handshakes: room::Bounds,
+    links: room::Bounds,
+    idle: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            handshakes: HANDSHAKES,
+            links: LINKS,
+            idle: IDLE,
+        }
+    }
+}
+
 struct Shared<R: Runtime> {
     rt: R,
+    idle: Duration,
+    handshakes: Arc<Room>,
+    links: Arc<Room>,
     config: AuthorityConfig,
     time: NodeTime<R>,
     machine: Mutex<Authority>,
@@ -75,6 +111,10 @@ struct Shared<R: Runtime> {
 /// # Errors
 /// [`NodeError`], only while it starts.
 pub async fn run<R: Runtime>(rt: R, config: AuthorityConfig) -> Result<(), NodeError> {
+    run_within(rt, config, Bounds::default()).await
+}
+
+async fn run_within<R: Runtime>(rt: R, config: AuthorityConfig, bounds: Bounds) -> Result<(), NodeError> {
     let newest = match rt.read(FILE).await.map_err(host("reading the document"))? {
         Some(bytes) => SharedDocument::new(&rt, &config.keys, &bytes)
             .inspect_err(
@@ -100,9 +140,13 @@ pub async fn run<R: Runtime>(rt: R, config: AuthorityConfig) -> Result<(), NodeE
         .iter()
         .map(|other| (other.id, tokio::sync::Mutex::new(None)))
         .collect();
-    let errands_max = ERRANDS_MAX * config.others.len().max(1);
+    let others = config.others.len();
+    let errands_max = ERRANDS_MAX * others.max(1);
     let shared = Arc::new(Shared {
         rt: rt.clone(),
+        idle: bounds.idle,
+        handshakes: Arc::new(Room::new("handshakes of an authority", bounds.handshakes, others)),
+        links: Arc::new(Room::new("links of an authority", bounds.links, others)),
         config,
         time,
         machine: Mutex::new(machine),
@@ -112,20 +156,9 @@ pub async fn run<R: Runtime>(rt: R, config: AuthorityConfig) -> Result<(), NodeE
         askers,
     });
     let auth = ServerAuth::listed(shared.config.link_secret.clone());
-    let room = Arc::new(Semaphore::new(LINKS_MAX));
-    let links = Arc::new(HighWater::new("links of an authority", LINKS_MAX));
     for at in shared.config.listen.clone() {
         let listener = rt.listen(at).await.map_err(host(&format!("listening at {at}")))?;
-        rt.spawn(
-            "listener",
-            accept(
-                shared.clone(),
-                listener,
-                auth.clone(),
-                room.clone(),
-                links.clone(),
-            ),
-        );
+        rt.spawn("listener", accept(shared.clone(), listener, auth.clone()));
     }
     rt.emit(Event::Started);
     loop {
@@ -147,17 +180,8 @@ pub async fn run<R: Runtime>(rt: R, config: AuthorityConfig) -> Result<(), NodeE
     }
 }
 
-async fn accept<R: Runtime>(
-    shared: Arc<Shared<R>>,
-    mut listener: R::Listener,
-    auth: ServerAuth,
-    room: Arc<Semaphore>,
-    links: Arc<HighWater>,
-) {
+async fn accept<R: Runtime>(shared: Arc<Shared<R>>, mut listener: R::Listener, auth: ServerAuth) {
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else {
-            return;
-        };
         let stream = match listener.accept().await {
             Ok(stream) => stream,
             Err(error) => {
@@ -166,15 +190,25 @@ async fn accept<R: Runtime>(
                 continue;
             }
         };
-        links.note(&shared.rt, LINKS_MAX - room.available_permits());
         let (shared, auth) = (shared.clone(), auth.clone());
+        let from = stream.peer_addr().ip();
+        let place = shared.handshakes.enter(&shared.rt, shared.looks_like(from));
         shared.rt.clone().spawn("directory link", async move {
-            match link::accept(&shared.rt, stream, &auth, &shared.config.link).await {
-                Ok(Accepted::New(link, kind)) => shared.serve(link, kind).await,
+            let accepted = tokio::select! {
+                biased;
+                () = place.shown_out() => return,
+                accepted = link::accept(&shared.rt, stream, &auth, &shared.config.link) => accepted,
+            };
+            drop(place);
+            match accepted {
+                Ok(Accepted::New(link, kind)) => {
+                    let guest = shared.guest(kind, from);
+                    let place = shared.links.enter(&shared.rt, guest);
+                    shared.serve(link, guest, place).await;
+                }
                 Ok(Accepted::Resumed) => {}
                 Err(error) => tracing::debug!(%error, "a link did not come up"),
             }
-            drop(permit);
         });
     }
 }
@@ -304,21 +338,45 @@ impl<R: Runtime> Shared<R> {
         .await
     }
 
-    /// Answers one link until it ends.
-    async fn serve(self: Arc<Self>, link: Link, kind: PeerKind) {
-        let from = match kind {
-            PeerKind::Node(key) => self
-                .config
-                .others
-                .iter()
-                .find(|other| other.link == key)
-                .map(|other| other.id),
+    /// Whose handshake this is, as far as its address tells.
+    fn looks_like(&self, from: IpAddr) -> Guest {
+        let source = Source::of(from);
+        let mut others = self.config.others.iter();
+        let other = others.find(|other| other.addresses.iter().any(|at| Source::of(at.ip()) == source));
+        other.map_or(Guest::Stranger(source), |other| Guest::Authority(other.id))
+    }
+
+    /// Whose link this is, by the key that was shown.
+    fn guest(&self, kind: PeerKind, from: IpAddr) -> Guest {
+        let other = match kind {
+            PeerKind::Node(key) => self.config.others.iter().find(|other| other.link == key),
             PeerKind::Anonymous => None,
         };
+        other.map_or(Guest::Stranger(Source::of(from)), |other| {
+            Guest::Authority(other.id)
+        })
+    }
+
+    /// Answers one link until it ends or its place is needed; a stranger's, also when it has no use.
+    async fn serve(self: Arc<Self>, link: Link, guest: Guest, place: Place) {
+        let from = match guest {
+            Guest::Authority(id) => Some(id),
+            Guest::Stranger(_) => None,
+        };
+        tokio::select! {
+            biased;
+            () = place.shown_out() => {}
+            () = self.answer_all(&link, from) => {}
+        }
+    }
+
+    async fn answer_all(&self, link: &Link, from: Option<AuthorityId>) {
         let rpc = Rpc::new(self.rt.clone(), link.sender(), RpcConfig::default());
+        let mut idle_at = self.rt.now() + self.idle;
         loop {
             tokio::select! {
                 biased;
+                () = self.rt.sleep_until(idle_at), if from.is_none() => return,
                 message = link.recv() => match message {
                     None => return,
                     Some((Channel::RPC, message)) if rpc.deliver(&message).is_ok() => {}
@@ -331,12 +389,17 @@ impl<R: Runtime> Shared<R> {
                     None => return,
                     Some((request, responder)) => {
                         if let Some(response) = self.answer(from, &request) {
-                            // The link may be gone by now: nobody to tell.
-                            let _ = responder.answer(response.encode().into()).await;
+                            let answering = responder.answer(response.encode().into());
+                            if !matches!(timeout(&self.rt, self.idle, answering).await, Ok(Ok(()))) {
+                                return;
+                            }
+                            idle_at = self.rt.now() + self.idle;
                         }
                         self.changed.notify_one();
                     }
                 },
+                // Nobody resumes a link to an authority: whoever lost one dials anew.
+                _ = link.down() => return,
             }
         }
     }
@@ -386,3 +449,6 @@ impl<R: Runtime> Shared<R> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

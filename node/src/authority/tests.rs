@@ -1,0 +1,186 @@
+//! A real authority on loopback; the test plays the other one, nodes and strangers.
+
+use std::net::SocketAddr;
+
+use phantom_core::directory::rpc::Notice;
+use phantom_core::runtime::tokio::{Config, TokioRuntime};
+use phantom_core::runtime::{Clock, Entropy, Net, Spawn};
+
+use super::*;
+
+/// Far less than any limit that would end what is tested.
+const SOON: Duration = Duration::from_secs(10);
+/// A stranger may be idle for so long.
+const IDLE: Duration = Duration::from_secs(2);
+
+struct Scene {
+    place: tempfile::TempDir,
+    rt: TokioRuntime,
+    config: AuthorityConfig,
+    other: LinkSecret,
+    number: u8,
+}
+
+/// Host `host` of the test `number`.
+fn at(number: u8, host: u8) -> SocketAddr {
+    let net = 100 + u8::try_from(std::process::id() % 100).unwrap();
+    SocketAddr::from(([127, net, number, host], 4431))
+}
+
+impl Scene {
+    /// `number` tells the addresses of this process's tests apart.
+    fn new(number: u8, interval: Duration) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let rt = life(place.path(), "authority", at(number, 1));
+        let mut rng = rt.rng("test");
+        let (identity, other_identity) = (
+            IdentitySecret::from_rng(&mut rng),
+            IdentitySecret::from_rng(&mut rng),
+        );
+        let (link_secret, other) = (LinkSecret::from_rng(&mut rng), LinkSecret::from_rng(&mut rng));
+        let config = AuthorityConfig {
+            keys: KeySet::new(0, 2, &[identity.public(), other_identity.public()]).unwrap(),
+            identity,
+            link_secret,
+            listen: vec![at(number, 1)],
+            others: vec![AuthorityContact {
+                id: AuthorityId::of(&other_identity.public()),
+                link: other.public(),
+                addresses: vec![at(number, 2)],
+            }],
+            limits: TimeLimits::default(),
+            timing: Timing {
+                interval,
+                hop_period: interval,
+            },
+            admission: Admission::Open,
+            link: link::Config::default(),
+        };
+        Self {
+            place,
+            rt,
+            config,
+            other,
+            number,
+        }
+    }
+
+    /// One with strict bounds, which runs.
+    fn running(number: u8) -> Self {
+        let scene = Self::new(number, Duration::from_secs(3_600));
+        scene.run(
+            &scene.rt,
+            Bounds {
+                handshakes: room::Bounds {
+                    each: 4,
+                    strangers: 8,
+                },
+                links: room::Bounds {
+                    each: 4,
+                    strangers: 8,
+                },
+                idle: IDLE,
+            },
+        );
+        scene
+    }
+
+    fn run(&self, rt: &TokioRuntime, bounds: Bounds) {
+        let (rt, config) = (rt.clone(), self.config.clone());
+        self.rt.spawn("authority", async move {
+            run_within(rt, config, bounds).await.unwrap();
+        });
+    }
+
+    fn host(&self, host: u8) -> TokioRuntime {
+        life(self.place.path(), &format!("host-{host}"), at(self.number, host))
+    }
+
+    async fn dial(&self, rt: &TokioRuntime, auth: &ClientAuth) -> Link {
+        timeout(rt, SOON, async {
+            loop {
+                if let Ok(link) = dial(rt, self.config.listen[0], auth, &self.config.link).await {
+                    return link;
+                }
+                rt.sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+        .expect("a link comes up")
+    }
+
+    async fn dial_as_stranger(&self, rt: &TokioRuntime) -> Link {
+        let server = self.config.link_secret.public();
+        self.dial(rt, &ClientAuth::Listed { server }).await
+    }
+
+    async fn dial_as_other(&self, rt: &TokioRuntime) -> Link {
+        let auth = ClientAuth::Node {
+            secret: self.other.clone(),
+            server: self.config.link_secret.public(),
+        };
+        self.dial(rt, &auth).await
+    }
+}
+
+fn life(place: &std::path::Path, name: &str, at: SocketAddr) -> TokioRuntime {
+    TokioRuntime::start(Config {
+        address: Some(at.ip()),
+        ..Config::new(name, place.join(name))
+    })
+    .unwrap()
+}
+
+async fn answers(rt: &TokioRuntime, asker: &Asker<TokioRuntime>, request: DirectoryRequest) -> bool {
+    timeout(rt, SOON, asker.ask(&request)).await == Ok(Some(DirectoryResponse::Nothing))
+}
+
+fn anything() -> DirectoryRequest {
+    DirectoryRequest::GetDocument {
+        hash: None,
+        known: DocumentHash::NONE,
+        offset: 0,
+    }
+}
+
+/// Strangers from many addresses take every link that there is, and ask for nothing; more of them say nothing at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_links_and_silent_strangers_keep_out_neither_nodes_nor_authorities() {
+    let scene = Scene::running(1);
+    let other = scene.host(2);
+    let kept = Asker::over(&other, scene.dial_as_other(&other).await);
+    assert!(answers(&other, &kept, DirectoryRequest::Notify(Notice::default())).await);
+    let (mut links, mut streams) = (Vec::new(), Vec::new());
+    for host in 10..16 {
+        let rt = scene.host(host);
+        for _ in 0..4 {
+            links.push(scene.dial_as_stranger(&rt).await);
+            streams.push(rt.connect(scene.config.listen[0]).await.unwrap());
+        }
+    }
+    let node = scene.host(3);
+    let asker = Asker::over(&node, scene.dial_as_stranger(&node).await);
+    assert!(answers(&node, &asker, anything()).await, "a node is heard");
+    assert!(
+        answers(&other, &kept, DirectoryRequest::Notify(Notice::default())).await,
+        "the link of the other authority is kept"
+    );
+    let again = Asker::over(&other, scene.dial_as_other(&other).await);
+    assert!(answers(&other, &again, anything()).await, "and it gets a new one");
+}
+
+/// Both answer every ping. The stranger is shown the door, the authority is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_stranger_has_to_ask_for_something_to_stay() {
+    let scene = Scene::running(2);
+    let (other, stranger) = (scene.host(2), scene.host(3));
+    let kept = scene.dial_as_other(&other).await;
+    let idle = scene.dial_as_stranger(&stranger).await;
+    let busy = Asker::over(&stranger, scene.dial_as_stranger(&stranger).await);
+    for _ in 0..11 {
+        assert!(answers(&stranger, &busy, anything()).await, "it is being used");
+        stranger.sleep(IDLE / 10).await;
+    }
+    assert!(timeout(&stranger, SOON, idle.closed()).await.is_ok());
+    assert!(timeout(&other, SOON, kept.ping()).await.unwrap().is_ok());
+}
