@@ -4,6 +4,7 @@
 mod room;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,8 @@ use phantom_core::crypto::keys::{IdentitySecret, LinkSecret};
 use phantom_core::directory::authority::{Admission, Authority, Output};
 use phantom_core::directory::document::{DocumentHash, SharedDocument, Timing};
 use phantom_core::directory::fetch::fetch;
-use phantom_core::directory::rpc::{Assembly, DirectoryRequest, DirectoryResponse, Piece};
+use phantom_core::directory::proofs::Proofs;
+use phantom_core::directory::rpc::{Assembly, DirectoryRequest, DirectoryResponse, Notice, Piece};
 use phantom_core::directory::sign::{AuthorityId, KeySet};
 use phantom_core::directory::vote::{Statement, VOTE_LEN_MAX};
 use phantom_core::event::{Event, Refusal};
@@ -33,6 +35,7 @@ use crate::service::{Asker, NodeError, host};
 use crate::store::NodeTime;
 
 const FILE: &str = "document";
+const PROOFS: &str = "proofs";
 /// Handshakes at once. Whoever says nothing, or nothing right, stays for seconds: the oldest give way.
 const HANDSHAKES: room::Bounds = room::Bounds {
     each: 32,
@@ -135,6 +138,10 @@ async fn run_within<R: Runtime>(rt: R, config: AuthorityConfig, bounds: Bounds) 
         newest,
         time.now(),
     );
+    let machine = match rt.read(PROOFS).await.map_err(host("reading the proofs"))? {
+        Some(bytes) => machine.knowing(proofs(&config.keys, &bytes)?),
+        None => machine,
+    };
     let askers = config
         .others
         .iter()
@@ -178,6 +185,11 @@ async fn run_within<R: Runtime>(rt: R, config: AuthorityConfig, bounds: Bounds) 
             () = shared.rt.sleep(wait) => {}
         }
     }
+}
+
+/// Unlike a document, nobody gives back a proof that is lost: whoever runs the authority decides.
+fn proofs(keys: &KeySet, bytes: &[u8]) -> Result<Proofs, NodeError> {
+    Proofs::decode(keys, bytes).map_err(|error| host("reading the file `proofs`")(io::Error::other(error)))
 }
 
 async fn accept<R: Runtime>(shared: Arc<Shared<R>>, mut listener: R::Listener, auth: ServerAuth) {
@@ -225,9 +237,13 @@ impl<R: Runtime> Shared<R> {
                 return;
             };
             match output {
-                Output::Notify(to, notice) => self.in_background(async move |this| {
-                    this.ask(to, &DirectoryRequest::Notify(notice)).await;
-                }),
+                Output::Notify(to, notice) => {
+                    if self.may_leave(&notice).await {
+                        self.in_background(async move |this| {
+                            this.ask(to, &DirectoryRequest::Notify(notice)).await;
+                        });
+                    }
+                }
                 Output::FetchVote { from, statement } => self.in_background(async move |this| {
                     let bytes = this.fetch_vote(from, &statement).await;
                     this.machine()
@@ -250,10 +266,28 @@ impl<R: Runtime> Shared<R> {
                     });
                 }
                 Output::Exposed(id) => {
-                    tracing::error!(authority = ?id, "an authority signed two votes for one interval")
+                    tracing::error!(authority = ?id, "an authority signed two votes for one interval");
+                    let proofs = self.machine().proofs().encode();
+                    if let Err(error) = self.rt.write(PROOFS, &proofs).await {
+                        tracing::warn!(%error, "the proof could not be persisted");
+                    }
                 }
             }
         }
+    }
+
+    /// A statement of ours leaves only when no later start can believe that its vote is still to be cast, whatever the
+    /// clock says then: a second vote for one interval would be proof against us.
+    async fn may_leave(&self, notice: &Notice) -> bool {
+        let me = self.machine().id();
+        for own in notice.statements.iter().filter(|stated| stated.authority == me) {
+            let cast = own.valid_after - self.config.timing.interval / 2;
+            if let Err(error) = self.time.persist(cast).await {
+                tracing::error!(%error, "the time could not be persisted: this vote is not sent");
+                return false;
+            }
+        }
+        true
     }
 
     fn in_background<F, Fut>(self: &Arc<Self>, work: F)

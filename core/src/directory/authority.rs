@@ -26,6 +26,7 @@ use crate::directory::descriptor::{NodeDescriptor, OPERATOR_NONE};
 use crate::directory::document::{
     Document, DocumentHash, NODES_MAX, SharedDocument, SignedDocument, Timing, Verified,
 };
+use crate::directory::proofs::Proofs;
 use crate::directory::rpc::{DocumentSignature, Notice, Uploaded};
 use crate::directory::sign::{AuthorityId, KeyChange, KeySet, Signatures};
 use crate::directory::vote::{Listing, Statement, VOTE_LEN_MAX, Vote, VoteError, compute};
@@ -80,7 +81,7 @@ pub enum Output {
     },
     /// Persist and give out this document.
     Publish(SharedDocument),
-    /// This authority was proven to equivocate: tell the operator.
+    /// This authority was proven to equivocate: persist [`Authority::proofs`], and tell the operator.
     Exposed(AuthorityId),
 }
 
@@ -146,7 +147,7 @@ pub struct Authority {
     known: BTreeMap<[u8; 32], NodeDescriptor>,
     newest: Option<SharedDocument>,
     round: Round,
-    proofs: BTreeMap<AuthorityId, [Statement; 2]>,
+    proofs: Proofs,
     outputs: VecDeque<Output>,
 }
 
@@ -174,9 +175,20 @@ impl Authority {
             known: BTreeMap::new(),
             newest,
             round: Round::new(next_interval(now, timing.interval)),
-            proofs: BTreeMap::new(),
+            proofs: Proofs::default(),
             outputs: VecDeque::new(),
         }
+    }
+
+    /// The same, with what is proven already.
+    pub fn knowing(mut self, proofs: Proofs) -> Self {
+        self.proofs = proofs;
+        self
+    }
+
+    /// Who is proven to equivocate: to be persisted, and handed to [`Authority::knowing`] at the next start.
+    pub const fn proofs(&self) -> &Proofs {
+        &self.proofs
     }
 
     /// Its name.
@@ -288,11 +300,7 @@ impl Authority {
         // A pair for another interval is a proof from earlier; within this one, `stated` has found it already.
         for (i, one) in notice.statements.iter().enumerate() {
             if let Some(two) = notice.statements[i + 1..].iter().find(|two| one.contradicts(two)) {
-                let pair = [*one, *two];
-                let by = self.keys.key(one.authority);
-                if by.is_some_and(|key| pair.iter().all(|statement| statement.is_by(key))) {
-                    self.expose(pair);
-                }
+                self.expose([*one, *two]);
             }
         }
         if let Some(signature) = &notice.signature {
@@ -317,7 +325,7 @@ impl Authority {
         let Some(bytes) = bytes.filter(|bytes| Vote::hash(bytes) == statement.hash) else {
             return;
         };
-        if now >= self.before(2) || self.proofs.contains_key(&statement.authority) {
+        if now >= self.before(2) || self.proofs.against(statement.authority) {
             return;
         }
         let held: BTreeMap<&[u8], &NodeDescriptor> = self
@@ -419,7 +427,7 @@ impl Authority {
                 vote,
             },
         );
-        let mut statements: Vec<_> = self.proofs.values().flatten().copied().collect();
+        let mut statements: Vec<_> = self.proofs.statements().collect();
         statements.truncate(crate::directory::rpc::STATEMENTS_MAX - 1);
         statements.push(statement);
         self.tell_all(&Notice {
@@ -431,7 +439,7 @@ impl Authority {
     /// A good statement of another authority arrived from `from`.
     fn stated(&mut self, now: WallTime, from: AuthorityId, statement: Statement) {
         let author = statement.authority;
-        if statement.valid_after != self.round.valid_after || self.proofs.contains_key(&author) {
+        if statement.valid_after != self.round.valid_after || self.proofs.against(author) {
             return;
         }
         let until = if from == author {
@@ -462,13 +470,12 @@ impl Authority {
         }
     }
 
-    /// Two good, contradicting statements are known.
+    /// Two statements are known that contradict each other, if they are good.
     fn expose(&mut self, pair: [Statement; 2]) {
         let author = pair[0].authority;
-        if author == self.me || self.proofs.contains_key(&author) {
+        if author == self.me || !self.proofs.add(&self.keys, pair) {
             return;
         }
-        self.proofs.insert(author, pair);
         self.round.votes.remove(&author);
         self.round.wanted.remove(&author);
         self.put(Output::Exposed(author));

@@ -267,6 +267,28 @@ fn an_equivocating_authority_is_left_out_and_exposed_to_all() {
     }
 }
 
+/// Two learn of a lie and are restarted; only those who keep what they know can tell the others.
+#[test]
+fn an_authority_that_restarts_still_leaves_out_whoever_was_exposed() {
+    let mut net = Net::new(4, 3);
+    net.run_to(INTERVAL / 2 + 60);
+    net.lie(3, &[0, 1]);
+    let liar = net.authorities[3].id();
+    let fresh = Net::new(4, 3);
+    let kept = net.authorities[0].proofs().encode();
+    net.authorities = fresh.authorities;
+    net.mail.clear();
+    let proofs = Proofs::decode(&net.keys, &kept).expect("own file");
+    assert!(proofs.against(liar));
+    let first = net.authorities.remove(0).knowing(proofs);
+    net.authorities.insert(0, first);
+    net.run_to(2 * INTERVAL + 300);
+    (0..3).for_each(|me| assert!(net.authorities[me].proofs().against(liar)));
+    assert_eq!(net.exposed[2], [liar]);
+    assert_eq!(net.history(0), net.history(2));
+    assert!(!net.history(0).is_empty());
+}
+
 #[test]
 fn a_lie_told_too_late_to_be_passed_on_is_not_listened_to() {
     let mut net = Net::new(4, 3);

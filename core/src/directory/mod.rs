@@ -10,6 +10,7 @@ pub mod client;
 pub mod descriptor;
 pub mod document;
 pub mod fetch;
+pub mod proofs;
 pub mod rpc;
 pub mod sign;
 pub mod vote;

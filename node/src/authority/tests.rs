@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use phantom_core::directory::rpc::Notice;
 use phantom_core::runtime::tokio::{Config, TokioRuntime};
-use phantom_core::runtime::{Clock, Entropy, Net, Spawn};
+use phantom_core::runtime::{Clock, Entropy, Net, Spawn, Store};
+use phantom_core::units::WallTime;
 
 use super::*;
 
@@ -18,6 +19,7 @@ struct Scene {
     rt: TokioRuntime,
     config: AuthorityConfig,
     other: LinkSecret,
+    other_identity: IdentitySecret,
     number: u8,
 }
 
@@ -61,6 +63,7 @@ impl Scene {
             rt,
             config,
             other,
+            other_identity,
             number,
         }
     }
@@ -86,9 +89,9 @@ impl Scene {
     }
 
     fn run(&self, rt: &TokioRuntime, bounds: Bounds) {
-        let (rt, config) = (rt.clone(), self.config.clone());
-        self.rt.spawn("authority", async move {
-            run_within(rt, config, bounds).await.unwrap();
+        let (inner, config) = (rt.clone(), self.config.clone());
+        rt.spawn("authority", async move {
+            run_within(inner, config, bounds).await.unwrap();
         });
     }
 
@@ -183,4 +186,81 @@ async fn only_a_stranger_has_to_ask_for_something_to_stay() {
     }
     assert!(timeout(&stranger, SOON, idle.closed()).await.is_ok());
     assert!(timeout(&other, SOON, kept.ping()).await.unwrap().is_ok());
+}
+
+/// What an authority that starts tells the other one first: the test plays that one.
+async fn first_notice(other: &TokioRuntime, scene: &Scene) -> Notice {
+    let mut listener = other.listen(scene.config.others[0].addresses[0]).await.unwrap();
+    let auth = ServerAuth::listed(scene.other.clone());
+    loop {
+        let stream = listener.accept().await.unwrap();
+        let Ok(Accepted::New(link, _)) = link::accept(other, stream, &auth, &scene.config.link).await else {
+            continue;
+        };
+        let rpc = Rpc::new(other.clone(), link.sender(), RpcConfig::default());
+        while let Some((_, message)) = link.recv().await {
+            rpc.deliver(&message).unwrap();
+            let Some((request, _)) = timeout(other, Duration::from_millis(1), rpc.next_request())
+                .await
+                .ok()
+                .flatten()
+            else {
+                continue;
+            };
+            let (_, body) = Service::of_request(&request).unwrap();
+            if let Ok(DirectoryRequest::Notify(notice)) = DirectoryRequest::decode(&body) {
+                return notice;
+            }
+        }
+    }
+}
+
+/// Its vote for the interval from T is cast half an interval before. Whenever the machine dies from then on, and whatever its
+/// clock says when it starts again, it does not vote for T once more.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_is_durable_before_a_statement_leaves() {
+    let scene = Scene::new(3, Duration::from_secs(4));
+    let other = scene.host(2);
+    scene.run(&scene.rt, Bounds::default());
+    let limit = Duration::from_secs(30);
+    let notice = timeout(&other, limit, first_notice(&other, &scene))
+        .await
+        .unwrap();
+    let [statement] = notice.statements[..] else {
+        panic!("one statement: {notice:?}")
+    };
+    let kept = scene.rt.read("time").await.unwrap().expect("there is a time");
+    let kept = WallTime::from_unix_nanos(u64::from_be_bytes(kept[..].try_into().unwrap()));
+    assert!(kept >= statement.valid_after - Duration::from_secs(2));
+}
+
+/// The proof is told by the one whom it concerns, of all; then the machine is started anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_of_equivocation_outlives_a_restart() {
+    let scene = Scene::new(4, Duration::from_secs(4));
+    let other = scene.host(2);
+    let long_ago = WallTime::from_unix_secs(1_000_000);
+    let pair = [b"one", b"two"].map(|vote| Statement::new(&scene.other_identity, long_ago, vote));
+    scene.run(&scene.rt, Bounds::default());
+    let asker = Asker::over(&other, scene.dial_as_other(&other).await);
+    let notice = Notice {
+        statements: pair.to_vec(),
+        signature: None,
+    };
+    assert!(answers(&other, &asker, DirectoryRequest::Notify(notice)).await);
+    let kept = timeout(&other, SOON, async {
+        while scene.rt.read(PROOFS).await.unwrap().is_none() {
+            other.sleep(Duration::from_millis(20)).await;
+        }
+    });
+    kept.await.expect("it is persisted");
+    scene.rt.shutdown().await;
+    let rt = life(scene.place.path(), "authority", scene.config.listen[0]);
+    scene.run(&rt, Bounds::default());
+    let limit = Duration::from_secs(30);
+    let notice = timeout(&other, limit, first_notice(&other, &scene))
+        .await
+        .unwrap();
+    assert_eq!(notice.statements[..2], pair);
+    assert_eq!(notice.statements.len(), 3, "and it votes itself");
 }
