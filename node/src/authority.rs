@@ -6,7 +6,6 @@ mod room;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,7 +25,7 @@ use phantom_core::link::{self, Accepted, Channel, ClientAuth, Link, PeerKind, Se
 use phantom_core::runtime::{Listener, Runtime, Stream, timeout};
 use phantom_core::service::Service;
 use phantom_core::trusted_time::TimeLimits;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use self::room::{Guest, Place, Room, Source};
 use crate::config::AuthorityContact;
@@ -49,9 +48,9 @@ const LINKS: room::Bounds = room::Bounds {
 };
 /// A stranger that asks for nothing for so long, or does not take its answer, is not waited for.
 const IDLE: Duration = Duration::from_secs(60);
-/// Errands to one other authority at once. The machine asks for a vote or a document once, and tells each news once, so that
-/// more would mean that errands do not end.
-const ERRANDS_MAX: usize = 32;
+/// Errands to one other authority at once; more are given up. In an interval of 16 authorities the machine has about 50 for
+/// each other one: 32 notices, votes of 15 authors, a few documents.
+const ERRANDS_MAX: usize = 64;
 
 /// What an authority is told.
 #[derive(Clone, Debug)]
@@ -104,9 +103,31 @@ struct Shared<R: Runtime> {
     machine: Mutex<Authority>,
     /// The machine may want something else by now.
     changed: Notify,
-    errands: AtomicUsize,
     errands_high: HighWater,
-    askers: BTreeMap<AuthorityId, tokio::sync::Mutex<Option<Arc<Asker<R>>>>>,
+    others: BTreeMap<AuthorityId, Other<R>>,
+}
+
+/// What there is with one other authority.
+struct Other<R: Runtime> {
+    /// The link to it.
+    asker: tokio::sync::Mutex<Option<Arc<Asker<R>>>>,
+    /// Room for errands. One that does not answer cannot take that of the others.
+    errands: Arc<Semaphore>,
+}
+
+impl<R: Runtime> Default for Other<R> {
+    fn default() -> Self {
+        Self {
+            asker: tokio::sync::Mutex::default(),
+            errands: Arc::new(Semaphore::new(ERRANDS_MAX)),
+        }
+    }
+}
+
+impl<R: Runtime> Other<R> {
+    fn under_way(&self) -> usize {
+        ERRANDS_MAX - self.errands.available_permits()
+    }
 }
 
 /// Runs an authority until its task tree is ended.
@@ -118,71 +139,79 @@ pub async fn run<R: Runtime>(rt: R, config: AuthorityConfig) -> Result<(), NodeE
 }
 
 async fn run_within<R: Runtime>(rt: R, config: AuthorityConfig, bounds: Bounds) -> Result<(), NodeError> {
-    let newest = match rt.read(FILE).await.map_err(host("reading the document"))? {
-        Some(bytes) => SharedDocument::new(&rt, &config.keys, &bytes)
-            .inspect_err(
-                |error| tracing::warn!(%error, "the stored document is damaged: starting without it"),
-            )
-            .ok(),
-        None => None,
-    };
-    let time = NodeTime::open(rt.clone(), config.limits)
-        .await
-        .map_err(host("reading the time"))?;
-    let machine = Authority::new(
-        config.identity.clone(),
-        config.keys.clone(),
-        config.timing,
-        config.admission.clone(),
-        Vec::new(),
-        newest,
-        time.now(),
-    );
-    let machine = match rt.read(PROOFS).await.map_err(host("reading the proofs"))? {
-        Some(bytes) => machine.knowing(proofs(&config.keys, &bytes)?),
-        None => machine,
-    };
-    let askers = config
-        .others
-        .iter()
-        .map(|other| (other.id, tokio::sync::Mutex::new(None)))
-        .collect();
-    let others = config.others.len();
-    let errands_max = ERRANDS_MAX * others.max(1);
-    let shared = Arc::new(Shared {
-        rt: rt.clone(),
-        idle: bounds.idle,
-        handshakes: Arc::new(Room::new("handshakes of an authority", bounds.handshakes, others)),
-        links: Arc::new(Room::new("links of an authority", bounds.links, others)),
-        config,
-        time,
-        machine: Mutex::new(machine),
-        changed: Notify::new(),
-        errands: AtomicUsize::new(0),
-        errands_high: HighWater::new("errands of an authority", errands_max),
-        askers,
-    });
-    let auth = ServerAuth::listed(shared.config.link_secret.clone());
-    for at in shared.config.listen.clone() {
-        let listener = rt.listen(at).await.map_err(host(&format!("listening at {at}")))?;
-        rt.spawn("listener", accept(shared.clone(), listener, auth.clone()));
-    }
-    rt.emit(Event::Started);
-    loop {
-        let next = {
-            let now = shared.time.now();
-            let mut machine = shared.machine();
-            machine.wake(now);
-            machine.wake_at()
+    Shared::open(rt, config, bounds).await?.work().await
+}
+
+impl<R: Runtime> Shared<R> {
+    /// Reads what it keeps.
+    async fn open(rt: R, config: AuthorityConfig, bounds: Bounds) -> Result<Arc<Self>, NodeError> {
+        let newest = match rt.read(FILE).await.map_err(host("reading the document"))? {
+            Some(bytes) => SharedDocument::new(&rt, &config.keys, &bytes)
+                .inspect_err(
+                    |error| tracing::warn!(%error, "the stored document is damaged: starting without it"),
+                )
+                .ok(),
+            None => None,
         };
-        shared.drain().await;
-        let wait = next
-            .saturating_since(shared.time.now())
-            .clamp(Duration::from_millis(5), Duration::from_secs(600));
-        tokio::select! {
-            biased;
-            () = shared.changed.notified() => {}
-            () = shared.rt.sleep(wait) => {}
+        let time = NodeTime::open(rt.clone(), config.limits)
+            .await
+            .map_err(host("reading the time"))?;
+        let machine = Authority::new(
+            config.identity.clone(),
+            config.keys.clone(),
+            config.timing,
+            config.admission.clone(),
+            Vec::new(),
+            newest,
+            time.now(),
+        );
+        let machine = match rt.read(PROOFS).await.map_err(host("reading the proofs"))? {
+            Some(bytes) => machine.knowing(proofs(&config.keys, &bytes)?),
+            None => machine,
+        };
+        let others = config.others.len();
+        Ok(Arc::new(Self {
+            rt,
+            idle: bounds.idle,
+            handshakes: Arc::new(Room::new("handshakes of an authority", bounds.handshakes, others)),
+            links: Arc::new(Room::new("links of an authority", bounds.links, others)),
+            others: config
+                .others
+                .iter()
+                .map(|other| (other.id, Other::default()))
+                .collect(),
+            config,
+            time,
+            machine: Mutex::new(machine),
+            changed: Notify::new(),
+            errands_high: HighWater::new("errands to an authority", ERRANDS_MAX),
+        }))
+    }
+
+    async fn work(self: Arc<Self>) -> Result<(), NodeError> {
+        let (shared, rt) = (self.clone(), self.rt.clone());
+        let auth = ServerAuth::listed(shared.config.link_secret.clone());
+        for at in shared.config.listen.clone() {
+            let listener = rt.listen(at).await.map_err(host(&format!("listening at {at}")))?;
+            rt.spawn("listener", accept(shared.clone(), listener, auth.clone()));
+        }
+        rt.emit(Event::Started);
+        loop {
+            let next = {
+                let now = shared.time.now();
+                let mut machine = shared.machine();
+                machine.wake(now);
+                machine.wake_at()
+            };
+            shared.drain().await;
+            let wait = next
+                .saturating_since(shared.time.now())
+                .clamp(Duration::from_millis(5), Duration::from_secs(600));
+            tokio::select! {
+                biased;
+                () = shared.changed.notified() => {}
+                () = shared.rt.sleep(wait) => {}
+            }
         }
     }
 }
@@ -239,23 +268,31 @@ impl<R: Runtime> Shared<R> {
             match output {
                 Output::Notify(to, notice) => {
                     if self.may_leave(&notice).await {
-                        self.in_background(async move |this| {
+                        self.in_background(to, async move |this| {
                             this.ask(to, &DirectoryRequest::Notify(notice)).await;
                         });
                     }
                 }
-                Output::FetchVote { from, statement } => self.in_background(async move |this| {
-                    let bytes = this.fetch_vote(from, &statement).await;
-                    this.machine()
-                        .vote_fetched(this.time.now(), from, statement, bytes);
-                    this.changed.notify_one();
-                }),
-                Output::FetchDocument { from, hash } => self.in_background(async move |this| {
-                    if let Some(bytes) = this.fetch_document(from, hash).await {
-                        this.machine().document_fetched(this.time.now(), &bytes);
+                Output::FetchVote { from, statement } => {
+                    let started = self.in_background(from, async move |this| {
+                        let bytes = this.fetch_vote(from, &statement).await;
+                        this.machine()
+                            .vote_fetched(this.time.now(), from, statement, bytes);
                         this.changed.notify_one();
+                    });
+                    if !started {
+                        self.machine()
+                            .vote_fetched(self.time.now(), from, statement, None);
                     }
-                }),
+                }
+                Output::FetchDocument { from, hash } => {
+                    self.in_background(from, async move |this| {
+                        if let Some(bytes) = this.fetch_document(from, hash).await {
+                            this.machine().document_fetched(this.time.now(), &bytes);
+                            this.changed.notify_one();
+                        }
+                    });
+                }
                 Output::Publish(document) => {
                     if let Err(error) = self.rt.write(FILE, &document.signed).await {
                         tracing::warn!(%error, "the document could not be persisted");
@@ -290,18 +327,28 @@ impl<R: Runtime> Shared<R> {
         true
     }
 
-    fn in_background<F, Fut>(self: &Arc<Self>, work: F)
+    /// Starts an errand to `to`; `false` if too many are under way.
+    fn in_background<F, Fut>(self: &Arc<Self>, to: AuthorityId, work: F) -> bool
     where
         F: FnOnce(Arc<Self>) -> Fut,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let under_way = self.errands.fetch_add(1, Ordering::Relaxed) + 1;
+        let room = self.others.get(&to).map(|other| other.errands.clone());
+        let Some(permit) = room.and_then(|room| room.try_acquire_owned().ok()) else {
+            self.rt.emit(Event::Refused {
+                what: "errand to an authority",
+                why: Refusal::OverQuota,
+            });
+            return false;
+        };
+        let under_way = self.others.get(&to).map_or(0, Other::under_way);
         self.errands_high.note(&self.rt, under_way);
-        let (this, errand) = (self.clone(), work(self.clone()));
+        let errand = work(self.clone());
         self.rt.spawn("directory errand", async move {
             errand.await;
-            this.errands.fetch_sub(1, Ordering::Relaxed);
+            drop(permit);
         });
+        true
     }
 
     /// Asks another authority, over a link that is kept.
@@ -312,13 +359,13 @@ impl<R: Runtime> Shared<R> {
                 return Some(response);
             }
             // Broken: once more over a new one.
-            *self.askers.get(&to)?.lock().await = None;
+            *self.others.get(&to)?.asker.lock().await = None;
         }
         None
     }
 
     async fn asker(&self, to: AuthorityId) -> Option<Arc<Asker<R>>> {
-        let mut slot = self.askers.get(&to)?.lock().await;
+        let mut slot = self.others.get(&to)?.asker.lock().await;
         if let Some(asker) = &*slot {
             return Some(asker.clone());
         }

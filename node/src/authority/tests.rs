@@ -264,3 +264,20 @@ async fn a_proof_of_equivocation_outlives_a_restart() {
     assert_eq!(notice.statements[..2], pair);
     assert_eq!(notice.statements.len(), 3, "and it votes itself");
 }
+
+/// One authority accepts every errand and ends none.
+#[tokio::test(flavor = "multi_thread")]
+async fn errands_to_one_authority_are_bounded_and_take_no_room_from_another() {
+    let mut scene = Scene::new(5, Duration::from_secs(3_600));
+    let third = AuthorityContact {
+        id: AuthorityId([3; 8]),
+        ..scene.config.others[0].clone()
+    };
+    scene.config.others.push(third);
+    let [dead, other] = [0, 1].map(|i| scene.config.others[i].id);
+    let shared = Shared::open(scene.rt.clone(), scene.config.clone(), Bounds::default());
+    let shared = shared.await.unwrap();
+    let errand = |to| shared.in_background(to, async |_| std::future::pending().await);
+    assert_eq!((0..1_000).filter(|_| errand(dead)).count(), ERRANDS_MAX);
+    assert!(errand(other));
+}
