@@ -87,8 +87,9 @@ impl DirectoryCache {
         }
     }
 
-    /// Restores what [`DirectoryCache::persist`] gave. `published` are the keys of the program: if they are later than
-    /// the persisted ones (an update of the program), they count.
+    /// Restores what [`DirectoryCache::persist`] gave. `published` are the keys of the program. If they differ from the
+    /// persisted ones and these are not later, the program was updated with other keys, and they count; a document that
+    /// they do not verify is dropped then, since whoever held the old keys may have signed it.
     ///
     /// # Errors
     /// [`SignError`]: the file is damaged; start anew.
@@ -113,10 +114,11 @@ impl DirectoryCache {
             [] => None,
             signed => Some(SharedDocument::new(rt, &pinned, signed)?),
         };
-        let pinned = if published.sequence() > pinned.sequence() {
-            published
+        let (pinned, newest) = if published != pinned && published.sequence() >= pinned.sequence() {
+            let kept = newest.and_then(|newest| SharedDocument::new(rt, &published, &newest.signed).ok());
+            (published, kept)
         } else {
-            pinned
+            (pinned, newest)
         };
         Ok(Self {
             pinned,
@@ -334,6 +336,42 @@ mod tests {
             offer(&mut again, 0, &bytes(2, T - HOUR)),
             Err(Refused::Older { .. })
         ));
+    }
+
+    /// The holders of the old keys lost them, and somebody signed a document that ends years from now.
+    #[test]
+    fn other_keys_that_are_published_take_over_what_an_older_program_kept() {
+        let mut cache = fresh();
+        assert_eq!(offer(&mut cache, 0, &bytes(2, T + HOUR)), Ok(Accepted::New));
+        let kept = cache.persist();
+        let others = &secrets(6)[3..];
+        let published = KeySet::new(0, 2, &publics(others)).expect("2 of 3");
+        let mut again = DirectoryCache::restore(&rt(), published.clone(), TimeLimits::default(), &kept)
+            .expect("own file");
+        assert_eq!(again.pinned(), &published);
+        assert!(
+            again.newest().is_none(),
+            "who held the old keys may have signed it"
+        );
+        assert!(matches!(
+            offer(&mut again, 1, &bytes(2, T + 2 * HOUR)),
+            Err(Refused::Sign(_))
+        ));
+        let signed = signed(&document(2, T), &others[..2]).encode();
+        assert_eq!(offer(&mut again, 2, &signed), Ok(Accepted::New));
+        let kept = again.persist();
+        let again =
+            DirectoryCache::restore(&rt(), published, TimeLimits::default(), &kept).expect("own file");
+        assert!(again.newest().is_some(), "the same keys again change nothing");
+    }
+
+    #[test]
+    fn keys_that_a_change_led_to_stay_pinned_whatever_an_older_program_says() {
+        let (_, old) = keys();
+        let later = KeySet::new(1, 2, &publics(&secrets(6)[3..])).expect("2 of 3");
+        let kept = DirectoryCache::new(later.clone(), TimeLimits::default()).persist();
+        let again = DirectoryCache::restore(&rt(), old, TimeLimits::default(), &kept).expect("own file");
+        assert_eq!(again.pinned(), &later);
     }
 
     #[test]
