@@ -27,6 +27,7 @@ topology.region = [{ name = "in", area = "asia-pacific" }, { name = "out", area 
 population.client = { region = "in", count = { extra = 2 }, node = { client = {} } }
 population.insider = { region = "in", count = { extra = 1 }, node = { insider = {} } }
 population.node = { region = "out", count = { extra = 3 }, node = "service" }
+population.authority = { region = "out", count = { extra = 1 }, node = "authority" }
 [censor]
 at = ["in", "out"]
 [[censor.rule]]

@@ -24,8 +24,9 @@ pub(super) async fn run<R: Runtime>(
     bundle: Bundle,
     society: Arc<Society>,
 ) {
+    // The checker allows one such workload to a population, from its arrival to the end.
     let every = plan.workloads.iter().find_map(|workload| match &workload.what {
-        Deed::AskForBridges { every } if workload.hosts.contains(&host) => Some(*every),
+        Deed::AskForBridges { every } if workload.hosts.contains(&host) => Some(every.value),
         _ => None,
     });
     rt.emit(Event::Arrived);

@@ -319,7 +319,7 @@ impl<R: Runtime> User<R> {
                 contacts: contacts.collect(),
                 start: workload.start,
                 until: workload.until,
-                every: *every,
+                every: every.value,
                 size: (size.value.0.0.0, size.value.1.0.0),
                 ttl: ttl.value.0,
             });

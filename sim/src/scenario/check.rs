@@ -3,20 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use phantom_core::directory::sign::AUTHORITIES_MAX;
+use phantom_core::rendezvous::SLOTS;
+
 use super::de::Placed;
-use super::file::{self, Addresses, Count, Deed, FORMAT, Model, Node, Scenario};
+use super::deeds::{deeds, paced};
+use super::file::{self, Addresses, Count, FORMAT, Model, Node, Scenario};
 use super::load::is_name;
 use super::params::allowed;
 use super::promises::promises;
 pub use super::promises::{Claim, Claimed, Invariant, Kind};
 use super::source::{At, Problem, nearest};
 use super::systems::{HOSTS_PER_SYSTEM_MAX, SYSTEMS_MAX};
-use super::units::Time;
+use super::units::{Spread, Time};
 
 /// Most edges of a graph: what a plan holds is bounded before it is drawn.
 const MOST_EDGES: u64 = 20_000_000;
-/// Most faults of one kind in a run.
-const MOST_FAULTS: u64 = 1_000_000;
+/// Hosts are called by their population and a number, contacts by their host: both have room for 63 bytes.
+const POPULATION_NAME_MAX: usize = 48;
 
 /// What checking adds to a scenario: its expressions, typed, and how many peers each population has.
 #[derive(Clone, Debug, Default)]
@@ -34,11 +38,11 @@ pub(super) struct Checker {
 }
 
 impl Checker {
-    fn wrong(&mut self, at: At, message: impl Into<String>) {
+    pub(super) fn wrong(&mut self, at: At, message: impl Into<String>) {
         self.problems.push(Problem::new(at, message));
     }
 
-    fn known<'a>(
+    pub(super) fn known<'a>(
         &mut self,
         what: &str,
         name: &Placed<String>,
@@ -212,6 +216,14 @@ fn populations(checker: &mut Checker, scenario: &Scenario) -> BTreeMap<String, u
         let at = population.count.at;
         if !is_name(name) {
             checker.wrong(at, format!("'{name}' is no name of a population: a-z, 0-9 and -"));
+        } else if name.len() > POPULATION_NAME_MAX {
+            checker.wrong(
+                at,
+                format!("'{name}' is too long for a population: at most {POPULATION_NAME_MAX} characters"),
+            );
+        }
+        if let Node::Client(client) | Node::Insider(client) = &population.node {
+            paced(checker, client.poll.at.or(at), Spread::Fixed(client.poll.value));
         }
         if needs_peers(&population.count) && !scenario.params.contains_key("peers") {
             checker.wrong(
@@ -267,7 +279,43 @@ fn populations(checker: &mut Checker, scenario: &Scenario) -> BTreeMap<String, u
         }
         None => {}
     }
+    arranged(checker, scenario, &counts);
     counts
+}
+
+/// What is arranged before a world begins can be: somebody signs the directory, and bridges fill a cohort.
+fn arranged(checker: &mut Checker, scenario: &Scenario, counts: &BTreeMap<String, u64>) {
+    let of = |node: Node| {
+        let those = scenario
+            .population
+            .iter()
+            .filter(move |(_, all)| all.node == node);
+        let at = those
+            .clone()
+            .next_back()
+            .map(|(_, population)| population.count.at);
+        let hosts: u64 = those.filter_map(|(name, _)| counts.get(name)).sum();
+        (at, hosts)
+    };
+    match of(Node::Authority) {
+        (None, _) if !scenario.population.is_empty() => checker.wrong(
+            scenario.name.at,
+            "nobody signs the directory: a scenario needs a [population.NAME] with node = \"authority\"",
+        ),
+        (Some(at), hosts) if hosts > AUTHORITIES_MAX as u64 => checker.wrong(
+            at,
+            format!("{hosts} authorities are too many; wanted at most {AUTHORITIES_MAX}"),
+        ),
+        _ => {}
+    }
+    if let (Some(at), hosts @ 1..) = of(Node::Bridge)
+        && hosts < SLOTS as u64
+    {
+        checker.wrong(
+            at,
+            format!("{hosts} bridges are too few: a cohort has {SLOTS}; wanted at least {SLOTS}, or none"),
+        );
+    }
 }
 
 /// Whether there are addresses for everybody.
@@ -440,65 +488,6 @@ fn unplayable(rule: &file::Rule) -> Option<&'static str> {
         return Some("'except-ports' goes with every address; with 'to' use 'ports'");
     }
     None
-}
-
-fn deeds(checker: &mut Checker, scenario: &Scenario) {
-    let duration = scenario.run.duration.value;
-    let populations: Vec<&str> = scenario.population.keys().map(String::as_str).collect();
-    checker.names("fault", scenario.fault.iter().map(|fault| &fault.name), false);
-    for fault in &scenario.fault {
-        checker.known("population", &fault.on, populations.iter().copied());
-        checker.window(Some(&fault.from), fault.until.as_ref(), duration);
-        match (&fault.every, &fault.until) {
-            (None, Some(until)) => checker.wrong(
-                until.at,
-                "with 'until' goes 'every': how long from one to the next",
-            ),
-            (Some(every), None) => checker.wrong(every.at, "with 'every' goes 'until': when it ends"),
-            (Some(every), _) => {
-                let least = match every.value {
-                    super::units::Spread::Fixed(time) | super::units::Spread::Exponential(time) => time,
-                    super::units::Spread::Uniform(_, high) => high,
-                };
-                let span = fault.until.as_ref().map_or(duration, |until| until.value);
-                let times = span.0.as_nanos() / least.0.as_nanos().max(1);
-                if times * u128::from(fault.peers) > u128::from(MOST_FAULTS) {
-                    checker.wrong(
-                        every.at,
-                        format!("this makes more than {MOST_FAULTS} faults in a run"),
-                    );
-                }
-            }
-            (None, None) => {}
-        }
-    }
-    checker.names(
-        "workload",
-        scenario.workload.iter().map(|workload| &workload.name),
-        false,
-    );
-    for workload in &scenario.workload {
-        checker.known("population", &workload.by, populations.iter().copied());
-        checker.window(None, workload.until.as_ref(), duration);
-        if let Deed::Write { to, size, ttl, .. } = &workload.what {
-            let graphs: Vec<&str> = scenario
-                .graph
-                .iter()
-                .filter(|(_, graph)| graph.carries == file::Carries::Messages)
-                .map(|(name, _)| name.as_str())
-                .collect();
-            checker.known("graph that carries messages", to, graphs);
-            if size.value.1.0.0 > 65_536 || size.value.0.0.0 == 0 {
-                checker.wrong(
-                    size.at,
-                    format!("a message has 1 B to 64 KiB, not {}", size.value),
-                );
-            }
-            if !(Duration::from_secs(1)..=Duration::from_secs(14 * 86_400)).contains(&ttl.0) {
-                checker.wrong(ttl.at, format!("a message lives 1 s to 14 d, not {}", ttl.value));
-            }
-        }
-    }
 }
 
 fn sweep(checker: &mut Checker, scenario: &Scenario) {

@@ -380,9 +380,9 @@ pub struct ClientNode {
     /// Friends' invitations.
     #[serde(default = "on")]
     pub friends: Switch,
-    /// Mean time between two polls of the mailbox (a Poisson process).
+    /// Mean time between two polls of the mailbox (a Poisson process); at least 1 ms.
     #[serde(default = "default_poll")]
-    pub poll: Time,
+    pub poll: Placed<Time>,
 }
 
 impl Default for ClientNode {
@@ -479,9 +479,9 @@ pub struct Workload {
     pub name: Placed<String>,
     /// The population that does it.
     pub by: Placed<String>,
-    /// From when on, for each peer.
-    #[serde(default)]
-    pub start: Start,
+    /// From when on, for each peer; `connected` unless given.
+    #[serde(default = "connected")]
+    pub start: Placed<Start>,
     /// No more after this; left out, until the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Placed<Time>>,
@@ -491,13 +491,12 @@ pub struct Workload {
 }
 
 /// From when on a peer works.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Start {
     /// When it starts.
     OnArrival,
     /// When it has been connected for the first time.
-    #[default]
     Connected,
     /// At this time.
     At(Time),
@@ -512,18 +511,18 @@ pub enum Deed {
     Write {
         /// The graph whose edges are contacts.
         to: Placed<String>,
-        /// From one message to the next, each time to a contact drawn anew.
-        every: Spread,
+        /// From one message to the next, each time to a contact drawn anew; at least 1 ms on average.
+        every: Placed<Spread>,
         /// How large.
         size: Placed<SizeRange>,
         /// How long a message may live.
         ttl: Placed<Time>,
     },
-    /// Asks for bridges by every step it has, as a user does.
+    /// Asks for bridges by every step it has, as a user does: insiders, from their arrival to the end.
     #[serde(rename_all = "kebab-case")]
     AskForBridges {
-        /// From one asking to the next.
-        every: Spread,
+        /// From one asking to the next; at least 1 ms on average.
+        every: Placed<Spread>,
     },
 }
 
@@ -659,8 +658,11 @@ const fn default_clock_bound() -> Time {
 fn default_document_interval() -> Placed<Time> {
     Time::minutes(10).into()
 }
-const fn default_poll() -> Time {
-    Time::secs(60)
+fn default_poll() -> Placed<Time> {
+    Time::secs(60).into()
+}
+fn connected() -> Placed<Start> {
+    Start::Connected.into()
 }
 fn one_as() -> Placed<u32> {
     1.into()

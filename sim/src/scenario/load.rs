@@ -22,7 +22,7 @@ pub trait Library {
     /// # Errors
     /// The file is there and cannot be read.
     fn read(&self, name: &str) -> std::io::Result<Option<(String, String)>>;
-    /// All names, sorted.
+    /// All names, sorted; none where they cannot be told.
     fn names(&self) -> Vec<String>;
 }
 
@@ -37,6 +37,21 @@ impl Directory {
             .map(|dir| dir.join("scenarios"))
             .find(|dir| dir.is_dir())
             .map(Self)
+    }
+
+    /// All names, sorted.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn list(&self) -> std::io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.0)? {
+            let file = entry?.file_name();
+            let name = file.to_str().and_then(|file| file.strip_suffix(".toml"));
+            names.extend(name.filter(|name| is_name(name)).map(str::to_owned));
+        }
+        names.sort();
+        Ok(names)
     }
 }
 
@@ -69,21 +84,7 @@ impl Library for Directory {
     }
 
     fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = std::fs::read_dir(&self.0)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|entry| {
-                entry
-                    .file_name()
-                    .to_str()?
-                    .strip_suffix(".toml")
-                    .map(str::to_owned)
-            })
-            .filter(|name| is_name(name))
-            .collect();
-        names.sort();
-        names
+        self.list().unwrap_or_default()
     }
 }
 

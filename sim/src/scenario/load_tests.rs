@@ -88,6 +88,10 @@ interval = { at-most = "5 s" }
 [[invariant]]
 name = "it crashes"
 sometimes = "fault.crashes > 0"
+[population.authority]
+region = "outside"
+count = { extra = 3 }
+node = "authority"
 "#;
 
 fn read(text: &str) -> Result<Loaded, ScenarioError> {
@@ -363,6 +367,41 @@ fn mistakes_are_shown_at_their_exact_place_with_the_choices() {
             "t.toml:44:78: a message lives 1 s to 14 d, not 15 d",
         ),
         (
+            "every = \"exp(1 min)\"",
+            "every = \"0 s\"",
+            "t.toml:44:43: wanted at least 1 ms on average, got 0 s",
+        ),
+        (
+            "every = \"exp(1 min)\"",
+            "every = \"exp(999 us)\"",
+            "t.toml:44:43: wanted at least 1 ms on average, got exp(999 us)",
+        ),
+        (
+            "every = \"exp(1 min)\"",
+            "every = \"0 s..1 ms\"",
+            "t.toml:44:43: wanted at least 1 ms on average, got 0 s..1 ms",
+        ),
+        (
+            "dht = \"$dht\"",
+            "poll = \"0 s\"",
+            "t.toml:24:28: wanted at least 1 ms on average, got 0 s",
+        ),
+        (
+            "by = \"client\"",
+            "by = \"service\"",
+            "t.toml:43:6: clients in the graph 'contacts' write along it, and 'service' is none of them",
+        ),
+        (
+            "[population.authority]\nregion = \"outside\"\ncount = { extra = 3 }",
+            "[population.authority]\nregion = \"outside\"\ncount = { extra = 17 }",
+            "t.toml:54:9: 17 authorities are too many; wanted at most 16",
+        ),
+        (
+            "node = \"authority\"",
+            "node = \"bridge\"",
+            "t.toml:2:8: nobody signs the directory: a scenario needs a [population.NAME] with node = \"authority\"",
+        ),
+        (
             "censor.dropped > 0",
             "censor.droped > 0",
             "t.toml:47:14: unknown metric 'censor.droped'; did you mean 'censor.dropped'?",
@@ -534,7 +573,9 @@ fn a_resolved_scenario_loads_again_as_itself() {
 fn a_scenario_built_in_rust_is_checked_as_a_file_is() {
     use crate::scenario::file::{Invariant, Node};
     use crate::scenario::units::Time;
-    let scenario = Scenario::new("mine", Time::minutes(5)).with("service", "outside", 6, Node::Service);
+    let scenario = Scenario::new("mine", Time::minutes(5))
+        .with("authority", "outside", 3, Node::Authority)
+        .with("service", "outside", 6, Node::Service);
     let always = |text: &str| Invariant {
         name: "x".into(),
         always: Some(text.into()),
@@ -577,6 +618,122 @@ fn what_a_plan_would_hold_is_bounded_before_it_is_drawn() {
         error.contains("800 edges for each of 90000 peers; at most 20000000 edges"),
         "{error}"
     );
+}
+
+/// A cohort has four bridges. With fewer there is none to deal; with none at all, nobody is dealt any.
+#[test]
+fn bridges_fill_a_cohort_or_there_are_none() {
+    let with = |bridges: &str| {
+        read(&format!(
+            "{GOOD}[population.a]\nregion = \"outside\"\nnode = \"bridge\"\ncount = {bridges}\n"
+        ))
+    };
+    for few in [
+        "{ fixed = 2 }",
+        "{ extra = 3 }",
+        "{ share = { of-peers = 0.01 } }",
+    ] {
+        let error = with(few).expect_err(few).to_string();
+        assert!(
+            error.starts_with("t.toml:59:9: ")
+                && error.contains("too few: a cohort has 4; wanted at least 4"),
+            "{error}"
+        );
+    }
+    with("{ fixed = 4 }").unwrap_or_else(|error| panic!("{error}"));
+    // It is all bridges that count.
+    let error = read(&format!(
+        "{GOOD}{}",
+        ["a", "b"]
+            .map(|name| format!(
+                "[population.{name}]\nregion = \"outside\"\nnode = \"bridge\"\ncount = {{ extra = 2 }}\n"
+            ))
+            .concat()
+    ));
+    error.unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// A contact is called by its host, a host by its population and a number: there is room for the longest of them.
+#[test]
+fn a_population_has_a_name_that_its_hosts_can_bear() {
+    let with = |length| {
+        let name = "a".repeat(length);
+        read(&format!(
+            "{GOOD}[population.{name}]\nregion = \"outside\"\nnode = \"dht\"\ncount = {{ extra = 1 }}\n"
+        ))
+    };
+    with(48).unwrap_or_else(|error| panic!("{error}"));
+    let error = with(49).expect_err("too long").to_string();
+    assert!(
+        error.contains("is too long for a population: at most 48 characters"),
+        "{error}"
+    );
+}
+
+/// What is written down and does nothing is a mistake, and told as one.
+#[test]
+fn a_workload_says_nothing_that_is_ignored() {
+    let insider =
+        "[population.insider]\nregion = \"inside\"\ncount = { extra = 1 }\nnode = { insider = {} }\n";
+    let ask = |name: &str, by: &str, more: &str| {
+        format!(
+            "[[workload]]\nname = \"{name}\"\nby = \"{by}\"\n{more}\ndo = {{ ask-for-bridges = {{ every = \"1 min\" }} }}\n"
+        )
+    };
+    let arrival = "start = \"on-arrival\"";
+    for (more, wanted) in [
+        (
+            ask("a", "client", arrival),
+            "t.toml:62:6: insiders ask for bridges, and 'client' is none of them",
+        ),
+        (
+            ask("a", "insider", ""),
+            "t.toml:61:8: insiders ask from their arrival on: write start = \"on-arrival\"",
+        ),
+        (
+            ask("a", "insider", "start = \"connected\""),
+            "t.toml:63:9: insiders ask from their arrival on",
+        ),
+        (
+            ask("a", "insider", "start = { at = \"1 min\" }"),
+            "t.toml:63:9: insiders ask from their arrival on",
+        ),
+        (
+            ask("a", "insider", "start = \"on-arrival\"\nuntil = \"2 min\""),
+            "t.toml:64:9: insiders ask to the end of the run: leave 'until' out",
+        ),
+        (
+            ask("a", "insider", arrival) + &ask("b", "insider", arrival),
+            "t.toml:66:8: 'insider' asks for bridges already, by 'a'",
+        ),
+    ] {
+        let error = read(&format!("{GOOD}{insider}{more}"))
+            .expect_err(wanted)
+            .to_string();
+        assert!(error.starts_with(wanted), "{error}");
+    }
+    let error = read(&format!("{GOOD}{insider}{}", ask("a", "client", arrival)))
+        .expect_err("clients do not ask")
+        .to_string();
+    assert!(error.contains("choices: insider"), "{error}");
+    read(&format!("{GOOD}{insider}{}", ask("a", "insider", arrival)))
+        .unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// A directory that cannot be read is told from one without scenarios.
+#[test]
+fn scenarios_are_listed_or_the_reason_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let library = Directory(dir.path().join("scenarios"));
+    assert_eq!(
+        library.list().map_err(|error| error.kind()),
+        Err(std::io::ErrorKind::NotFound)
+    );
+    std::fs::create_dir(&library.0).expect("made");
+    for file in ["b.toml", "a.toml", "notes.txt", "Not-A-Name.toml"] {
+        std::fs::write(library.0.join(file), "").expect("written");
+    }
+    assert_eq!(library.list().expect("listed"), ["a", "b"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod de;
+mod deeds;
 pub mod expr;
 pub mod file;
 pub mod hostile;

@@ -363,7 +363,7 @@ impl Plan {
                 .map(|workload| Workload {
                     name: workload.name.value.clone(),
                     hosts: members(&hosts, &workload.by).collect(),
-                    start: workload.start,
+                    start: workload.start.value,
                     until: workload
                         .until
                         .as_ref()

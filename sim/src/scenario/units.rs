@@ -176,6 +176,14 @@ pub enum Spread {
 }
 
 impl Spread {
+    /// What its draws come to on average.
+    pub fn mean(self) -> Duration {
+        match self {
+            Self::Fixed(time) | Self::Exponential(time) => time.0,
+            Self::Uniform(low, high) => (low.0 + high.0) / 2,
+        }
+    }
+
     /// A draw, from 64 uniformly random bits. Pure integer and `libm` arithmetic: the same on every platform.
     pub fn draw(self, random: u64) -> Duration {
         match self {
