@@ -7,9 +7,10 @@ use phantom_core::event::{Event, Tag};
 use phantom_core::runtime::rules::{Remote, Rule};
 use phantom_core::runtime::{Clock, Entropy, Events, Listener, Net, Runtime, Spawn, Store, timeout};
 use phantom_core::units::Instant;
-use phantom_sim::host::PeerId;
+use phantom_sim::host::{PeerId, entropy};
 use phantom_sim::loopback::LoopbackStage;
 use phantom_sim::stage::{Act, Delays, HostSpec, Record, Stage, program};
+use phantom_sim::swarm::SwarmStage;
 #[cfg(madsim)]
 use phantom_sim::witness::madsim::MadsimStage;
 use phantom_sim::witness::paused::PausedStage;
@@ -221,6 +222,31 @@ fn a_run_repeats_by_its_seed<S: Stage>(first: [u8; 4]) {
     assert_ne!(once, run(2));
 }
 
+/// A host's entropy depends on the seed, the host and its start, and not on what plays it: the bytes are those that the
+/// simulator's own engine gives.
+fn entropy_is_that_of_the_seed_on_every_back_end<S: Stage>(first: [u8; 4]) {
+    let drawn = |records: Vec<Record>| records.into_iter().map(|record| record.event).collect::<Vec<_>>();
+    let (mut stage, _) = stage::<S>(11, first, &[false]);
+    stage.set_program(
+        PeerId(0),
+        program(|rt: S::Runtime| async move {
+            rt.emit(mark(rt.rng("test").next_u64()));
+            rt.emit(mark(rt.rng("test").next_u64()));
+        }),
+    );
+    for (at, act) in [
+        (secs(0), Act::Start(PeerId(0))),
+        (secs(1), Act::Crash(PeerId(0))),
+        (secs(2), Act::Start(PeerId(0))),
+    ] {
+        stage.at(at, act);
+    }
+    stage.run_until(secs(3));
+    let wanted = [(0, 0), (0, 1), (1, 0), (1, 1)]
+        .map(|(start, nth)| mark(entropy::stream(11, PeerId(0), start, "test", nth).next_u64()));
+    assert_eq!(drawn(stage.take_records()), wanted);
+}
+
 macro_rules! on {
     ($module:ident, $stage:ty, $first:expr, $($name:ident),*) => {
         mod $module {
@@ -234,13 +260,20 @@ macro_rules! on {
 }
 
 on!(
+    swarm,
+    SwarmStage,
+    [10, 0, 0, 1],
+    entropy_is_that_of_the_seed_on_every_back_end
+);
+on!(
     paused,
     PausedStage,
     [10, 0, 0, 1],
     a_cut_stops_what_crosses_the_border_only,
     acts_are_played_at_their_instants,
     wall_clocks_step_at_their_instant,
-    a_run_repeats_by_its_seed
+    a_run_repeats_by_its_seed,
+    entropy_is_that_of_the_seed_on_every_back_end
 );
 on!(
     turmoil,
@@ -249,7 +282,8 @@ on!(
     a_cut_stops_what_crosses_the_border_only,
     acts_are_played_at_their_instants,
     wall_clocks_step_at_their_instant,
-    a_run_repeats_by_its_seed
+    a_run_repeats_by_its_seed,
+    entropy_is_that_of_the_seed_on_every_back_end
 );
 #[cfg(madsim)]
 on!(
@@ -259,7 +293,8 @@ on!(
     a_cut_stops_what_crosses_the_border_only,
     acts_are_played_at_their_instants,
     wall_clocks_step_at_their_instant,
-    a_run_repeats_by_its_seed
+    a_run_repeats_by_its_seed,
+    entropy_is_that_of_the_seed_on_every_back_end
 );
 on!(
     loopback_cut,

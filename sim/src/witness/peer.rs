@@ -88,7 +88,8 @@ pub struct Host {
 
 #[derive(Debug, Default)]
 struct Incarnation {
-    starts: u32,
+    /// Of the present start, from 0, as everywhere (see [`crate::host::entropy`]); `None` before the first.
+    number: Option<u32>,
     streams: Streams,
 }
 
@@ -108,7 +109,7 @@ impl Host {
     /// A new start of the peer: its entropy is new too.
     pub(super) fn begin(&self) {
         let mut incarnation = lock(&self.incarnation);
-        incarnation.starts += 1;
+        incarnation.number = Some(incarnation.number.map_or(0, |number| number + 1));
         incarnation.streams = Streams::default();
     }
 
@@ -221,10 +222,10 @@ impl<S: Substrate> Store for Witness<S> {
 impl<S: Substrate> Entropy for Witness<S> {
     fn rng(&self, label: &'static str) -> ChaCha12Rng {
         let mut incarnation = lock(&self.host.incarnation);
-        let starts = incarnation.starts;
+        let number = incarnation.number.unwrap_or_default();
         incarnation
             .streams
-            .next(self.host.world.seed, self.host.id, starts, label)
+            .next(self.host.world.seed, self.host.id, number, label)
     }
 }
 
