@@ -21,11 +21,6 @@ pub fn stream(seed: u64, peer: PeerId, incarnation: u32, label: &str, nth: u64) 
     ChaCha12Rng::from_seed(*hasher.finalize().as_bytes())
 }
 
-/// The stream of the world itself for `label`: faults, topology, workload.
-pub fn world_stream(seed: u64, label: &str) -> ChaCha12Rng {
-    stream(seed, PeerId(u32::MAX), 0, label, 0)
-}
-
 /// What one start of one peer has asked for so far.
 #[derive(Clone, Debug, Default)]
 pub struct Streams {

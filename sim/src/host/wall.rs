@@ -1,4 +1,4 @@
-//! A host's wall clock: the run's epoch, plus monotonic time at the host's own speed, plus its offset, plus its steps.
+//! A host's wall clock: the run's epoch, plus monotonic time, plus its offset, plus its steps.
 
 use phantom_core::units::{Instant, WallTime};
 
@@ -13,8 +13,6 @@ pub struct Wall {
     pub epoch: WallTime,
     /// Nanoseconds that this host's clock is ahead (or behind, if negative) from the start.
     pub offset_ns: i64,
-    /// Parts per billion that it runs fast (or slow, if negative).
-    pub drift_ppb: i32,
     /// Instants at which it steps, and by how many nanoseconds, in order of time.
     steps: Vec<(Instant, i64)>,
 }
@@ -31,7 +29,6 @@ impl Wall {
         Self {
             epoch,
             offset_ns: 0,
-            drift_ppb: 0,
             steps: Vec::new(),
         }
     }
@@ -51,9 +48,7 @@ impl Wall {
             .map(|(_, by)| i128::from(*by))
             .sum();
         let elapsed = i128::from(now.as_nanos());
-        let drifted = elapsed * i128::from(self.drift_ppb) / 1_000_000_000;
-        let shown =
-            i128::from(self.epoch.as_unix_nanos()) + elapsed + drifted + i128::from(self.offset_ns) + stepped;
+        let shown = i128::from(self.epoch.as_unix_nanos()) + elapsed + i128::from(self.offset_ns) + stepped;
         WallTime::from_unix_nanos(u64::try_from(shown.max(0)).unwrap_or(u64::MAX))
     }
 }
@@ -64,16 +59,15 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_clock_drifts_and_steps_both_ways() {
+    fn a_clock_is_off_and_steps_both_ways() {
         let at = |secs: u64| Instant::ZERO + Duration::from_secs(secs);
         let mut wall = Wall::new(WallTime::from_unix_secs(1_000));
-        wall.drift_ppb = 1_000_000; // one part in a thousand
         wall.offset_ns = -2_000_000_000;
         wall.step(at(50), -10_000_000_000);
         wall.step(at(20), 5_000_000_000);
-        assert_eq!(wall.read(at(10)), WallTime::from_unix_nanos(1_008_010_000_000));
-        assert_eq!(wall.read(at(20)), WallTime::from_unix_nanos(1_023_020_000_000));
-        assert_eq!(wall.read(at(50)), WallTime::from_unix_nanos(1_043_050_000_000));
+        assert_eq!(wall.read(at(10)), WallTime::from_unix_secs(1_008));
+        assert_eq!(wall.read(at(20)), WallTime::from_unix_secs(1_023));
+        assert_eq!(wall.read(at(50)), WallTime::from_unix_secs(1_043));
     }
 
     #[test]
