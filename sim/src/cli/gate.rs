@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use super::meter::commit;
+use super::meter::COMMIT;
 use super::one::{On, Played, last_lines, play};
 use super::pool::side_by_side;
 use super::store::{self, Draft, run_dir, run_key};
@@ -154,7 +154,7 @@ pub fn check(
         })
     });
     if let Some((entry, seed, dir)) = bad {
-        last_lines(err, &entry.replay(seed, runtime), &commit(), dir)?;
+        last_lines(err, &entry.replay(seed, runtime), COMMIT, dir)?;
     }
     Ok(if violated {
         VIOLATED

@@ -1,6 +1,9 @@
-//! What a run costs: wall time, CPU time, memory; and which commit it ran.
+//! What a run costs: wall time, CPU time, memory; and which commit runs.
 
 use std::time::{Duration, Instant};
+
+/// The commit that this program was built from; `unknown` if that was no repository.
+pub const COMMIT: &str = env!("PHANTOM_COMMIT");
 
 /// Measures from its making.
 #[derive(Clone, Copy, Debug)]
@@ -70,30 +73,4 @@ pub fn x25519_us() -> f64 {
         meter.cpu().as_secs_f64() * 1e6 / f64::from(EACH)
     };
     (0..ROUNDS).map(round).fold(f64::INFINITY, f64::min)
-}
-
-/// The commit of the working tree, marked if it was changed since; `unknown` outside of one. Looked up once.
-pub fn commit() -> String {
-    static COMMIT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    COMMIT.get_or_init(look_up).clone()
-}
-
-fn look_up() -> String {
-    let git = |args: &[&str]| {
-        let output = std::process::Command::new("git")
-            .args(args)
-            .output()
-            .ok()
-            .filter(|output| output.status.success())?;
-        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    match git(&["rev-parse", "--short=12", "HEAD"]) {
-        Some(commit)
-            if git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|s| !s.is_empty()) =>
-        {
-            format!("{commit}-dirty")
-        }
-        Some(commit) => commit,
-        None => "unknown".to_owned(),
-    }
 }

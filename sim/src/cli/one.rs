@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::meter::{Meter, commit, peak_rss_bytes, x25519_us};
+use super::meter::{COMMIT, Meter, peak_rss_bytes, x25519_us};
 use super::progress::Progress;
 use super::store::{self, Draft, EventLog, RESULT_FORMAT, RunResult, link_latest, run_dir, run_key};
 use super::words::Words;
@@ -113,7 +113,7 @@ fn play_out(
         scenario: plan.name.clone(),
         scenario_hash: plan.scenario_hash.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        commit: commit(),
+        commit: COMMIT.to_owned(),
         runtime: on.runtime.to_owned(),
         seed: plan.seed,
         shuffle: on.shuffle,
@@ -242,7 +242,7 @@ pub fn run(
 /// Says that a run failed, and what is wanted after it.
 fn failed(err: &mut dyn Write, why: &str, replay: &str, dir: &Path) -> Result<u8, Stop> {
     writeln!(err, "phantom-sim: {why}").map_err(Stop::disk("writing to stderr"))?;
-    last_lines(err, replay, &commit(), dir)?;
+    last_lines(err, replay, COMMIT, dir)?;
     Ok(FAILED)
 }
 

@@ -43,7 +43,7 @@ pub struct RunResult {
     pub scenario_hash: String,
     /// The program's version.
     pub version: String,
-    /// The commit of the working tree.
+    /// The commit that the program was built from.
     pub commit: String,
     /// The back end.
     pub runtime: String,
