@@ -70,7 +70,6 @@ impl Drop for Scratch {
 ///
 /// # Errors
 /// The system takes no handler.
-#[cfg(unix)]
 pub fn end_cleanly_when_interrupted() -> io::Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
@@ -89,15 +88,6 @@ pub fn end_cleanly_when_interrupted() -> io::Result<()> {
             // Held to the end: nobody keeps half of what was just removed.
             std::process::exit(i32::from(INTERRUPTED));
         })?;
-    Ok(())
-}
-
-/// Elsewhere Ctrl-C ends the program at once.
-///
-/// # Errors
-/// Never.
-#[cfg(not(unix))]
-pub fn end_cleanly_when_interrupted() -> io::Result<()> {
     Ok(())
 }
 

@@ -271,7 +271,7 @@ pub fn write(
     put("series.csv", series)
 }
 
-/// Points `latest` at `dir`. Where links cannot be made, `latest` is a file that names it.
+/// Points `latest` at `dir`.
 ///
 /// # Errors
 /// What the file system says.
@@ -280,10 +280,7 @@ pub fn link_latest(out: &Path, dir: &Path) -> Result<(), Stop> {
     let target = dir.strip_prefix(out).unwrap_or(dir);
     let next = out.join(format!(".latest.{}", std::process::id()));
     let _ = std::fs::remove_file(&next);
-    #[cfg(unix)]
-    let made = std::os::unix::fs::symlink(target, &next);
-    #[cfg(not(unix))]
-    let made = std::fs::write(&next, target.display().to_string());
-    made.and_then(|()| std::fs::rename(&next, &latest))
+    std::os::unix::fs::symlink(target, &next)
+        .and_then(|()| std::fs::rename(&next, &latest))
         .map_err(Stop::disk(format!("writing {}", latest.display())))
 }
