@@ -13,6 +13,12 @@ default:
 sim *params:
     @cargo run --quiet --release --locked -p phantom-sim -- run "$@"
 
+# Play a stored run again and compare its digest:  just replay RUN_DIR
+[group('simulate')]
+[no-exit-message]
+replay *params:
+    @cargo run --quiet --release --locked -p phantom-sim -- replay "$@"
+
 # List the scenarios and what each shows
 [group('simulate')]
 [no-exit-message]

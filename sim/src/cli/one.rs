@@ -6,7 +6,7 @@ use std::path::Path;
 use super::meter::{COMMIT, Meter, peak_rss_bytes, x25519_us};
 use super::progress::Progress;
 use super::store::{self, Draft, EventLog, RESULT_FORMAT, RunResult, link_latest, run_dir, run_key};
-use super::words::Words;
+use super::words::{Words, from_root};
 use super::{FAILED, HOLDS, Players, RunArgs, Stop, VIOLATED, library, table};
 use crate::check::claims::ClaimResult;
 use crate::check::judge::{Judge, Judgement};
@@ -309,14 +309,14 @@ pub fn replay(
     };
     let played = play(&loaded, &plan, on, None, Some(&progress));
     progress.finish();
-    let replay = format!("phantom-sim replay {}", dir.display());
+    let replay = format!("just replay {}", from_root(dir));
     let played = match played {
         Err(stop) if stop.code() == FAILED => {
             return failed(err, &format!("the run failed: {stop}"), &replay, dir);
         }
         played => played?,
     };
-    let code = conclude(&played, false, out)?;
+    let mut code = conclude(&played, false, out)?;
     if played.result.trace_digest != stored.trace_digest {
         writeln!(
             err,
@@ -324,7 +324,7 @@ pub fn replay(
             played.result.trace_digest, stored.trace_digest, played.result.commit, stored.commit
         )
         .map_err(Stop::disk("writing to stderr"))?;
-        return Ok(FAILED);
+        code = VIOLATED;
     }
     if code == VIOLATED {
         last_lines(err, &replay, &played.result.commit, dir)?;

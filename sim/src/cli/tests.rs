@@ -482,7 +482,7 @@ fn a_run_that_panics_exits_3_and_leaves_the_older_result_whole() {
     let again = phantom_sim(&["replay", &latest.display().to_string()], Fake::Panics(7));
     assert_eq!(again.code, FAILED);
     assert!(
-        again.err.contains("it panicked") && again.err.contains("replay: phantom-sim replay "),
+        again.err.contains("it panicked") && again.err.contains("replay: just replay "),
         "{}",
         again.err
     );

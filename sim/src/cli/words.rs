@@ -6,6 +6,9 @@ use super::Stop;
 use crate::scenario::file::Scenario;
 use crate::scenario::load::{Directory, Loaded, by_name, by_path};
 
+/// The largest seed: a run's scenario.toml holds it, and TOML has whole numbers of 64 bits with a sign.
+pub const SEED_MAX: u64 = i64::MAX as u64;
+
 /// What the words say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Words {
@@ -47,7 +50,13 @@ impl Words {
                     read.scenarios.push(value.to_owned());
                     false
                 }
-                "seed" => read.seed.replace(number("seed")?).is_some(),
+                "seed" => {
+                    let seed = number("seed")?;
+                    if seed > SEED_MAX {
+                        return Err(Stop::Usage(format!("seed is at most {SEED_MAX}, not '{value}'")));
+                    }
+                    read.seed.replace(seed).is_some()
+                }
                 "threads" => {
                     let threads = number("threads")?;
                     if !(1..=1_024).contains(&threads) {
@@ -92,8 +101,7 @@ impl Words {
     /// Whatever is wrong with it or with the parameters.
     pub fn load(&self, library: &Directory, scenario: &str) -> Result<Loaded, Stop> {
         let path = Path::new(scenario);
-        let is_file = scenario.ends_with(".toml") || scenario.contains(std::path::MAIN_SEPARATOR);
-        if !is_file {
+        if !is_file(scenario) {
             return Ok(by_name(library, scenario, &self.params)?);
         }
         let beside = path
@@ -116,20 +124,13 @@ impl Words {
 
     /// The command that plays the same run again, on this machine or another.
     pub fn replay(&self, scenario: &str, seed: u64, runtime: &str, shuffle: Option<u64>) -> String {
-        let mut command = if scenario.ends_with(".toml") {
-            format!("phantom-sim run {scenario} seed={seed}")
+        let mut command = if is_file(scenario) {
+            format!("just sim {} seed={seed}", from_root(Path::new(scenario)))
         } else {
             format!("just sim scenario={scenario} seed={seed}")
         };
         for (key, value) in &self.params {
-            let plain = value
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || ".-_/".contains(c));
-            command.push_str(&if plain {
-                format!(" {key}={value}")
-            } else {
-                format!(" {key}='{value}'")
-            });
+            command.push_str(&format!(" {key}={}", quoted(value)));
         }
         if runtime != "swarm" {
             command.push_str(&format!(" --runtime {runtime}"));
@@ -138,6 +139,31 @@ impl Words {
             command.push_str(&format!(" --shuffle {shuffle}"));
         }
         command
+    }
+}
+
+/// Whether a word for a scenario is a file, and not a name.
+fn is_file(scenario: &str) -> bool {
+    scenario.ends_with(".toml") || scenario.contains(std::path::MAIN_SEPARATOR)
+}
+
+/// `path` for a command that is pasted: `just` works in the directory of its justfile, wherever it is called.
+pub fn from_root(path: &Path) -> String {
+    let whole = if Path::new("justfile").is_file() {
+        path.to_path_buf()
+    } else {
+        std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+    };
+    quoted(&whole.display().to_string())
+}
+
+/// `word` as a shell reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".-_/".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 
@@ -164,6 +190,10 @@ mod tests {
     fn bad_words_say_what_is_wrong() {
         for (words, message) in [
             (&["seed=abc"][..], "seed is a whole number from 0, not 'abc'"),
+            (
+                &["seed=9223372036854775808"],
+                "seed is at most 9223372036854775807, not '9223372036854775808'",
+            ),
             (&["threads=0"], "threads is 1 to 1024, not '0'"),
             (&["=5"], "'=5' has no name before '='"),
             (&["peers=1", "peers=2"], "peers is given twice"),
@@ -181,9 +211,15 @@ mod tests {
             words.replay("x", 7, "swarm", Some(3)),
             "just sim scenario=x seed=7 cut='90 s' peers=50 --shuffle 3"
         );
+        // A test has no justfile where it works.
+        let here = std::env::current_dir().expect("somewhere");
         assert_eq!(
             words.replay("a/x.toml", 7, "paused", None),
-            "phantom-sim run a/x.toml seed=7 cut='90 s' peers=50 --runtime paused"
+            format!(
+                "just sim {}/a/x.toml seed=7 cut='90 s' peers=50 --runtime paused",
+                here.display()
+            )
         );
+        assert_eq!(quoted("it's"), r"'it'\''s'");
     }
 }
