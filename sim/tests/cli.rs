@@ -4,17 +4,18 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 fn phantom_sim(args: &[&str]) -> (i32, String, String) {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    phantom_sim_in(workspace.expect("the workspace"), args)
+}
+
+fn phantom_sim_in(dir: &Path, args: &[&str]) -> (i32, String, String) {
     let Output {
         status,
         stdout,
         stderr,
     } = Command::new(env!("CARGO_BIN_EXE_phantom-sim"))
         .args(args)
-        .current_dir(
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .parent()
-                .expect("the workspace"),
-        )
+        .current_dir(dir)
         .output()
         .expect("it starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
@@ -114,6 +115,25 @@ fn usage_errors_exit_2_and_name_the_choices() {
         assert_eq!((code, out.as_str()), (2, ""), "{args:?}: {err}");
         assert!(err.contains(wanted), "{args:?}:\n{err}\nwanted: {wanted}");
     }
+}
+
+/// A gate that finds nothing to check stays shut.
+#[test]
+fn a_check_of_nothing_exits_2_and_says_what_to_do() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let scenarios = dir.path().join("scenarios");
+    std::fs::create_dir(&scenarios).expect("made");
+    let (code, out, err) = phantom_sim_in(dir.path(), &["check"]);
+    assert_eq!((code, out.as_str()), (2, ""), "{err}");
+    let wanted = format!(
+        "no scenario is tagged ci in {}: name the scenarios to check",
+        scenarios.display()
+    );
+    assert!(err.contains(&wanted), "{err}");
+    let good = std::fs::read_to_string("../scenarios/first-look.toml").expect("shipped");
+    let untagged = good.replace("\"ci\", ", "");
+    std::fs::write(scenarios.join("first-look.toml"), untagged).expect("written");
+    assert_eq!(phantom_sim_in(dir.path(), &["check"]).0, 2);
 }
 
 #[test]
@@ -217,8 +237,79 @@ fn without_a_way_in_the_run_exits_1_and_names_the_broken_promise_the_clients_and
     assert!(dir.join("result.json").is_file() && dir.join("events.jsonl").is_file());
 }
 
+/// The commit is that of the program, wherever it is run.
+#[test]
+fn a_run_in_a_strangers_repository_records_the_commit_of_the_program() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let git = |args: &[&str]| Command::new("git").args(args).current_dir(dir.path()).status();
+    let who = ["-c", "user.name=x", "-c", "user.email=x@example.org"];
+    let commit = [&who[..], &["commit", "--quiet", "--allow-empty", "-m", "x"]].concat();
+    if !git(&["init", "--quiet"]).is_ok_and(|status| status.success()) {
+        return; // No git, no stranger.
+    }
+    assert!(git(&commit).expect("git is there").success());
+    let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/first-look.toml");
+    let args = [
+        "run",
+        &scenario.display().to_string(),
+        "peers=14",
+        "--json",
+        "--out",
+        "store",
+    ];
+    let (_, out, err) = phantom_sim_in(dir.path(), &args);
+    let result: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{err}"));
+    assert_eq!(result["commit"], env!("PHANTOM_COMMIT"));
+}
+
+/// What is printed is pasted into a shell somewhere in the workspace, as the README leaves it: with `just` and cargo.
+#[test]
+fn the_replay_command_that_is_printed_plays_the_same_run() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if Command::new("just").arg("--version").output().is_err() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    // A cargo that has built the program already.
+    let cargo = dir.path().join("cargo");
+    let program = env!("CARGO_BIN_EXE_phantom-sim");
+    let script =
+        format!("#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\nshift\nexec '{program}' \"$@\"\n");
+    std::fs::write(&cargo, script).expect("written");
+    std::fs::set_permissions(&cargo, std::fs::Permissions::from_mode(0o755)).expect("ours");
+    let path = std::env::var("PATH").expect("a PATH");
+    let path = format!("{}:{path}", dir.path().display());
+
+    let good = std::fs::read_to_string("../scenarios/first-look.toml").expect("shipped");
+    let broken = good
+        .replace("\"first-look\"", "\"mine\"")
+        .replace("_within(10 s)) >= 1", "_within(10 s)) >= 2");
+    let file = dir.path().join("mine.toml").display().to_string();
+    std::fs::write(&file, broken).expect("written");
+    let store = dir.path().join("a store").display().to_string();
+    let (code, out, err) = phantom_sim_in(Path::new("/"), &["run", &file, "peers=14", "--out", &store]);
+    assert_eq!(code, 1, "{out}{err}");
+    let command = err
+        .lines()
+        .find_map(|line| line.strip_prefix("replay: "))
+        .expect("a command");
+    let pasted = Command::new("sh")
+        .args(["-c", &format!("{command} --out '{store}'")])
+        .env("PATH", &path)
+        .output()
+        .expect("a shell");
+    let again = String::from_utf8_lossy(&pasted.stdout);
+    let digest = |out: &str| out.split("digest ").nth(1).map(|rest| rest.trim().to_owned());
+    assert_eq!(
+        pasted.status.code(),
+        Some(1),
+        "{command}: {again}{}",
+        String::from_utf8_lossy(&pasted.stderr)
+    );
+    assert_eq!(digest(&again), digest(&out), "{command}");
+}
+
 /// Ctrl-C in the middle of a run: 130, and not a trace of it in the store.
-#[cfg(unix)]
 #[test]
 fn an_interrupted_run_exits_130_and_leaves_nothing() {
     use std::io::{BufRead, BufReader};

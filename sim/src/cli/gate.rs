@@ -3,52 +3,52 @@
 //! What is broken is told at once; each scenario's summary, the JUnit report and the last lines go by the order of the
 //! seeds, so they are the same for any number of threads.
 
-use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use quick_junit::Report;
 
 use super::meter::COMMIT;
 use super::one::{On, Played, last_lines, play};
 use super::pool::side_by_side;
-use super::store::{self, Draft, run_dir, run_key};
+use super::store::{self, Draft, EventLog, run_dir, run_key};
+use super::tally::{Run, Sum, Witnesses};
 use super::watch::Watch;
 use super::words::Words;
-use super::{CheckArgs, FAILED, HOLDS, Players, Stop, USAGE, VIOLATED, library};
-use crate::check::claims::{ClaimResult, Sample};
+use super::{CheckArgs, FAILED, HOLDS, Players, Stop, VIOLATED, library, names};
+use crate::check::claims::Sample;
 use crate::check::judge::Verdict;
 use crate::run::{Manner, RunError};
 use crate::scenario::file::CHECK_SEEDS;
-use crate::scenario::load::{Directory, Library as _, Loaded};
+use crate::scenario::load::{Directory, Loaded};
 use crate::scenario::plan::Plan;
 
 /// A scenario at the size at which it is checked.
-struct Entry {
-    name: String,
+pub(super) struct Entry {
+    pub(super) name: String,
     /// With the size of the gate among its parameters, for the replay command.
-    words: Words,
-    loaded: Loaded,
+    pub(super) words: Words,
+    pub(super) loaded: Loaded,
     seeds: u64,
 }
 
-/// What a thread hands back.
-type Ended = Result<(Played, Plan), Stop>;
-
 /// What is kept of a world.
-struct Outcome {
-    end: End,
-    samples: Vec<Sample>,
+pub(super) struct Outcome {
+    pub(super) end: End,
+    /// Of the claims; none if it failed.
+    pub(super) samples: Vec<Sample>,
     /// Invariants that could not be observed.
-    unseen: Vec<String>,
-    digest: String,
+    pub(super) unseen: Vec<String>,
+    pub(super) digest: String,
 }
 
-enum End {
+/// How a world ended.
+pub(super) enum End {
     Holds,
     /// What was violated, in a line, and where the run is.
     Violated(String, PathBuf),
-    Failed(String),
+    /// Why, and where what there is of it is.
+    Failed(String, PathBuf),
 }
 
 /// `phantom-sim check`.
@@ -68,11 +68,15 @@ pub fn check(
         ));
     }
     let runtime = args.runtime.name();
-    players(runtime, Manner::default())?;
+    let repeats = players(runtime, Manner::default())?.repeats();
     let entries = entries(&words, args.seeds, &library())?;
-    let threads = words
-        .threads
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let threads = if repeats {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        words.threads.unwrap_or_else(cores)
+    } else {
+        // Worlds in real time share the addresses and the clock of the machine.
+        1
+    };
     let jobs: Vec<(usize, u64)> = entries
         .iter()
         .enumerate()
@@ -87,36 +91,20 @@ pub fn check(
         .iter()
         .map(|entry| (0..entry.seeds).map(|_| None).collect())
         .collect();
-    let mut report = Report::new("phantom-sim check");
-    let (mut violated, mut failed) = (false, false);
-    let mut summed = 0;
-    let work = |(n, seed): &(usize, u64)| {
-        let plan = Plan::draw(&entries[*n].loaded, *seed);
-        let player = players(runtime, Manner::default())?;
-        let on = On {
-            runtime,
-            shuffle: None,
-            player: &*player,
-        };
-        Ok((play(&entries[*n].loaded, &plan, on, None, None)?, plan))
-    };
-    let done = |result: Option<(usize, Ended)>| {
+    let mut witnesses: Vec<Witnesses> = entries.iter().map(|_| Witnesses::default()).collect();
+    let mut sums: Vec<Sum> = Vec::new();
+    let work = |(n, seed): &(usize, u64)| world(&entries[*n], *seed, runtime, players, &args.out);
+    let done = |result: Option<(usize, Result<(Outcome, Option<Run>), Stop>)>| {
         let Some((job, result)) = result else {
             return watch.beat(err);
         };
         let (n, seed) = jobs[job];
         let entry = &entries[n];
-        let outcome = match result {
-            Ok((played, plan)) => keep(entry, &plan, &played, &args.out)?,
-            // Not one world's failure: it is the same for every seed.
-            Err(stop) if stop.code() == USAGE => return Err(stop),
-            Err(stop) => Outcome {
-                end: End::Failed(stop.to_string()),
-                samples: Vec::new(),
-                unseen: Vec::new(),
-                digest: String::new(),
-            },
-        };
+        // Not one world's: usage is the same for every seed, and the disk is everybody's.
+        let (outcome, run) = result?;
+        if let Some(run) = run {
+            witnesses[n].hear(&entry.loaded.checked.claims, seed, &outcome.samples, run);
+        }
         watch.done(weight(entry), matches!(outcome.end, End::Holds));
         if let Some(told) = told(entry, seed, runtime, &outcome.end) {
             watch
@@ -125,18 +113,15 @@ pub fn check(
         }
         outcomes[n][usize::try_from(seed - 1).unwrap_or(usize::MAX)] = Some(outcome);
         // Summaries come in the order of the scenarios, each as soon as it is complete.
-        while let Some(entry) = entries.get(summed)
-            && outcomes[summed].iter().all(Option::is_some)
+        while let Some(entry) = entries.get(sums.len())
+            && outcomes[sums.len()].iter().all(Option::is_some)
         {
-            let complete: Vec<&Outcome> = outcomes[summed].iter().flatten().collect();
-            let (text, suite, finding) = summary(entry, runtime, &complete);
+            let complete: Vec<&Outcome> = outcomes[sums.len()].iter().flatten().collect();
+            let sum = Sum::of(entry, runtime, &complete, &mut witnesses[sums.len()])?;
             watch
-                .aside(|| write!(out, "{text}"))
+                .aside(|| write!(out, "{}", sum.text))
                 .map_err(Stop::disk("writing the verdict"))?;
-            report.add_test_suite(suite);
-            violated |= finding.violated;
-            failed |= finding.failed;
-            summed += 1;
+            sums.push(sum);
         }
         watch.beat(err)
     };
@@ -144,29 +129,31 @@ pub fn check(
     watch.finish();
     result?;
     if let Some(path) = &args.junit {
+        let mut report = Report::new("phantom-sim check");
+        report.add_test_suites(sums.iter().map(|sum| sum.suite.clone()));
         write_junit(&report, path)?;
     }
-    let bad = entries.iter().zip(&outcomes).find_map(|(entry, outcomes)| {
-        let seeded = (1..).zip(outcomes.iter().flatten());
-        seeded.into_iter().find_map(|(seed, outcome)| match &outcome.end {
-            End::Violated(_, dir) => Some((entry, seed, dir)),
-            _ => None,
-        })
-    });
-    if let Some((entry, seed, dir)) = bad {
-        last_lines(err, &entry.replay(seed, runtime), COMMIT, dir)?;
-    }
-    Ok(if violated {
-        VIOLATED
-    } else if failed {
-        FAILED
-    } else {
-        HOLDS
-    })
+    // What is shown last is the first of the worst kind, by the order of scenarios and seeds.
+    let first = |pick: fn(&Sum) -> Option<&(u64, PathBuf)>| {
+        let mut all = entries.iter().zip(&sums);
+        all.find_map(|(entry, sum)| pick(sum).map(|shown| (entry, shown)))
+    };
+    let (shown, code) = match first(|sum| sum.violated.as_ref()).or_else(|| first(|sum| sum.refuted.as_ref()))
+    {
+        Some(shown) => (shown, VIOLATED),
+        None => match first(|sum| sum.failed.as_ref()) {
+            Some(shown) => (shown, FAILED),
+            None => return Ok(HOLDS),
+        },
+    };
+    let (entry, (seed, dir)) = shown;
+    last_lines(err, &entry.replay(*seed, runtime), COMMIT, dir)?;
+    Ok(code)
 }
 
 impl Entry {
-    fn replay(&self, seed: u64, runtime: &str) -> String {
+    /// The command that plays the world of `seed` again.
+    pub(super) fn replay(&self, seed: u64, runtime: &str) -> String {
         self.words.replay(&self.name, seed, runtime, None)
     }
 }
@@ -175,7 +162,7 @@ impl Entry {
 fn entries(words: &Words, seeds: Option<u64>, library: &Directory) -> Result<Vec<Entry>, Stop> {
     let all_tagged = words.scenarios.is_empty();
     let names = if all_tagged {
-        library.names()
+        names(library)?
     } else {
         words.scenarios.clone()
     };
@@ -194,140 +181,84 @@ fn entries(words: &Words, seeds: Option<u64>, library: &Directory) -> Result<Vec
             words,
         });
     }
+    if entries.is_empty() {
+        // A gate that plays nothing must not let anything through.
+        return Err(Stop::Usage(format!(
+            "no scenario is tagged ci in {}: name the scenarios to check, or write tags = [\"ci\"] in theirs",
+            library.0.display()
+        )));
+    }
     Ok(entries)
 }
 
-/// What is kept of a world that came to its end; a violated one is written to disk.
-fn keep(entry: &Entry, plan: &Plan, played: &Played, out: &Path) -> Result<Outcome, Stop> {
+/// Plays one world. A run that failed or is violated is put into the store as a whole; one that holds is given back as a
+/// draft, since it may be what refutes a claim.
+fn world(
+    entry: &Entry,
+    seed: u64,
+    runtime: &str,
+    players: Players<'_>,
+    out: &Path,
+) -> Result<(Outcome, Option<Run>), Stop> {
+    let plan = Plan::draw(&entry.loaded, seed);
+    let player = players(runtime, Manner::default())?;
+    let on = On {
+        runtime,
+        shuffle: None,
+        player: &*player,
+    };
+    let key = run_key(&entry.loaded.hash, runtime, seed, None);
+    let draft = Draft::begin(run_dir(out, &plan.name, &key))?;
+    let log = EventLog::create(draft.path())?;
+    let played = match play(&entry.loaded, &plan, on, Some(log), None) {
+        Ok(played) => played,
+        Err(stop) if stop.code() == FAILED => {
+            let why = stop.to_string();
+            let dir = draft.fail(&format!("the run failed: {why}"))?;
+            let outcome = Outcome {
+                end: End::Failed(why, dir),
+                samples: Vec::new(),
+                unseen: Vec::new(),
+                digest: String::new(),
+            };
+            return Ok((outcome, None));
+        }
+        Err(stop) => return Err(stop),
+    };
     let judgement = &played.judgement;
-    let end = if judgement.holds() {
-        End::Holds
+    store::write(draft.path(), &entry.loaded, &plan, &played.result, judgement)?;
+    let (end, run) = if judgement.holds() {
+        (End::Holds, Run::Draft(draft))
     } else {
-        let key = run_key(&entry.loaded.hash, &played.result.runtime, plan.seed, None);
-        let draft = Draft::begin(run_dir(out, &plan.name, &key))?;
-        store::write(draft.path(), &entry.loaded, plan, &played.result, judgement)?;
-        End::Violated(broken(played), draft.complete()?)
+        let dir = draft.complete()?;
+        (End::Violated(broken(&played), dir.clone()), Run::Kept(dir))
     };
     let unseen = judgement
         .invariants
         .iter()
         .filter(|result| result.verdict == Verdict::Na);
-    Ok(Outcome {
+    let outcome = Outcome {
         end,
         samples: judgement.claims.clone(),
         unseen: unseen.map(|result| result.name.clone()).collect(),
         digest: played.result.trace_digest.clone(),
-    })
+    };
+    Ok((outcome, Some(run)))
 }
 
 /// What is said at once.
 fn told(entry: &Entry, seed: u64, runtime: &str, end: &End) -> Option<String> {
-    let what = match end {
+    let (what, dir) = match end {
         End::Holds => return None,
-        End::Violated(what, dir) => format!("VIOLATED: {what}\n  run:    {}", dir.display()),
-        End::Failed(why) => format!("the run failed: {why}"),
+        End::Violated(what, dir) => (format!("VIOLATED: {what}"), dir),
+        End::Failed(why, dir) => (format!("the run failed: {why}"), dir),
     };
     Some(format!(
-        "{} seed {seed} {what}\n  replay: {}",
+        "{} seed {seed} {what}\n  run:    {}\n  replay: {}",
         entry.name,
+        dir.display(),
         entry.replay(seed, runtime)
     ))
-}
-
-/// What a scenario's worlds come to.
-struct Found {
-    violated: bool,
-    failed: bool,
-}
-
-/// A scenario's lines and its part of the JUnit report.
-fn summary(entry: &Entry, runtime: &str, outcomes: &[&Outcome]) -> (String, TestSuite, Found) {
-    let mut suite = TestSuite::new(entry.name.clone());
-    let mut found = Found {
-        violated: false,
-        failed: false,
-    };
-    let mut digest = blake3::Hasher::new();
-    let (mut passed, mut failed) = (0, 0);
-    for (seed, outcome) in (1..).zip(outcomes) {
-        digest.update(outcome.digest.as_bytes()).update(b"\n");
-        let case = format!("seed {seed}");
-        let replay = entry.replay(seed, runtime);
-        suite.add_test_case(match &outcome.end {
-            End::Holds => {
-                passed += 1;
-                TestCase::new(case, TestCaseStatus::success())
-            }
-            End::Violated(what, _) => {
-                found.violated = true;
-                failure(case, NonSuccessKind::Failure, format!("{what}\nreplay: {replay}"))
-            }
-            End::Failed(why) => {
-                failed += 1;
-                failure(case, NonSuccessKind::Error, format!("{why}\nreplay: {replay}"))
-            }
-        });
-    }
-    found.failed = failed > 0;
-    let sizes = entry.words.params.iter();
-    let sizes: String = sizes.map(|(name, value)| format!(" {name}={value}")).collect();
-    let all = outcomes.len();
-    let digest = &digest.finalize().to_hex()[..16];
-    let mut text = format!(
-        "{}{sizes}: {passed} of {all} seeds pass, digest {digest}\n",
-        entry.name
-    );
-    let unseen: BTreeSet<&String> = outcomes.iter().flat_map(|outcome| &outcome.unseen).collect();
-    for name in unseen {
-        text.push_str(&format!("  N/A       {name}: not observable on {runtime}\n"));
-    }
-    for (i, claim) in entry.loaded.checked.claims.iter().enumerate() {
-        let samples: Vec<Sample> = outcomes
-            .iter()
-            .filter_map(|o| o.samples.get(i).copied())
-            .collect();
-        if samples.is_empty() {
-            // That all runs failed says nothing about the claim; "no samples" would refute it.
-            text.push_str(&format!("  UNJUDGED  {}: no run came to its end\n", claim.name));
-            suite.add_test_case(TestCase::new(
-                format!("claim: {}", claim.name),
-                TestCaseStatus::skipped(),
-            ));
-            continue;
-        }
-        let result = ClaimResult::of(claim, &samples);
-        let incomplete = if samples.len() < all {
-            format!(
-                ": INCOMPLETE, {} of {all} runs failed and are missing here",
-                all - samples.len()
-            )
-        } else {
-            String::new()
-        };
-        text.push_str(&format!(
-            "  {:<9} {}: {} ({} runs){incomplete}\n",
-            result.verdict.to_uppercase(),
-            result.name,
-            result.observed,
-            result.n
-        ));
-        let case = format!("claim: {}", result.name);
-        suite.add_test_case(if result.refuted() {
-            found.violated = true;
-            let message = format!(
-                "observed {}, wanted {}{incomplete}",
-                result.observed, result.wanted
-            );
-            failure(case, NonSuccessKind::Failure, message)
-        } else if incomplete.is_empty() {
-            TestCase::new(case, TestCaseStatus::success())
-        } else {
-            let mut status = TestCaseStatus::skipped();
-            status.set_message(format!("{}{incomplete}", result.verdict));
-            TestCase::new(case, status)
-        });
-    }
-    (text, suite, found)
 }
 
 /// What a run violated, in a line.
@@ -344,12 +275,6 @@ fn broken(played: &Played) -> String {
         )
     });
     each.collect::<Vec<_>>().join("; ")
-}
-
-fn failure(name: String, kind: NonSuccessKind, message: String) -> TestCase {
-    let mut status = TestCaseStatus::non_success(kind);
-    status.set_message(message);
-    TestCase::new(name, status)
 }
 
 fn write_junit(report: &Report, path: &Path) -> Result<(), Stop> {

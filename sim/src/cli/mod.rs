@@ -1,6 +1,6 @@
-//! The command line of `phantom-sim` (DESIGN §8). Results go to stdout, everything else to stderr.
+//! The command line of `phantom-sim`. Results go to stdout, everything else to stderr.
 //!
-//! Exit codes: 0 all hold; 1 an invariant or claim is violated; 2 usage or scenario error; 3 the run itself failed, which
+//! Exit codes: 0 all hold; 1 an invariant or claim is violated, or a run that must repeat did not; 2 usage or scenario error; 3 the run itself failed, which
 //! alone may be retried; 130 interrupted.
 
 pub mod bench;
@@ -11,6 +11,7 @@ pub mod pool;
 pub mod progress;
 pub mod store;
 pub mod table;
+mod tally;
 pub mod watch;
 pub mod words;
 
@@ -22,12 +23,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::run::{Manner, Player, RunError};
 use crate::scenario::file::{CHECK_SEEDS_MAX, Scenario};
-use crate::scenario::load::{self, Directory, Library, Loaded};
+use crate::scenario::load::{self, Directory, Loaded};
 use crate::scenario::source::ScenarioError;
 
 /// All hold.
 pub const HOLDS: u8 = 0;
-/// An invariant or claim is violated.
+/// An invariant or claim is violated, or a run that must repeat did not.
 pub const VIOLATED: u8 = 1;
 /// Usage or scenario error.
 pub const USAGE: u8 = 2;
@@ -65,7 +66,7 @@ enum Command {
         #[command(subcommand)]
         what: ScenarioCommand,
     },
-    /// Play a stored run again and compare its digest
+    /// Play a stored run again and compare its digest: exit code 1 if it is another
     Replay {
         /// A directory under store/
         run_dir: PathBuf,
@@ -103,7 +104,7 @@ pub struct RunArgs {
     /// The back end to play on
     #[arg(long, value_enum, default_value = "swarm")]
     pub runtime: Runtime,
-    /// Play twice and compare the digests; where they differ, name the second and the peer
+    /// Play twice and compare the digests; where they differ, name the second and the peer, and exit with 1
     #[arg(long)]
     pub twice: bool,
     /// Draw the order of wakes of one instant from N: another trace of the same world, whose verdicts must be the same
@@ -246,10 +247,19 @@ pub fn library() -> Directory {
         .unwrap_or_else(|| Directory("scenarios".into()))
 }
 
+/// The names of all scenarios in `library`.
+fn names(library: &Directory) -> Result<Vec<String>, Stop> {
+    library.list().map_err(|error| {
+        Stop::Usage(format!(
+            "cannot list the scenarios in {}: {error}",
+            library.0.display()
+        ))
+    })
+}
+
 fn list(json: bool, out: &mut dyn Write) -> Result<u8, Stop> {
     let library = library();
-    let all: Vec<Loaded> = library
-        .names()
+    let all: Vec<Loaded> = names(&library)?
         .iter()
         .map(|name| load::by_name(&library, name, &[]))
         .collect::<Result<_, _>>()?;
@@ -285,7 +295,7 @@ fn list(json: bool, out: &mut dyn Write) -> Result<u8, Stop> {
         )
         .map_err(write)?;
     }
-    writeln!(out, "\nplay one:  phantom-sim run first-look").map_err(write)?;
+    writeln!(out, "\nplay one:  just sim scenario=first-look").map_err(write)?;
     Ok(HOLDS)
 }
 

@@ -26,8 +26,10 @@ enum Fake {
     Blind,
     /// Of this seed.
     Panics(u64),
-    /// It says so.
+    /// It says so, and plays one world at a time.
     NeverRepeats,
+    /// Clients of this seed connect late.
+    Slow(u64),
 }
 
 static PLAYS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
@@ -46,6 +48,13 @@ impl Player for Fake {
         WallTime::from_unix_secs(1_700_000_000)
     }
     fn play(&self, plan: &Plan, sink: &mut dyn Sink) -> Result<RunOutput, RunError> {
+        static REAL_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let alone = (*self == Self::NeverRepeats).then(|| {
+            REAL_TIME
+                .try_lock()
+                .expect("another world is at the same addresses")
+        });
+        let first_beat = if *self == Self::Slow(plan.seed) { 6 } else { 1 };
         let mut all = Vec::new();
         let mut see = |at: Duration, host: Option<u32>, seen| {
             all.push(Observation {
@@ -64,7 +73,7 @@ impl Player for Fake {
             see(at, Some(id), Seen::Event(Event::Arrived));
             see(at, Some(id), Seen::OpenPath(true));
             if *self != Self::Broken || i % 2 == 0 {
-                for beat in 1..28 {
+                for beat in first_beat..28 {
                     see(
                         at + Duration::from_secs(beat),
                         Some(id),
@@ -113,6 +122,7 @@ impl Player for Fake {
             .filter(|seen| seen.at.since_start() <= plan.duration)
             .for_each(|seen| sink.observe(seen));
         assert!(*self != Self::Panics(plan.seed), "a rule of the code is broken");
+        drop(alone);
         let plays = PLAYS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let drift = if *self == Self::Wobbly { plays } else { 0 };
         Ok(RunOutput {
@@ -444,6 +454,135 @@ fn a_claim_over_fewer_seeds_than_wanted_is_marked() {
     );
     let whole = phantom_sim(&args, Fake::Fine);
     assert!(!whole.out.contains("INCOMPLETE"), "{}", whole.out);
+}
+
+/// A scenario of which every invariant holds, and a claim does not: half of the clients are in at once.
+fn with_a_bold_claim(dir: &tempfile::TempDir) -> String {
+    let good = std::fs::read_to_string("../scenarios/first-look.toml").expect("shipped");
+    let claim = "[[claim]]\nname = \"half are in at once\"\nvalue = \"quantile(client.time_to_connect, 0.5)\"\n\
+                 interval = { at-most = \"1 ms\" }\n";
+    let file = dir.path().join("bold.toml");
+    std::fs::write(
+        &file,
+        format!("{}\n{claim}", good.replace("\"first-look\"", "\"bold\"")),
+    )
+    .expect("written");
+    file.display().to_string()
+}
+
+/// The last three lines: replay command, commit, and the directory, which is that of one whole run.
+fn ends_with(ran: &Ran, replay: &str) -> PathBuf {
+    let last: Vec<&str> = ran.err.lines().rev().take(3).collect();
+    assert_eq!(last[2], format!("replay: {replay}"), "{}", ran.err);
+    assert!(last[1].starts_with("commit: "), "{}", ran.err);
+    PathBuf::from(last[0].strip_prefix("run:    ").expect("the directory"))
+}
+
+fn is_whole(dir: &Path) -> bool {
+    let files = [
+        "result.json",
+        "scenario.toml",
+        "series.csv",
+        "phases.json",
+        "violations.json",
+        "events.jsonl",
+    ];
+    files.iter().all(|file| dir.join(file).is_file())
+}
+
+/// Nobody can look into a claim that is refuted without the run that speaks most against it.
+#[test]
+fn a_refuted_claim_exits_1_and_ends_with_its_worst_run() {
+    let (dir, path) = scratch();
+    let file = with_a_bold_claim(&dir);
+    let mut ends = Vec::new();
+    for threads in ["threads=1", "threads=3"] {
+        let ran = phantom_sim(
+            &["check", &file, "--seeds", "12", threads, "--out", &path],
+            Fake::Slow(7),
+        );
+        assert_eq!(ran.code, VIOLATED, "{}{}", ran.out, ran.err);
+        assert!(ran.out.contains("12 of 12 seeds pass"), "{}", ran.out);
+        assert!(
+            ran.out.contains("REFUTED   half are in at once") && ran.out.contains("worst:  seed 7"),
+            "{}",
+            ran.out
+        );
+        let worst = ends_with(&ran, &format!("just sim {file} seed=7"));
+        assert!(is_whole(&worst));
+        let kept = std::fs::read_dir(dir.path().join("bold")).expect("there").count();
+        assert_eq!(kept, 1, "the other runs hold, and nobody asked for them");
+        ends.push(worst);
+    }
+    assert_eq!(ends[0], ends[1]);
+}
+
+#[test]
+fn a_gate_in_which_a_run_failed_exits_3_and_ends_with_what_there_is_of_it() {
+    let (_dir, path) = scratch();
+    let ran = phantom_sim(
+        &["check", "first-look", "--seeds", "3", "--out", &path],
+        Fake::Panics(2),
+    );
+    assert_eq!(ran.code, FAILED, "{}{}", ran.out, ran.err);
+    let failed = ends_with(&ran, "just sim scenario=first-look seed=2");
+    assert!(failed.join("failure.txt").is_file() && failed.join("events.jsonl").is_file());
+}
+
+/// The same key is the same run: whoever plays it, all of it is there afterwards.
+#[test]
+fn the_gate_replaces_no_run_by_less_than_a_run() {
+    let (_dir, path) = scratch();
+    let ran = phantom_sim(&["run", "first-look", "seed=2", "--out", &path], Fake::Broken);
+    let dir = ends_with(&ran, "just sim scenario=first-look seed=2");
+    let events = std::fs::read(dir.join("events.jsonl")).expect("written");
+    let ran = phantom_sim(
+        &["check", "first-look", "--seeds", "3", "--out", &path],
+        Fake::Broken,
+    );
+    assert!(ran.out.contains(&dir.display().to_string()), "{}", ran.out);
+    assert!(is_whole(&dir));
+    assert_eq!(
+        std::fs::read(dir.join("events.jsonl")).expect("still there"),
+        events
+    );
+}
+
+/// Worlds in real time share the machine's loopback addresses.
+#[test]
+fn what_does_not_repeat_is_checked_one_world_at_a_time() {
+    let (_dir, path) = scratch();
+    let args = ["check", "first-look", "--seeds", "6", "threads=6", "--out", &path];
+    let ran = phantom_sim(&args, Fake::NeverRepeats);
+    assert_eq!(ran.code, HOLDS, "{}{}", ran.out, ran.err);
+}
+
+/// A run that must repeat and did not is a finding, never something to be tried again.
+#[test]
+fn a_replay_that_comes_to_another_digest_exits_1() {
+    let (dir, path) = scratch();
+    let ran = phantom_sim(&["run", "first-look", "seed=7", "--out", &path], Fake::Fine);
+    assert_eq!(ran.code, HOLDS, "{}{}", ran.out, ran.err);
+    let latest = dir.path().join("latest");
+    let again = phantom_sim(&["replay", &latest.display().to_string()], Fake::Wobbly);
+    assert_eq!(again.code, VIOLATED, "{}{}", again.out, again.err);
+    assert!(again.err.contains("NOT the same run: digest"), "{}", again.err);
+    ends_with(&again, &format!("just replay {}", latest.display()));
+}
+
+/// Whatever seed is taken can be replayed: it is in the run's own scenario, as TOML.
+#[test]
+fn the_largest_seed_can_be_replayed_and_a_larger_one_is_refused() {
+    let (dir, path) = scratch();
+    let seed = format!("seed={}", words::SEED_MAX);
+    let ran = phantom_sim(&["run", "first-look", &seed, "--out", &path], Fake::Fine);
+    assert_eq!(ran.code, HOLDS, "{}{}", ran.out, ran.err);
+    let latest = dir.path().join("latest").display().to_string();
+    let again = phantom_sim(&["replay", &latest], Fake::Fine);
+    assert_eq!(again.code, HOLDS, "{}{}", again.out, again.err);
+    let seed = format!("seed={}", words::SEED_MAX + 1);
+    let ran = phantom_sim(&["run", "first-look", &seed, "--out", &path], Fake::Fine);
+    assert_eq!(ran.code, USAGE, "{}{}", ran.out, ran.err);
 }
 
 #[test]
