@@ -89,10 +89,14 @@ async fn play(programs: &Path, keep: bool) -> ExitCode {
         told = story::tell(&mut stage) => told,
     };
     // Whatever happened, no process is left.
+    if told.is_ok() {
+        stage.begin("ending all processes");
+    }
     let ended = stage.end().await;
     match told.and(ended) {
         Ok(()) => {
             stage.say("all processes have ended");
+            print!("\nWhat took how long:\n{}", stage.times());
             if keep {
                 println!("files are kept in {}", dir.display());
             } else if let Err(error) = fs::remove_dir_all(&dir) {
@@ -103,8 +107,9 @@ async fn play(programs: &Path, keep: bool) -> ExitCode {
         }
         Err(failure) => {
             println!(
-                "FAILED at: {}\n  {failure}\n  logs are kept in {}",
+                "FAILED at: {}\n  {failure}\n{}  logs are kept in {}",
                 stage.step(),
+                stage.times(),
                 dir.join("logs").display()
             );
             ExitCode::FAILURE

@@ -24,7 +24,8 @@ pub(crate) struct Stage {
     pub(crate) dir: PathBuf,
     running: BTreeMap<String, Child>,
     started: Instant,
-    step: String,
+    /// What was done, and when each began.
+    steps: Vec<(String, Instant)>,
     net: u8,
 }
 
@@ -35,7 +36,7 @@ impl Stage {
             dir,
             running: BTreeMap::new(),
             started: Instant::now(),
-            step: "the beginning".to_owned(),
+            steps: Vec::new(),
             // Two demos at the same time hardly ever meet.
             net: 16 + (std::process::id() % 200) as u8,
         }
@@ -51,13 +52,32 @@ impl Stage {
         println!("{:6.1} s  {text}", self.started.elapsed().as_secs_f64());
     }
 
-    /// What is being done now, for the report of a failure.
+    /// What is being done now, for the report of a failure and the table of times.
     pub(crate) fn begin(&mut self, step: &str) {
-        step.clone_into(&mut self.step);
+        self.steps.push((step.to_owned(), Instant::now()));
     }
 
     pub(crate) fn step(&self) -> &str {
-        &self.step
+        self.steps
+            .last()
+            .map_or("the beginning", |(step, _)| step.as_str())
+    }
+
+    /// How long each step took, and all of them: which one was slow.
+    pub(crate) fn times(&self) -> String {
+        let line = |from: Instant, to: Instant, what: &str| {
+            format!("{:6.1} s  {what}\n", to.duration_since(from).as_secs_f64())
+        };
+        let now = Instant::now();
+        let ends = self.steps.iter().skip(1).map(|(_, begun)| *begun).chain([now]);
+        let mut table: String = self
+            .steps
+            .iter()
+            .zip(ends)
+            .map(|((step, begun), end)| line(*begun, end, step))
+            .collect();
+        table.push_str(&line(self.started, now, "in all"));
+        table
     }
 
     pub(crate) fn count(&self) -> usize {
