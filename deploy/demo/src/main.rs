@@ -89,9 +89,6 @@ async fn play(programs: &Path, keep: bool) -> ExitCode {
         told = story::tell(&mut stage) => told,
     };
     // Whatever happened, no process is left.
-    if told.is_ok() {
-        stage.begin("ending all processes");
-    }
     let ended = stage.end().await;
     match told.and(ended) {
         Ok(()) => {
