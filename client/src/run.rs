@@ -696,7 +696,7 @@ pub(crate) mod tests {
         let mut pair = Pair::new(&rt);
         let texts = ["one", "two", "three"];
         for text in texts {
-            let _ = pair.send(text, Duration::from_secs(3_600));
+            drop(pair.send(text, Duration::from_secs(3_600)));
         }
         pair.carry();
         let (mut safe, _) = Safe::open(&rt, CLIENT_FILE, &config().secret).await.expect("new");
@@ -787,11 +787,13 @@ pub(crate) mod tests {
             expires: None,
         };
         let (near, far) = tokio::io::duplex(1 << 16);
-        let (auth, config) = (ServerAuth::listed(server), client.config.link.clone());
-        let (link, accepted) = tokio::join!(
-            link::connect(&rt, near, &candidate.auth, &config),
-            link::accept(&rt, far, &auth, &config)
-        );
+        let config = client.config.link.clone();
+        let (serving, auth, theirs) = (rt.clone(), ServerAuth::listed(server), config.clone());
+        let served = Owned(rt.spawn("server", async move {
+            let _link = link::accept(&serving, far, &auth, &theirs).await;
+            std::future::pending::<()>().await;
+        }));
+        let link = link::connect(&rt, near, &candidate.auth, &config).await;
         let won = Won {
             step: Step::Static,
             candidate,
@@ -799,7 +801,7 @@ pub(crate) mod tests {
         };
         client.connected(won, false);
         client.drive(); // It asks how to use the entry, and for a document.
-        drop(accepted);
+        drop(served);
         client.lost();
         let suspended = client.suspended.as_mut().expect("a lost link");
         assert!(suspended.drive().is_none() && suspended.is_fetching());

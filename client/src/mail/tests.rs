@@ -199,7 +199,7 @@ async fn a_message_that_nobody_took_in_time_is_gone() {
     let dir = tempfile::tempdir().expect("a directory");
     let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
     let mut pair = Pair::new(&rt);
-    let _ = pair.send("hello", Duration::from_secs(60));
+    drop(pair.send("hello", Duration::from_secs(60)));
     pair.carry();
     assert_eq!(pair.offered().len(), 1);
     let state = encode(&pair.bob);
@@ -232,7 +232,7 @@ async fn a_user_who_takes_nothing_stops_the_writer_and_loses_nothing() {
     let mut pair = Pair::new(&rt);
     let texts: Vec<String> = (0..60).map(|n| format!("message {n}")).collect();
     for text in &texts {
-        let _ = pair.send(String::leak(text.clone()), Duration::from_secs(86_400));
+        drop(pair.send(String::leak(text.clone()), Duration::from_secs(86_400)));
     }
     for _ in 0..20 {
         pair.carry();
@@ -265,7 +265,7 @@ async fn the_writer_hears_that_the_readers_device_has_a_message_that_nobody_took
     let dir = tempfile::tempdir().expect("a directory");
     let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
     let mut pair = Pair::new(&rt);
-    let _ = pair.send("hello", Duration::from_secs(3_600));
+    drop(pair.send("hello", Duration::from_secs(3_600)));
     for _ in 0..3 {
         pair.carry();
         pair.wait(Duration::from_secs(2));
