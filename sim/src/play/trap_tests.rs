@@ -21,12 +21,12 @@ use crate::scenario::plan::Role;
 use crate::stage::{Program, Record};
 use crate::witness::paused::PausedStage;
 
-/// For a minute names are all that clients have: published addresses are blocked, and every answer is forged.
+/// Clients get in by address; then addresses are blocked and names are all they have, and every answer is forged.
 const WORLD: &str = r#"
 format = 1
 name = "t"
 summary = "s"
-run = { duration = "2 min", document-interval = "5 s" }
+run = { duration = "3 min", document-interval = "5 s" }
 topology.region = [{ name = "inside", area = "asia-pacific" }, { name = "outside", area = "europe" }]
 population.authority = { region = "outside", count = { extra = 3 }, node = "authority" }
 population.service = { region = "outside", count = { extra = 6 }, node = "service", published = { domain = "entry.example" } }
@@ -35,7 +35,7 @@ population.client = { region = "inside", count = { extra = 4 }, arrive = { from 
 at = ["inside", "outside"]
 [[censor.rule]]
 name = "published"
-until = "1 min"
+from = "30 s"
 match = { to = "published" }
 action = "drop"
 [[censor.rule]]
