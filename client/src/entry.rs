@@ -27,6 +27,8 @@ use crate::state::Kept;
 
 /// Nodes of the document that one question to it gives.
 const LISTED_PER_ASK: usize = 8;
+/// Addresses of a name that are tried: who forges an answer may put many into it.
+const ADDRESSES_PER_NAME: usize = 4;
 /// How long an entry that carried nothing is not dialled.
 const SHUN_FOR: Duration = Duration::from_secs(60);
 /// Entries so shunned at a time; giving one up takes 15 s at least.
@@ -36,6 +38,8 @@ const SHUNNED_MAX: usize = 16;
 pub(crate) enum Found {
     /// A step knows these.
     Candidates(Step, Vec<Candidate>),
+    /// A name of the static list, by its number there, leads to these.
+    Resolved(u16, Vec<Candidate>),
     /// A step has said all it knows, in this climb; whether that was nothing.
     End(Step, u64, bool),
     /// What the DHT taught besides bridges.
@@ -195,6 +199,7 @@ impl<R: Runtime> Entrance<R> {
         let now = self.rt.now();
         match found {
             Found::Candidates(step, candidates) => self.ladder.found(now, step, candidates),
+            Found::Resolved(name, candidates) => self.ladder.resolved(now, Step::Static, name, candidates),
             Found::End(step, climb, nothing) => {
                 if climb == self.climb {
                     self.asking.remove(&step);
@@ -332,7 +337,7 @@ impl<R: Runtime> Entrance<R> {
         let (rt, found, climb) = (self.rt.clone(), self.found.clone(), self.climb);
         let task = self.rt.spawn("client resolves", async move {
             let mut nothing = true;
-            for entry in named {
+            for (name, entry) in (0_u16..).zip(named) {
                 let addresses = entry.endpoint.resolve(&rt).await;
                 if addresses.is_empty() {
                     rt.emit(Event::Attempt {
@@ -343,11 +348,9 @@ impl<R: Runtime> Entrance<R> {
                     continue;
                 }
                 nothing = false;
-                let candidates = addresses
-                    .into_iter()
-                    .map(|at| Candidate::of_static(&entry, at))
-                    .collect();
-                let _ = found.send(Found::Candidates(Step::Static, candidates)).await; // as in `resume`
+                let candidates = addresses.into_iter().take(ADDRESSES_PER_NAME);
+                let candidates = candidates.map(|at| Candidate::of_static(&entry, at));
+                let _ = found.send(Found::Resolved(name, candidates.collect())).await; // as in `resume`
             }
             let _ = found.send(Found::End(Step::Static, climb, nothing)).await; // as in `resume`
         });

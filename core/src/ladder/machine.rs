@@ -76,6 +76,8 @@ pub enum Output<E> {
 
 struct Candidate<E> {
     step: Step,
+    /// The name that was resolved to it.
+    name: Option<u16>,
     entry: E,
     failures: u32,
     due: Instant,
@@ -163,6 +165,19 @@ impl<E: Clone + PartialEq, G: Rng> Ladder<E, G> {
 
     /// A step's answer: the entries it found, maybe none.
     pub fn found(&mut self, now: Instant, step: Step, entries: Vec<E>) {
+        self.add(now, step, None, entries);
+    }
+
+    /// A name of `step`, the driver's number of it, was resolved: what it led to before is forgotten, unless it is being
+    /// dialled. A censor that forges answers could fill the list with them otherwise.
+    pub fn resolved(&mut self, now: Instant, step: Step, name: u16, entries: Vec<E>) {
+        self.candidates.retain(|c| {
+            (c.step, c.name) != (step, Some(name)) || c.running.is_some() || entries.contains(&c.entry)
+        });
+        self.add(now, step, Some(name), entries);
+    }
+
+    fn add(&mut self, now: Instant, step: Step, name: Option<u16>, entries: Vec<E>) {
         let Some(source) = self.sources.get_mut(&step) else {
             return;
         };
@@ -182,6 +197,7 @@ impl<E: Clone + PartialEq, G: Rng> Ladder<E, G> {
                 self.report.step_mut(step).entries += 1;
                 self.candidates.push(Candidate {
                     step,
+                    name,
                     entry,
                     failures: 0,
                     due: now,
@@ -321,7 +337,9 @@ impl<E: Clone + PartialEq, G: Rng> Ladder<E, G> {
         Output::Ask(step)
     }
 
-    /// The due candidate with the fewest failures; among equals, of the step with the fewest attempts under way.
+    /// A due candidate of the step with the fewest attempts under way; of its candidates the one that has been due for
+    /// longest. Whoever invents names or addresses can add fresh candidates without end: if these came before one that has
+    /// failed, it would not be tried again.
     fn due_candidate(&self, now: Instant) -> Option<usize> {
         if self.running.len() >= self.config.parallel_max {
             return None;
@@ -330,8 +348,8 @@ impl<E: Clone + PartialEq, G: Rng> Ladder<E, G> {
             .iter()
             .enumerate()
             .filter(|(_, c)| c.running.is_none() && c.due <= now)
-            .map(|(index, c)| (c.failures, self.running_of(c.step), c.step, index))
-            .filter(|(_, running, ..)| *running < self.config.parallel_per_step_max)
+            .map(|(index, c)| (self.running_of(c.step), c.due, c.step, index))
+            .filter(|(running, ..)| *running < self.config.parallel_per_step_max)
             .min()
             .map(|(.., index)| index)
     }

@@ -135,6 +135,37 @@ fn a_failed_entry_comes_back_later_and_later_but_never_more_than_the_limit() {
     assert_eq!(l.report().attempts() as usize, dials.len());
 }
 
+/// The censor forges every name, with another address each time, and lets nothing through for a minute.
+#[test]
+fn an_endless_supply_of_fresh_entries_does_not_starve_one_that_failed() {
+    let mut l: Ladder<u64, ChaCha12Rng> =
+        Ladder::new(Config::default(), &[Step::Static], ChaCha12Rng::seed_from_u64(1));
+    const REAL: u64 = 0;
+    l.start(at(0));
+    let (mut now, mut forged, mut tried) = (at(0), 0, Vec::new());
+    while now < at(300_000) {
+        loop {
+            match l.poll_output(now) {
+                Output::Ask(step) => {
+                    l.found(now, step, vec![REAL]);
+                    for name in 0..4 {
+                        l.resolved(now, step, name, (forged + 1..=forged + 4).collect());
+                        forged += 4;
+                    }
+                }
+                Output::Dial { entry: REAL, .. } => tried.push(now),
+                Output::Dial { .. } | Output::Cancel(_) => {} // nobody answers
+                Output::WaitUntil(_) | Output::Done => break,
+            }
+        }
+        now += Duration::from_millis(50);
+    }
+    tried.push(now);
+    let gaps: Vec<_> = tried.windows(2).map(|w| w[1].saturating_since(w[0])).collect();
+    // 17 entries, of which three are dialled at once, for ten seconds each.
+    assert!(gaps.iter().all(|gap| *gap < Duration::from_secs(90)), "{gaps:?}");
+}
+
 #[test]
 fn an_attempt_that_never_ends_is_cancelled_and_counted_as_no_answer() {
     let mut l = ladder(&[Step::Friend]);
