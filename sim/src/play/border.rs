@@ -176,6 +176,7 @@ run.duration = "10 min"
 topology.region = [{ name = "in", area = "asia-pacific" }, { name = "out", area = "europe" }]
 population.bridge = { region = "out", count = { extra = 6 }, node = "bridge" }
 population.insider = { region = "in", count = { extra = 1 }, node = { insider = {} } }
+population.voter = { region = "out", count = { extra = 3 }, node = "authority" }
 [censor]
 at = ["in", "out"]
 [[censor.rule]]

@@ -220,6 +220,7 @@ population.client = { region = "in", count = { extra = 1 }, node = { client = { 
 population.known = { region = "out", count = { extra = 1 }, node = "service", published = {} }
 population.listed = { region = "out", count = { extra = 1 }, node = "service" }
 population.bridge = { region = "out", count = { extra = 6 }, node = "bridge" }
+population.voter = { region = "out", count = { extra = 3 }, node = "authority" }
 [censor]
 at = ["in", "out"]
 [[censor.rule]]

@@ -134,7 +134,7 @@ fn populations_are_shares_of_peers_with_their_minimums() {
     };
     assert_eq!(counts(&[]), [40, 160, 780, 20]);
     assert_eq!(counts(&["peers=24"]), [6, 6, 11, 1]);
-    assert_eq!(counts(&["peers=10000"]), [400, 1_600, 7_800, 200]);
+    assert_eq!(counts(&["peers=10000"]), [100, 1_600, 8_100, 200]);
 }
 
 #[test]
@@ -394,7 +394,7 @@ fn mistakes_are_shown_at_their_exact_place_with_the_choices() {
         (
             "[population.authority]\nregion = \"outside\"\ncount = { extra = 3 }",
             "[population.authority]\nregion = \"outside\"\ncount = { extra = 17 }",
-            "t.toml:54:9: 17 authorities are too many; wanted at most 16",
+            "t.toml:57:9: 17 authorities are too many; wanted at most 16",
         ),
         (
             "node = \"authority\"",
@@ -635,7 +635,7 @@ fn bridges_fill_a_cohort_or_there_are_none() {
     ] {
         let error = with(few).expect_err(few).to_string();
         assert!(
-            error.starts_with("t.toml:59:9: ")
+            error.starts_with("t.toml:62:9: ")
                 && error.contains("too few: a cohort has 4; wanted at least 4"),
             "{error}"
         );
@@ -684,27 +684,27 @@ fn a_workload_says_nothing_that_is_ignored() {
     for (more, wanted) in [
         (
             ask("a", "client", arrival),
-            "t.toml:62:6: insiders ask for bridges, and 'client' is none of them",
+            "t.toml:65:6: insiders ask for bridges, and 'client' is none of them",
         ),
         (
             ask("a", "insider", ""),
-            "t.toml:61:8: insiders ask from their arrival on: write start = \"on-arrival\"",
+            "t.toml:64:8: insiders ask from their arrival on: write start = \"on-arrival\"",
         ),
         (
             ask("a", "insider", "start = \"connected\""),
-            "t.toml:63:9: insiders ask from their arrival on",
+            "t.toml:66:9: insiders ask from their arrival on",
         ),
         (
             ask("a", "insider", "start = { at = \"1 min\" }"),
-            "t.toml:63:9: insiders ask from their arrival on",
+            "t.toml:66:9: insiders ask from their arrival on",
         ),
         (
             ask("a", "insider", "start = \"on-arrival\"\nuntil = \"2 min\""),
-            "t.toml:64:9: insiders ask to the end of the run: leave 'until' out",
+            "t.toml:67:9: insiders ask to the end of the run: leave 'until' out",
         ),
         (
             ask("a", "insider", arrival) + &ask("b", "insider", arrival),
-            "t.toml:66:8: 'insider' asks for bridges already, by 'a'",
+            "t.toml:69:8: 'insider' asks for bridges already, by 'a'",
         ),
     ] {
         let error = read(&format!("{GOOD}{insider}{more}"))

@@ -214,6 +214,7 @@ summary = "s"
 run.duration = "1 h"
 topology.region = [{ name = "here", area = "europe" }]
 population.service = { region = "here", count = { extra = 3 }, node = "service" }
+population.voter = { region = "here", count = { extra = 3 }, node = "authority" }
 [[fault]]
 name = "crash"
 on = "service"
