@@ -357,11 +357,16 @@ async fn a_silent_node_rests_from_the_end_of_a_dial() {
     let (dialled, rt) = (silent(&scene).await, &scene.rt);
     let node = scene.other.identity.public().node_id();
     let began = rt.now();
-    let ((first, second), third) = tokio::join!(
-        async { tokio::join!(links.reach(node), links.reach(node)) },
-        links.reach(node)
-    );
-    assert!(first.is_err() && second.is_err() && third.is_err());
+    let (tell, mut told) = mpsc::channel(3);
+    for _ in 0..3 {
+        let (links, tell) = (links.clone(), tell.clone());
+        scene.rt.spawn("waits", async move {
+            let _ = tell.send(links.reach(node).await.is_err()).await; // the test waits for all three
+        });
+    }
+    for _ in 0..3 {
+        assert_eq!(told.recv().await, Some(true));
+    }
     // Ten seconds from the beginning of the dial are over, from its end they are not.
     rt.sleep_until(began + Duration::from_millis(10_300)).await;
     assert!(links.reach(node).await.is_err());

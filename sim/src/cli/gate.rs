@@ -51,6 +51,9 @@ pub(super) enum End {
     Failed(String, PathBuf),
 }
 
+/// How one world went, with its run if that is kept.
+type WorldPlayed = Result<(Outcome, Option<Run>), Stop>;
+
 /// `phantom-sim check`.
 ///
 /// # Errors
@@ -94,7 +97,7 @@ pub fn check(
     let mut witnesses: Vec<Witnesses> = entries.iter().map(|_| Witnesses::default()).collect();
     let mut sums: Vec<Sum> = Vec::new();
     let work = |(n, seed): &(usize, u64)| world(&entries[*n], *seed, runtime, players, &args.out);
-    let done = |result: Option<(usize, Result<(Outcome, Option<Run>), Stop>)>| {
+    let done = |result: Option<(usize, WorldPlayed)>| {
         let Some((job, result)) = result else {
             return watch.beat(err);
         };
