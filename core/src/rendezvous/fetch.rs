@@ -160,9 +160,9 @@ pub async fn fetch<R: Runtime>(
     }
 }
 
-/// Lookups under way at once: a client that is shut out asks all slots of two or three days again and again, and each
-/// lookup keeps four queries open. Those of a first question, two slots on two days, all run.
-const LOOKUPS_AT_ONCE: usize = 4;
+/// Lookups under way at once: a client that is shut out asks all slots of one to three days again and again, and each
+/// lookup keeps four queries open. Those of a first question, two slots of a day, both run.
+const LOOKUPS_AT_ONCE: usize = 2;
 
 fn open(
     cohort: &Cohort,
