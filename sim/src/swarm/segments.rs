@@ -81,10 +81,30 @@ pub(crate) struct Half {
     pub(crate) reader: Option<Waker>,
 }
 
+/// Queues with room for more are not kept for the next stream.
+const KEPT_MAX: usize = 8;
+
 /// More credits than this are merged into the last.
 const CREDITS_MAX: usize = 32;
 
 impl Half {
+    /// Back to the state of a new stream, keeping allocations of the usual size: most streams need one of each.
+    fn reset(&mut self) {
+        let mut old = std::mem::take(self);
+        old.credits.clear();
+        old.flight.clear();
+        old.unread.clear();
+        if old.credits.capacity() <= KEPT_MAX {
+            self.credits = old.credits;
+        }
+        if old.flight.capacity() <= KEPT_MAX {
+            self.flight = old.flight;
+        }
+        if old.unread.capacity() <= KEPT_MAX {
+            self.unread = old.unread;
+        }
+    }
+
     /// Bytes accepted and not known to be read at `now`.
     pub(crate) fn outstanding(&mut self, now: u64) -> u64 {
         while let Some((at, read)) = self.credits.front().copied()
@@ -164,6 +184,18 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
+    /// Back to the state of a new stream, keeping allocations of the usual size.
+    pub(crate) fn reset(&mut self) {
+        for half in &mut self.halves {
+            half.reset();
+        }
+        let halves = std::mem::take(&mut self.halves);
+        *self = Self {
+            halves,
+            ..Self::default()
+        };
+    }
+
     /// Wakes whoever waits at `side`.
     pub(crate) fn wake(&mut self, side: usize) {
         let reader = self.halves[1 - side].reader.take();

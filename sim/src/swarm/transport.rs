@@ -490,8 +490,7 @@ impl State {
         {
             conn.halves[0].wake();
             conn.halves[1].wake();
-            // With its queues: most streams of a client that is shut out never carry a byte, and reuse slots of those that did.
-            *conn = Conn::default();
+            conn.reset();
             self.conns.free(key);
         }
     }
