@@ -101,6 +101,12 @@ impl Judged {
             refused,
         }
     }
+
+    /// Checks the signature; bounds are checked before.
+    fn judge(key: &[u8; 32], salt: &[u8], sequence: i64, value: &[u8], signature: &[u8; 64]) -> Self {
+        let refused = check_signature(key, salt, sequence, value, signature).err();
+        Self::new(*key, salt, sequence, value, *signature, refused)
+    }
 }
 
 /// Names what [`MutableItem::verify`] depends on.
@@ -135,10 +141,7 @@ impl MutableItem {
         signature: &[u8; 64],
     ) -> Result<Self, ItemError> {
         check(salt, sequence, value)?;
-        check_signature(key, salt, sequence, value, signature)?;
-        Ok(Self(Arc::new(Judged::new(
-            *key, salt, sequence, value, *signature, None,
-        ))))
+        Self::taken(Arc::new(Judged::judge(key, salt, sequence, value, signature)))
     }
 
     /// As [`MutableItem::verify`], with one judgement for all peers of this process that are shown the same bytes.
@@ -152,10 +155,10 @@ impl MutableItem {
     ) -> Result<Self, ItemError> {
         check(salt, sequence, value)?;
         let name = SHARED.derive_fields(&[key, salt, &sequence.to_be_bytes(), value, signature]);
-        let judged = rt.shared(name, || {
-            let refused = check_signature(key, salt, sequence, value, signature).err();
-            Judged::new(*key, salt, sequence, value, *signature, refused)
-        });
+        Self::taken(rt.shared(name, || Judged::judge(key, salt, sequence, value, signature)))
+    }
+
+    fn taken(judged: Arc<Judged>) -> Result<Self, ItemError> {
         match judged.refused {
             None => Ok(Self(judged)),
             Some(error) => Err(error),
