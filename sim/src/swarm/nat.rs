@@ -17,8 +17,58 @@ struct Mapping {
     host: u32,
     inside: SocketAddr,
     used_ns: u64,
-    /// Addresses it has sent to, the latest last.
-    remotes: Vec<(IpAddr, u64)>,
+    /// `None` when its time is over: it lets nobody in any more, and only its port is still taken.
+    remotes: Option<Box<Remotes>>,
+}
+
+/// Addresses that a mapping has sent to: small, because every lookup in the DHT has a mapping of its own.
+#[derive(Default)]
+struct Remotes {
+    v4: Vec<Remote<4>>,
+    v6: Vec<Remote<16>>,
+}
+
+/// An address and when it was sent to. Bytes, so that nothing is lost to alignment.
+struct Remote<const N: usize> {
+    address: [u8; N],
+    sent_ns: [u8; 8],
+}
+
+impl<const N: usize> Remote<N> {
+    fn live(&self, now: u64, idle_ns: u64) -> bool {
+        now.saturating_sub(u64::from_ne_bytes(self.sent_ns)) <= idle_ns
+    }
+}
+
+impl Remotes {
+    fn note(&mut self, now: u64, idle_ns: u64, remote: IpAddr) {
+        match remote {
+            IpAddr::V4(remote) => note(&mut self.v4, now, idle_ns, remote.octets()),
+            IpAddr::V6(remote) => note(&mut self.v6, now, idle_ns, remote.octets()),
+        }
+    }
+
+    fn let_in(&self, now: u64, idle_ns: u64, remote: IpAddr) -> bool {
+        match remote {
+            IpAddr::V4(remote) => let_in(&self.v4, now, idle_ns, remote.octets()),
+            IpAddr::V6(remote) => let_in(&self.v6, now, idle_ns, remote.octets()),
+        }
+    }
+}
+
+/// The latest goes last, so those whose own time is over are at the front.
+fn note<const N: usize>(remotes: &mut Vec<Remote<N>>, now: u64, idle_ns: u64, address: [u8; N]) {
+    remotes.retain(|known| known.address != address && known.live(now, idle_ns));
+    if remotes.len() >= REMOTES_MAX {
+        remotes.remove(0);
+    }
+    let sent_ns = now.to_ne_bytes();
+    remotes.push(Remote { address, sent_ns });
+}
+
+fn let_in<const N: usize>(remotes: &[Remote<N>], now: u64, idle_ns: u64, address: [u8; N]) -> bool {
+    let known = remotes.iter().find(|known| known.address == address);
+    known.is_some_and(|known| known.live(now, idle_ns))
 }
 
 pub(crate) struct Nat {
@@ -30,6 +80,8 @@ pub(crate) struct Nat {
     next_stream_port: u16,
     /// So many mappings are looked through for dead ones before another is opened.
     crowded: usize,
+    /// When dead ones are next looked for to forget their remotes.
+    forget_at: u64,
 }
 
 /// A translator with fewer mappings never looks for dead ones.
@@ -47,6 +99,7 @@ impl Nat {
             next_port,
             next_stream_port: next_port,
             crowded: CROWDED_MIN,
+            forget_at: 0,
         }
     }
 
@@ -79,13 +132,14 @@ impl Nat {
             Some(port) if self.live(now, port) => port,
             _ => self.open(now, host, inside)?,
         };
+        let idle_ns = self.idle_ns;
         let mapping = self.by_port.get_mut(&port)?;
         mapping.used_ns = now;
-        mapping.remotes.retain(|(known, _)| *known != remote);
-        if mapping.remotes.len() >= REMOTES_MAX {
-            mapping.remotes.remove(0);
+        let remotes = mapping.remotes.get_or_insert_default();
+        remotes.note(now, idle_ns, remote);
+        if now >= self.forget_at {
+            self.forget(now);
         }
-        mapping.remotes.push((remote, now));
         Some(SocketAddr::new(address, port))
     }
 
@@ -95,14 +149,27 @@ impl Nat {
             return None;
         }
         let mapping = self.by_port.get(&port)?;
-        let heard = mapping.remotes.iter().find(|(known, _)| *known == remote)?;
-        (now.saturating_sub(heard.1) <= self.idle_ns).then_some((mapping.host, mapping.inside))
+        let remotes = mapping.remotes.as_ref()?;
+        remotes
+            .let_in(now, self.idle_ns, remote)
+            .then_some((mapping.host, mapping.inside))
     }
 
     fn live(&self, now: u64, port: u16) -> bool {
         self.by_port
             .get(&port)
             .is_some_and(|m| now.saturating_sub(m.used_ns) <= self.idle_ns)
+    }
+
+    /// Dead mappings forget their remotes, a few times in an idle time. They keep their ports: which port the next one
+    /// gets depends on [`Nat::open`] alone.
+    fn forget(&mut self, now: u64) {
+        for mapping in self.by_port.values_mut() {
+            if now.saturating_sub(mapping.used_ns) > self.idle_ns {
+                mapping.remotes = None;
+            }
+        }
+        self.forget_at = now.saturating_add(self.idle_ns / 4);
     }
 
     fn open(&mut self, now: u64, host: u32, inside: SocketAddr) -> Option<u16> {
@@ -136,7 +203,7 @@ impl Nat {
                 host,
                 inside,
                 used_ns: now,
-                remotes: Vec::new(),
+                remotes: None,
             },
         );
         self.by_inside.insert((host, inside), port);
@@ -177,6 +244,28 @@ mod tests {
             nat.incoming(45 * SECOND, outside.port(), stranger),
             Some((7, inside))
         );
+    }
+
+    #[test]
+    fn only_the_living_remember_whom_they_sent_to() {
+        let mut nat = nat();
+        let inside = |port| SocketAddr::from(([10, 0, 0, 2], port));
+        let remote = |n: u8| IpAddr::from([192, 0, 2, n]);
+        let first = nat.outgoing(0, 7, inside(1), remote(1)).unwrap();
+        nat.outgoing(20 * SECOND, 7, inside(2), remote(1)).unwrap();
+        let third = nat.outgoing(40 * SECOND, 7, inside(3), remote(1)).unwrap();
+        assert_eq!(third.port(), first.port() + 2, "a dead mapping keeps its port");
+        let held = nat.by_port.values().filter(|mapping| mapping.remotes.is_some());
+        assert_eq!((held.count(), nat.by_port.len()), (2, 3));
+        for n in 0..=255 {
+            nat.outgoing(41 * SECOND, 7, inside(3), remote(n)).unwrap();
+        }
+        let v4 = |nat: &Nat| nat.by_port[&third.port()].remotes.as_ref().map(|r| r.v4.len());
+        assert_eq!(v4(&nat), Some(REMOTES_MAX));
+        nat.outgoing(71 * SECOND, 7, inside(3), remote(1)).unwrap();
+        assert_eq!(v4(&nat), Some(REMOTES_MAX), "just in time");
+        nat.outgoing(72 * SECOND, 7, inside(3), remote(2)).unwrap();
+        assert_eq!(v4(&nat), Some(2), "each has its own time");
     }
 
     #[test]
