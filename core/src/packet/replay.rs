@@ -5,8 +5,8 @@
 //! times when the filter is full and less before, and is then sent again like any lost one. When it is full it refuses
 //! what is new rather than forget: the hop key's remaining time is lost, its promise is not.
 //!
-//! Up to a tenth of that number the tags themselves are kept, which is exact and no larger: a node on which little falls
-//! does not pay for what might.
+//! Up to a tenth of that number the first halves of the tags themselves are kept, which is as good as exact (two of ten
+//! million share one once in 100,000 times) and no larger: a node on which little falls does not pay for what might.
 //!
 //! Memory does not survive a restart, so the node appends each tag (16 bytes) to a log of that key and syncs it
 //! **before** it acts on the packet; [`ReplayFilter::restore`] reads the log. A node that has lost a log must not use
@@ -26,8 +26,8 @@ const BITS_PER_TAG: u64 = 20;
 const PROBES: u64 = 14;
 /// Tags themselves are kept up to this part of the capacity.
 const EXACT_PART: u32 = 10;
-/// Bytes that a tag takes in a set: the nodes of a B-tree are two thirds full.
-const EXACT_BYTES: usize = 24;
+/// Bytes that half a tag takes in a set: the nodes of a B-tree are two thirds full.
+const EXACT_BYTES: usize = 16;
 
 /// What tells two packets apart for a hop. Derived from the exchange in the header and nothing else, so the same header
 /// with another payload is the same packet.
@@ -48,10 +48,11 @@ impl ReplayTag {
         &self.0
     }
 
-    fn halves(&self) -> (u64, u64) {
-        let n = u128::from_be_bytes(self.0);
-        // Never a step of zero, which would probe one bit only.
-        ((n >> 64) as u64, n as u64 | 1)
+    /// What the filter knows it by. A tag is the output of a key derivation, so this is a hash; nobody can aim at that of
+    /// another's packet, which is secret until the packet is here.
+    fn hash(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 }
 
@@ -96,8 +97,8 @@ pub struct ReplayFilter {
 
 #[derive(Clone)]
 enum Marks {
-    /// Few: the tags.
-    Exact(BTreeSet<ReplayTag>),
+    /// Few: the hash of each tag.
+    Exact(BTreeSet<u64>),
     /// Many: a bit for each probe.
     Bits(Box<[u64]>),
 }
@@ -148,17 +149,17 @@ impl ReplayFilter {
         self.seen += 1;
         match &mut self.marks {
             Marks::Exact(tags) if self.seen <= self.capacity / EXACT_PART => {
-                tags.insert(*tag);
+                tags.insert(tag.hash());
             }
             Marks::Exact(tags) => {
                 let words = (u64::from(self.capacity) * BITS_PER_TAG).div_ceil(64);
                 let mut bits = vec![0; usize::try_from(words).unwrap_or(usize::MAX)].into_boxed_slice();
-                for tag in std::mem::take(tags).iter().chain([tag]) {
-                    mark(&mut bits, tag);
+                for hash in std::mem::take(tags).into_iter().chain([tag.hash()]) {
+                    mark(&mut bits, hash);
                 }
                 self.marks = Marks::Bits(bits);
             }
-            Marks::Bits(bits) => mark(bits, tag),
+            Marks::Bits(bits) => mark(bits, tag.hash()),
         }
         Ok(())
     }
@@ -166,8 +167,8 @@ impl ReplayFilter {
     /// Whether a tag was marked (or is taken for one that was).
     pub fn contains(&self, tag: &ReplayTag) -> bool {
         match &self.marks {
-            Marks::Exact(tags) => tags.contains(tag),
-            Marks::Bits(bits) => probes(bits.len(), tag).all(|(word, bit)| bits[word] & bit != 0),
+            Marks::Exact(tags) => tags.contains(&tag.hash()),
+            Marks::Bits(bits) => probes(bits.len(), tag.hash()).all(|(word, bit)| bits[word] & bit != 0),
         }
     }
 
@@ -196,19 +197,23 @@ impl ReplayFilter {
     }
 }
 
-fn mark(bits: &mut [u64], tag: &ReplayTag) {
-    for (word, bit) in probes(bits.len(), tag) {
+fn mark(bits: &mut [u64], hash: u64) {
+    for (word, bit) in probes(bits.len(), hash) {
         bits[word] |= bit;
     }
 }
 
-/// Word and bit of each probe. The tag is the output of a key derivation, so its halves are independent hashes.
-fn probes(words: usize, tag: &ReplayTag) -> impl Iterator<Item = (usize, u64)> + use<> {
-    let (start, step) = tag.halves();
+/// Word and bit of each probe: double hashing (Kirsch and Mitzenmacher, "Less Hashing, Same Performance", ESA 2006), the
+/// second hash made of the first by the finaliser of SplitMix64.
+fn probes(words: usize, hash: u64) -> impl Iterator<Item = (usize, u64)> + use<> {
+    let mut step = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    step = (step ^ (step >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    // Never zero, which would probe one bit only.
+    step = (step ^ (step >> 31)) | 1;
     let bits = words as u64 * 64;
     (0..PROBES).map(move |n| {
         // The high word of the product spreads evenly over any number of bits.
-        let hash = start.wrapping_add(n.wrapping_mul(step));
+        let hash = hash.wrapping_add(n.wrapping_mul(step));
         let bit = ((u128::from(hash) * u128::from(bits)) >> 64) as u64;
         ((bit / 64) as usize, 1 << (bit % 64))
     })
