@@ -34,7 +34,7 @@ const WAITING_MAX: usize = crate::relay::IN_WORK_MAX / 2;
 /// Names a link within this run.
 pub type LinkNumber = u64;
 
-/// A link as the rest of the node uses it.
+/// A link as the rest of the node uses it; shared, since a node has thousands and several parts of it hold each.
 pub struct Peer<R: Runtime> {
     /// Its name.
     pub number: LinkNumber,
@@ -47,22 +47,8 @@ pub struct Peer<R: Runtime> {
     /// To ask with.
     pub rpc: Rpc<R>,
     /// Ends the link when notified.
-    pub closing: Arc<Notify>,
-    used_nanos: Arc<AtomicU64>,
-}
-
-impl<R: Runtime> Clone for Peer<R> {
-    fn clone(&self) -> Self {
-        Self {
-            number: self.number,
-            key: self.key,
-            listed: self.listed,
-            sender: self.sender.clone(),
-            rpc: self.rpc.clone(),
-            closing: self.closing.clone(),
-            used_nanos: self.used_nanos.clone(),
-        }
-    }
+    pub closing: Notify,
+    used_nanos: AtomicU64,
 }
 
 impl<R: Runtime> Peer<R> {
@@ -80,7 +66,7 @@ impl<R: Runtime> Peer<R> {
 
 /// What stands between us and another node, and whether it made the link.
 struct Standing<R: Runtime> {
-    peer: Peer<R>,
+    peer: Arc<Peer<R>>,
     accepted: bool,
 }
 
@@ -89,7 +75,7 @@ pub struct Fresh<R: Runtime> {
     /// To receive from.
     pub link: Link,
     /// To give to others.
-    pub peer: Peer<R>,
+    pub peer: Arc<Peer<R>>,
     /// Whether the other end made it.
     pub accepted: bool,
 }
@@ -121,35 +107,23 @@ pub enum ReachError {
     },
 }
 
-type Slot<R> = Arc<tokio::sync::Mutex<Option<Standing<R>>>>;
-
+/// The way to one node: what stands, what waits for it, and how it answered last.
 struct Way<R: Runtime> {
-    slot: Slot<R>,
-    waiting: Arc<AtomicU32>,
+    slot: tokio::sync::Mutex<Option<Standing<R>>>,
+    waiting: AtomicU32,
     /// Not dialled again before (nanoseconds): it did not answer a moment ago.
-    rest_until: Arc<AtomicU64>,
+    rest_until: AtomicU64,
     /// How often in a row its machine has refused.
-    refusals: Arc<AtomicU32>,
-}
-
-impl<R: Runtime> Clone for Way<R> {
-    fn clone(&self) -> Self {
-        Self {
-            slot: self.slot.clone(),
-            waiting: self.waiting.clone(),
-            rest_until: self.rest_until.clone(),
-            refusals: self.refusals.clone(),
-        }
-    }
+    refusals: AtomicU32,
 }
 
 impl<R: Runtime> Default for Way<R> {
     fn default() -> Self {
         Self {
-            slot: Arc::default(),
-            waiting: Arc::default(),
-            rest_until: Arc::default(),
-            refusals: Arc::default(),
+            slot: tokio::sync::Mutex::default(),
+            waiting: AtomicU32::default(),
+            rest_until: AtomicU64::default(),
+            refusals: AtomicU32::default(),
         }
     }
 }
@@ -174,27 +148,27 @@ impl<R: Runtime> Drop for Dialling<'_, R> {
 
 struct State<R: Runtime> {
     next: LinkNumber,
-    ways: BTreeMap<NodeId, Way<R>>,
+    ways: BTreeMap<NodeId, Arc<Way<R>>>,
     handles: BTreeMap<LinkHandle, (LinkNumber, Sender)>,
     of_link: BTreeMap<LinkNumber, VecDeque<LinkHandle>>,
     /// Links that listed nodes made.
     of_nodes: BTreeSet<LinkNumber>,
-    /// Links that others made, each with what ends it.
-    of_others: BTreeMap<LinkNumber, (Sender, Arc<Notify>)>,
+    /// Links that others made.
+    of_others: BTreeMap<LinkNumber, Arc<Peer<R>>>,
 }
 
 impl<R: Runtime> State<R> {
     /// Ends the link whose connection has been gone for longest; `false` if all of them are up.
     fn end_longest_parked(&mut self) -> bool {
-        let parked = self.of_others.iter().filter_map(|(number, (sender, _))| {
-            let until = sender.parked_until()?;
+        let parked = self.of_others.iter().filter_map(|(number, peer)| {
+            let until = peer.sender.parked_until()?;
             Some((until, *number))
         });
         let Some((_, number)) = parked.min() else {
             return false;
         };
-        if let Some((_, closing)) = self.of_others.remove(&number) {
-            closing.notify_one();
+        if let Some(peer) = self.of_others.remove(&number) {
+            peer.closing.notify_one();
         }
         true
     }
@@ -278,8 +252,7 @@ impl<R: Runtime> Links<R> {
                     state.of_nodes.insert(peer.number);
                 }
                 None => {
-                    let ends = (peer.sender.clone(), peer.closing.clone());
-                    state.of_others.insert(peer.number, ends);
+                    state.of_others.insert(peer.number, peer.clone());
                 }
             }
             self.links
@@ -295,8 +268,8 @@ impl<R: Runtime> Links<R> {
             // A node that dials us is answered over the same link. It dials when it has none: one at hand that it had made is
             // dead at its end, for instance since it restarted, even if nothing has told us yet. One that we made may not be:
             // two nodes that dial each other at once would close both. It ends by itself.
-            let slot = self.state().ways.entry(node).or_default().slot.clone();
-            if let Ok(mut slot) = slot.try_lock() {
+            let way = self.state().ways.entry(node).or_default().clone();
+            if let Ok(mut slot) = way.slot.try_lock() {
                 let old = slot.replace(Standing { peer, accepted: true });
                 if let Some(old) = old.filter(|old| old.accepted) {
                     old.peer.closing.notify_one();
@@ -312,7 +285,7 @@ impl<R: Runtime> Links<R> {
         link: &Link,
         key: Option<LinkPublic>,
         listed: Option<NodeId>,
-    ) -> Peer<R> {
+    ) -> Arc<Peer<R>> {
         state.next += 1;
         let limits = &self.config.limits;
         let rpc_config = RpcConfig {
@@ -321,15 +294,15 @@ impl<R: Runtime> Links<R> {
             ..RpcConfig::default()
         };
         let sender = link.sender();
-        Peer {
+        Arc::new(Peer {
             number: state.next,
             key,
             listed,
             rpc: Rpc::new(self.rt.clone(), sender.clone(), rpc_config),
             sender,
-            closing: Arc::default(),
-            used_nanos: Arc::new(AtomicU64::new(self.rt.now().as_nanos())),
-        }
+            closing: Notify::new(),
+            used_nanos: AtomicU64::new(self.rt.now().as_nanos()),
+        })
     }
 
     /// A link has ended: its handles are gone.
@@ -412,12 +385,13 @@ impl<R: Runtime> Links<R> {
     }
 
     /// The link to a listed node; made if there is none. Several callers wait for one dial, and fail with it.
-    pub async fn reach(&self, node: NodeId) -> Result<Peer<R>, ReachError> {
-        self.reach_by(&self.way(node)?, node).await
+    pub async fn reach(&self, node: NodeId) -> Result<Arc<Peer<R>>, ReachError> {
+        let way = self.way(node)?;
+        self.reach_by(&way, node).await
     }
 
     /// The way to a node. Only for listed ones is one begun: packets name whomever their makers like.
-    fn way(&self, node: NodeId) -> Result<Way<R>, ReachError> {
+    fn way(&self, node: NodeId) -> Result<Arc<Way<R>>, ReachError> {
         if let Some(way) = self.state().ways.get(&node) {
             return Ok(way.clone());
         }
@@ -429,7 +403,7 @@ impl<R: Runtime> Links<R> {
         Ok(self.state().ways.entry(node).or_default().clone())
     }
 
-    async fn reach_by(&self, way: &Way<R>, node: NodeId) -> Result<Peer<R>, ReachError> {
+    async fn reach_by(&self, way: &Way<R>, node: NodeId) -> Result<Arc<Peer<R>>, ReachError> {
         let mut slot = way.slot.lock().await;
         if let Some(peer) = open(&slot) {
             return Ok(peer);
@@ -491,9 +465,9 @@ impl<R: Runtime> Links<R> {
     }
 
     /// The link to this node, if one stands.
-    pub async fn standing(&self, node: NodeId) -> Option<Peer<R>> {
-        let slot = self.state().ways.get(&node)?.slot.clone();
-        let slot = slot.lock().await;
+    pub async fn standing(&self, node: NodeId) -> Option<Arc<Peer<R>>> {
+        let way = self.state().ways.get(&node)?.clone();
+        let slot = way.slot.lock().await;
         open(&slot)
     }
 
@@ -522,7 +496,7 @@ impl<R: Runtime> Links<R> {
 }
 
 /// The link that stands, unless it is closed.
-fn open<R: Runtime>(slot: &Option<Standing<R>>) -> Option<Peer<R>> {
+fn open<R: Runtime>(slot: &Option<Standing<R>>) -> Option<Arc<Peer<R>>> {
     let held = slot.as_ref()?;
     (!held.peer.sender.is_closed()).then(|| held.peer.clone())
 }
