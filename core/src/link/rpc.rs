@@ -186,6 +186,19 @@ struct Partial {
 }
 
 impl State {
+    /// Gives back the memory of what is empty: an idle link holds no buffers.
+    fn rest(&mut self) {
+        if self.calls.is_empty() {
+            self.calls = BTreeMap::new();
+        }
+        if self.requests.is_empty() {
+            self.requests = BTreeMap::new();
+        }
+        if self.waiting.is_empty() {
+            self.waiting = VecDeque::new();
+        }
+    }
+
     /// Forgets requests that have not gone on for `limit`: whoever asked has given them up. Their parts may still come.
     fn give_up(&mut self, limit: Duration, now: Instant) {
         let late = |(id, partial): (&u32, &Option<Partial>)| {
@@ -234,7 +247,9 @@ struct Calling<'a>(&'a Shared, u32);
 
 impl Drop for Calling<'_> {
     fn drop(&mut self) {
-        self.0.lock().calls.remove(&self.1);
+        let mut state = self.0.lock();
+        state.calls.remove(&self.1);
+        state.rest();
     }
 }
 
@@ -452,7 +467,11 @@ impl Responder {
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        self.shared.lock().requests.remove(&self.id);
+        {
+            let mut state = self.shared.lock();
+            state.requests.remove(&self.id);
+            state.rest();
+        }
         if !self.answered {
             // If there is no room, the other end finds out by its time limit.
             let _ = self
