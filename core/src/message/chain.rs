@@ -166,11 +166,19 @@ impl Window {
         if index >= self.next() + WINDOW {
             return false;
         }
-        while self.chain.next() <= index {
+        if index < self.chain.next() {
+            let taken = self.gaps.remove(&index).is_some();
+            if self.gaps.is_empty() {
+                self.gaps = BTreeMap::new(); // An empty map keeps its memory.
+            }
+            return taken;
+        }
+        while self.chain.next() < index {
             let (i, secret) = self.chain.step();
             self.gaps.insert(i, secret);
         }
-        self.gaps.remove(&index).is_some()
+        self.chain.step();
+        true
     }
 
     /// Gives up all boxes below `low`. `false`, and nothing changes, if that skips more than [`MAX_SKIP`] steps.

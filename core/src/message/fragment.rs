@@ -247,6 +247,9 @@ impl Reassembly {
         let Some(whole) = self.partial.remove(&start) else {
             return Ok(None);
         };
+        if self.partial.is_empty() {
+            self.partial = BTreeMap::new(); // An empty map keeps its memory, and most messages are one piece.
+        }
         let body = whole
             .chunks
             .into_iter()

@@ -19,7 +19,8 @@ pub(super) struct State {
     pub(super) chain: Chain,
     pub(super) announce_key: announce::Key,
     pub(super) messages: Vec<Outgoing>,
-    pub(super) boxes: BTreeMap<u64, Plan>,
+    /// Boxed: a map has room for eleven of each kind at once, and most contacts have one or two boxes outstanding.
+    pub(super) boxes: BTreeMap<u64, Box<Plan>>,
     pub(super) announcement: Option<(Announcement, Progress)>,
     /// How far the reader is known to be.
     pub(super) acked: u64,

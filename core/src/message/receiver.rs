@@ -235,9 +235,24 @@ impl Receiver {
 
     /// What to do next; to be called until it says to wait.
     pub fn poll_output(&mut self) -> Output {
-        self.out
-            .pop_front()
-            .unwrap_or_else(|| self.wake.map_or(Output::Done, Output::WaitUntil))
+        self.out.pop_front().unwrap_or_else(|| {
+            self.rest();
+            self.wake.map_or(Output::Done, Output::WaitUntil)
+        })
+    }
+
+    /// As [`super::sender::Sender`] does.
+    fn rest(&mut self) {
+        self.out = VecDeque::new();
+        if self.gated.is_empty() {
+            self.gated = VecDeque::new();
+        }
+        if self.state.inbox.is_empty() {
+            self.state.inbox = Vec::new();
+        }
+        if self.handed.is_empty() {
+            self.handed = Vec::new();
+        }
     }
 
     /// What was read so far.

@@ -9,7 +9,7 @@
 //! out. So after a restart from the last stored state no index is used for two different bodies, and every message whose
 //! acceptance was told is still there.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
@@ -270,9 +270,24 @@ impl<R: Rng> Sender<R> {
 
     /// What to do next; to be called until it says to wait.
     pub fn poll_output(&mut self) -> Output {
-        self.out
-            .pop_front()
-            .unwrap_or_else(|| self.wake.map_or(Output::Done, Output::WaitUntil))
+        self.out.pop_front().unwrap_or_else(|| {
+            self.rest();
+            self.wake.map_or(Output::Done, Output::WaitUntil)
+        })
+    }
+
+    /// Nothing is left to say: the room for it is given back, for a client holds many senders that rest for hours.
+    fn rest(&mut self) {
+        self.out = VecDeque::new();
+        if self.gated.is_empty() {
+            self.gated = VecDeque::new();
+        }
+        if self.state.boxes.is_empty() {
+            self.state.boxes = BTreeMap::new();
+        }
+        if self.state.messages.is_empty() {
+            self.state.messages = Vec::new();
+        }
     }
 
     /// Messages accepted and not ended.
@@ -566,7 +581,7 @@ impl<R: Rng> Sender<R> {
         let ack = self.state.ack;
         self.state.boxes.insert(
             index,
-            Plan {
+            Box::new(Plan {
                 secret,
                 low,
                 ack,
@@ -575,7 +590,7 @@ impl<R: Rng> Sender<R> {
                 bucket,
                 until,
                 progress,
-            },
+            }),
         );
     }
 

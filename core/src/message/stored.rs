@@ -145,7 +145,7 @@ impl<R: Rng> Sender<R> {
                 stored,
             });
         }
-        let mut boxes: BTreeMap<u64, Plan> = BTreeMap::new();
+        let mut boxes: BTreeMap<u64, Box<Plan>> = BTreeMap::new();
         for _ in 0..r.count("boxes", MESSAGES_BOUND)? {
             let index = r.u64()?;
             if index >= chain.next() || boxes.last_key_value().is_some_and(|(&last, _)| last >= index) {
@@ -179,7 +179,7 @@ impl<R: Rng> Sender<R> {
             let progress = Progress::new(stored, 0);
             boxes.insert(
                 index,
-                Plan {
+                Box::new(Plan {
                     secret,
                     low,
                     ack,
@@ -188,7 +188,7 @@ impl<R: Rng> Sender<R> {
                     bucket,
                     until,
                     progress,
-                },
+                }),
             );
         }
         r.finish()?;
