@@ -1,7 +1,8 @@
 //! A place where a way in may be, and dialling it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 
 use phantom_core::crypto::keys::{LinkPublic, NodeId};
 use phantom_core::directory::descriptor::BridgeDescriptor;
@@ -16,88 +17,114 @@ use phantom_core::wire::{DecodeError, Reader, Writer};
 /// Somebody to dial at an address. Only the holder of the key can answer, whatever a resolver or a censor puts there.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
-    pub(crate) address: SocketAddr,
+    /// With the port: all that the wire says of an address, in 20 bytes of 32.
+    at: (IpAddr, u16),
     /// Who it is.
     pub(crate) node: NodeId,
-    pub(crate) auth: ClientAuth,
-    /// Not to be dialled from then on, as its descriptor says.
-    pub(crate) expires: Option<WallTime>,
+    server: LinkPublic,
+    /// Of a bridge.
+    secret: Option<Box<BridgeSecret>>,
+    /// Unix nanoseconds; see [`Candidate::expires`].
+    expires: Option<NonZeroU64>,
 }
+
+// A client keeps 64 of them in its ladder, through all the time in which it is connected.
+const _: () = assert!(size_of::<Candidate>() <= 88);
 
 /// The same place and keys: a later descriptor of the same bridge is no second candidate.
 impl PartialEq for Candidate {
     fn eq(&self, other: &Self) -> bool {
-        (self.address, &self.auth) == (other.address, &other.auth)
+        (self.at, &self.server, &self.secret) == (other.at, &other.server, &other.secret)
     }
 }
 
 impl Candidate {
-    /// The published entry at one of its addresses.
-    pub(crate) fn of_static(entry: &StaticEntry, address: SocketAddr) -> Self {
+    pub(crate) const fn listed(address: SocketAddr, node: NodeId, server: LinkPublic) -> Self {
         Self {
-            address,
-            node: entry.identity.node_id(),
-            auth: ClientAuth::Listed { server: entry.link },
+            at: (address.ip(), address.port()),
+            node,
+            server,
+            secret: None,
             expires: None,
         }
     }
 
+    /// The same, not to be dialled from `expires` on.
+    #[cfg(test)]
+    pub(crate) fn until(self, expires: WallTime) -> Self {
+        Self {
+            expires: NonZeroU64::new(expires.as_unix_nanos()),
+            ..self
+        }
+    }
+
+    /// The published entry at one of its addresses.
+    pub(crate) fn of_static(entry: &StaticEntry, address: SocketAddr) -> Self {
+        Self::listed(address, entry.identity.node_id(), entry.link)
+    }
+
     /// A listed node, at each of its addresses.
     pub(crate) fn of_listed(node: &NodeEntry) -> impl Iterator<Item = Self> {
-        node.addresses.iter().map(|address| Self {
-            address: *address,
-            node: node.id,
-            auth: ClientAuth::Listed { server: node.link },
-            expires: None,
-        })
+        let addresses = node.addresses.iter();
+        addresses.map(|address| Self::listed(*address, node.id, node.link))
     }
 
     /// A bridge, at each of its addresses.
     pub(crate) fn of_bridge(bridge: &BridgeDescriptor) -> impl Iterator<Item = Self> {
         bridge.addresses.iter().map(|address| Self {
-            address: *address,
-            node: bridge.identity.node_id(),
-            auth: ClientAuth::Bridge {
-                server: bridge.link,
-                secret: BridgeSecret::from_bytes(*bridge.psk),
-            },
-            expires: Some(bridge.expires),
+            secret: Some(Box::new(BridgeSecret::from_bytes(*bridge.psk))),
+            expires: NonZeroU64::new(bridge.expires.as_unix_nanos().max(1)), // none is for ever
+            ..Self::listed(*address, bridge.identity.node_id(), bridge.link)
         })
     }
 
     pub(crate) const fn is_bridge(&self) -> bool {
-        matches!(self.auth, ClientAuth::Bridge { .. })
+        self.secret.is_some()
+    }
+
+    pub(crate) const fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.at.0, self.at.1)
+    }
+
+    /// As whom to dial it.
+    pub(crate) fn auth(&self) -> ClientAuth {
+        let server = self.server;
+        self.secret
+            .as_deref()
+            .map_or(ClientAuth::Listed { server }, |secret| {
+                let secret = secret.clone();
+                ClientAuth::Bridge { server, secret }
+            })
+    }
+
+    /// Not to be dialled from then on, as its descriptor says.
+    pub(crate) fn expires(&self) -> Option<WallTime> {
+        self.expires.map(|nanos| WallTime::from_unix_nanos(nanos.get()))
     }
 
     pub(crate) fn is_usable(&self, time: WallTime) -> bool {
-        self.expires.is_none_or(|expires| time < expires)
+        self.expires().is_none_or(|expires| time < expires)
     }
 
     /// Its form in the client's state.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        out.put_socket_addr(self.address);
+        out.put_socket_addr(self.address());
         out.put(self.node.as_bytes());
-        out.put(self.auth.server().as_bytes());
-        match &self.auth {
-            ClientAuth::Bridge { secret, .. } => {
-                out.put_u8(1);
-                out.put(secret.as_bytes());
-            }
-            ClientAuth::Listed { .. } | ClientAuth::Node { .. } => out.put_u8(0),
+        out.put(self.server.as_bytes());
+        out.put_u8(u8::from(self.is_bridge()));
+        if let Some(secret) = &self.secret {
+            out.put(secret.as_bytes());
         }
-        out.put_u64(self.expires.map_or(0, WallTime::as_unix_nanos));
+        out.put_u64(self.expires.map_or(0, NonZeroU64::get));
     }
 
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let address = r.socket_addr()?;
         let node = NodeId::from_bytes(r.array()?);
         let server = LinkPublic::from_bytes(r.array()?);
-        let auth = match r.u8()? {
-            0 => ClientAuth::Listed { server },
-            1 => ClientAuth::Bridge {
-                server,
-                secret: BridgeSecret::from_bytes(r.array()?),
-            },
+        let secret = match r.u8()? {
+            0 => None,
+            1 => Some(Box::new(BridgeSecret::from_bytes(r.array()?))),
             got => {
                 return Err(DecodeError::BadValue {
                     field: "kind of entry",
@@ -105,15 +132,10 @@ impl Candidate {
                 });
             }
         };
-        let expires = match r.u64()? {
-            0 => None,
-            nanos => Some(WallTime::from_unix_nanos(nanos)),
-        };
         Ok(Self {
-            address,
-            node,
-            auth,
-            expires,
+            secret,
+            expires: NonZeroU64::new(r.u64()?),
+            ..Self::listed(address, node, server)
         })
     }
 }
@@ -133,15 +155,22 @@ pub(crate) async fn dial<R: Runtime>(
     config: &link::Config,
 ) -> Result<Link, Outcome> {
     let dialled = async {
-        let stream = rt.connect(candidate.address).await.map_err(|e| of_io(e.kind()))?;
+        let stream = rt
+            .connect(candidate.address())
+            .await
+            .map_err(|e| of_io(e.kind()))?;
         // Boxed: most dials of a client that is shut out never come so far, and wait for two minutes.
-        let link = Box::pin(link::connect(rt, stream, &candidate.auth, config)).await;
+        let link = Box::pin(async move {
+            let auth = candidate.auth();
+            link::connect(rt, stream, &auth, config).await
+        });
+        let link = link.await;
         link.map_err(|error| of_link(&error))
     };
     let result = dialled.await;
     rt.emit(Event::Attempt {
         step,
-        target: Some(candidate.address),
+        target: Some(candidate.address()),
         outcome: result
             .as_ref()
             .map_or_else(|outcome| *outcome, |_| Outcome::Connected),
@@ -156,11 +185,13 @@ pub(crate) async fn redial<R: Runtime>(
     lost: Link,
     config: &link::Config,
 ) -> Option<Resumption> {
-    let stream = rt.connect(candidate.address).await.ok()?;
+    let stream = rt.connect(candidate.address()).await.ok()?;
     // As in `dial`.
-    Box::pin(link::resume(rt, stream, &candidate.auth, &lost, config))
-        .await
-        .ok()
+    let resumed = Box::pin(async move {
+        let auth = candidate.auth();
+        link::resume(rt, stream, &auth, &lost, config).await
+    });
+    resumed.await.ok()
 }
 
 fn of_io(kind: io::ErrorKind) -> Outcome {

@@ -15,7 +15,6 @@ use phantom_core::rendezvous::fetch::fetch;
 use phantom_core::rendezvous::{SequencePins, Slot};
 use phantom_core::runtime::{Owned, Runtime};
 use phantom_core::units::{Instant, WallTime};
-use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 use std::net::SocketAddr;
 use tokio::sync::mpsc;
@@ -23,6 +22,7 @@ use tokio::sync::mpsc;
 use crate::candidate::{Candidate, dial, mark_sensitive, redial};
 use crate::config::ClientConfig;
 use crate::documents::Documents;
+use crate::frugal::Frugal;
 use crate::state::Kept;
 
 /// Nodes of the document that one question to it gives.
@@ -34,7 +34,7 @@ const SHUN_FOR: Duration = Duration::from_secs(60);
 /// Entries so shunned at a time; giving one up takes 15 s at least.
 const SHUNNED_MAX: usize = 16;
 
-/// What a task of this module found out.
+/// What a task of this module found out. Sent boxed: a channel has room for 32 of them from the start.
 pub(crate) enum Found {
     /// A step knows these.
     Candidates(Step, Vec<Candidate>),
@@ -47,7 +47,7 @@ pub(crate) enum Found {
     /// How a dial ended.
     Dialled(AttemptId, Result<Link, Outcome>),
     /// How a resumption ended.
-    Resumed(Option<Box<Resumption>>),
+    Resumed(Option<Resumption>),
 }
 
 struct Dial<R: Runtime> {
@@ -60,20 +60,20 @@ struct Dial<R: Runtime> {
 pub(crate) struct Entrance<R: Runtime> {
     rt: R,
     config: Arc<ClientConfig>,
-    ladder: Ladder<Candidate, ChaCha12Rng>,
+    ladder: Ladder<Candidate, Frugal>,
     climbing: bool,
     /// Which climb this is: what an earlier one asked ends without ending what this one asks.
     climb: u64,
     dials: BTreeMap<AttemptId, Dial<R>>,
     asking: BTreeMap<Step, Owned<R::Task>>,
     resuming: Option<Owned<R::Task>>,
-    rng: ChaCha12Rng,
+    rng: Frugal,
     dht: Arc<DhtClient<R>>,
     /// How often the DHT was asked in this climb.
     dht_asks: u32,
     /// What carried nothing lately, and until when each is not dialled; the latest first.
     shunned: VecDeque<(Candidate, Instant)>,
-    found: mpsc::Sender<Found>,
+    found: mpsc::Sender<Box<Found>>,
 }
 
 /// What the ladder learns from; and whether friends should be asked.
@@ -87,7 +87,12 @@ pub(crate) struct Sources<'a> {
 }
 
 impl<R: Runtime> Entrance<R> {
-    pub(crate) fn new(rt: &R, config: &Arc<ClientConfig>, kept: &Kept, found: mpsc::Sender<Found>) -> Self {
+    pub(crate) fn new(
+        rt: &R,
+        config: &Arc<ClientConfig>,
+        kept: &Kept,
+        found: mpsc::Sender<Box<Found>>,
+    ) -> Self {
         let installation = &config.installation;
         let mut cached = installation.dht_nodes.clone();
         cached.retain(|node| !kept.dht_nodes.contains(node));
@@ -101,13 +106,13 @@ impl<R: Runtime> Entrance<R> {
         Self {
             rt: rt.clone(),
             config: config.clone(),
-            ladder: Ladder::new(config.ladder.clone(), &config.steps, rt.rng("ladder")),
+            ladder: Ladder::new(config.ladder.clone(), &config.steps, rt.rng("ladder").into()),
             climbing: false,
             climb: 0,
             dials: BTreeMap::new(),
             asking: BTreeMap::new(),
             resuming: None,
-            rng: rt.rng("client entry"),
+            rng: rt.rng("client entry").into(),
             dht: Arc::new(DhtClient::new(rt.clone(), dht)),
             dht_asks: 0,
             shunned: VecDeque::new(),
@@ -141,7 +146,7 @@ impl<R: Runtime> Entrance<R> {
                 .ok()
                 .flatten();
             // Whoever dropped the other end does not wait for it.
-            let _ = found.send(Found::Resumed(resumed.map(Box::new))).await;
+            let _ = found.send(Box::new(Found::Resumed(resumed))).await;
         })));
     }
 
@@ -182,7 +187,7 @@ impl<R: Runtime> Entrance<R> {
                     if let Some(dial) = self.dials.remove(&attempt) {
                         self.rt.emit(Event::Attempt {
                             step: dial.step,
-                            target: Some(dial.candidate.address),
+                            target: Some(dial.candidate.address()),
                             outcome: Outcome::TimedOut,
                         });
                     }
@@ -268,7 +273,7 @@ impl<R: Runtime> Entrance<R> {
         );
         let task = Owned(self.rt.spawn("client dials", async move {
             let result = dial(&rt, step, &to, &config.link).await;
-            let _ = found.send(Found::Dialled(attempt, result)).await; // as in `resume`
+            let _ = found.send(Box::new(Found::Dialled(attempt, result))).await; // as in `resume`
         }));
         let dial = Dial {
             _task: task,
@@ -350,9 +355,11 @@ impl<R: Runtime> Entrance<R> {
                 nothing = false;
                 let candidates = addresses.into_iter().take(ADDRESSES_PER_NAME);
                 let candidates = candidates.map(|at| Candidate::of_static(&entry, at));
-                let _ = found.send(Found::Resolved(name, candidates.collect())).await; // as in `resume`
+                let resolved = Box::new(Found::Resolved(name, candidates.collect()));
+                let _ = found.send(resolved).await; // as in `resume`
             }
-            let _ = found.send(Found::End(Step::Static, climb, nothing)).await; // as in `resume`
+            let end = Box::new(Found::End(Step::Static, climb, nothing));
+            let _ = found.send(end).await; // as in `resume`
         });
         self.asking.insert(Step::Static, Owned(task));
     }
@@ -403,12 +410,14 @@ impl<R: Runtime> Entrance<R> {
                     mark_sensitive(&marking, &new.bridge);
                     let candidates = Candidate::of_bridge(&new.bridge).collect();
                     // If the channel is full, the next question finds it again.
-                    let _ = told.try_send(Found::Candidates(Step::Dht, candidates));
+                    let _ = told.try_send(Box::new(Found::Candidates(Step::Dht, candidates)));
                 },
             )
             .await;
-            let _ = found.send(Found::Dht(pins, dht.known_nodes())).await; // as in `resume`
-            let _ = found.send(Found::End(Step::Dht, climb, count == 0)).await; // as in `resume`
+            let taught = Box::new(Found::Dht(pins, dht.known_nodes()));
+            let _ = found.send(taught).await; // as in `resume`
+            let end = Box::new(Found::End(Step::Dht, climb, count == 0));
+            let _ = found.send(end).await; // as in `resume`
         });
         self.asking.insert(Step::Dht, Owned(task));
     }

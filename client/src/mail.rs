@@ -20,10 +20,10 @@ use phantom_core::message::{MAX_MESSAGE, MessageId};
 use phantom_core::runtime::Runtime;
 use phantom_core::units::{Instant, WallTime};
 use phantom_core::wire::{DecodeError, Reader, Writer};
-use rand_chacha::ChaCha12Rng;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::frugal::Frugal;
 use crate::user::{AddError, ContactId, Notice, SendError};
 
 /// Contacts at most.
@@ -43,7 +43,7 @@ type Accepted = oneshot::Sender<Result<Tag, SendError>>;
 
 struct Contact {
     id: ContactId,
-    sender: Sender<ChaCha12Rng>,
+    sender: Sender<Frugal>,
     receiver: Receiver,
     sender_wake: Option<Instant>,
     receiver_wake: Option<Instant>,
@@ -81,14 +81,14 @@ pub(crate) struct Mail<R> {
     config: sender::Config,
     boxes: usize,
     contacts: Vec<Contact>,
-    ids: ChaCha12Rng,
+    ids: Frugal,
     notices: mpsc::Sender<Notice>,
     /// Boxes to be written: as many as each contact's sender may have under way.
     pub(crate) writes: VecDeque<Write>,
     writes_high: HighWater,
     saving: Saving,
-    schedule: Schedule<ChaCha12Rng>,
-    follow_ups: Schedule<ChaCha12Rng>,
+    schedule: Schedule<Frugal>,
+    follow_ups: Schedule<Frugal>,
     next_poll: Instant,
     follow_up: Option<Instant>,
     /// Boxes that a poll showed to exist and did not bring.
@@ -105,20 +105,20 @@ impl<R: Runtime> Mail<R> {
         poll: poll::Config,
         notices: mpsc::Sender<Notice>,
     ) -> Self {
-        let mut schedule = Schedule::new(poll.mean_gap, rt.rng("client polls"));
+        let mut schedule = Schedule::new(poll.mean_gap, rt.rng("client polls").into());
         let next_poll = rt.now() + schedule.next_gap();
         Self {
             rt: rt.clone(),
             config,
             boxes: poll.boxes.clamp(1, MAX_READ),
             contacts: Vec::new(),
-            ids: rt.rng("message ids"),
+            ids: rt.rng("message ids").into(),
             notices,
             writes: VecDeque::new(),
             writes_high: HighWater::new("boxes to write", CONTACTS_MAX * config.in_flight_max),
             saving: Saving::default(),
             schedule,
-            follow_ups: Schedule::new(poll.mean_gap.min(FOLLOW_UP), rt.rng("client follow-ups")),
+            follow_ups: Schedule::new(poll.mean_gap.min(FOLLOW_UP), rt.rng("client follow-ups").into()),
             next_poll,
             follow_up: None,
             eager: VecDeque::new(),
@@ -158,7 +158,7 @@ impl<R: Runtime> Mail<R> {
                 .and_then(ContactId::new)
                 .ok_or(bad)?;
             let len = r.u32()? as usize;
-            let sender = Sender::decode(r.take(len)?, self.config, self.rt.rng("message sender"))?;
+            let sender = Sender::decode(r.take(len)?, self.config, self.rt.rng("message sender").into())?;
             let len = r.u32()? as usize;
             // What the user took is gone from this state; everything else is offered again.
             let receiver = Receiver::decode(r.take(len)?, |_| false)?;
@@ -167,7 +167,7 @@ impl<R: Runtime> Mail<R> {
         Ok(())
     }
 
-    fn push(&mut self, id: ContactId, sender: Sender<ChaCha12Rng>, receiver: Receiver) {
+    fn push(&mut self, id: ContactId, sender: Sender<Frugal>, receiver: Receiver) {
         // Contacts are large and few, and added one by one over years.
         self.contacts.reserve_exact(1);
         self.contacts.push(Contact {
@@ -211,7 +211,11 @@ impl<R: Runtime> Mail<R> {
         for cap in [contact.outgoing.cap.read_cap(), &contact.incoming.cap] {
             self.rt.sensitive(Sensitive::UserKey, cap.as_bytes());
         }
-        let sender = Sender::new(&contact.outgoing, self.config, self.rt.rng("message sender"));
+        let sender = Sender::new(
+            &contact.outgoing,
+            self.config,
+            self.rt.rng("message sender").into(),
+        );
         self.push(id, sender, Receiver::new(&contact.incoming));
         self.saving.adding.push(added);
     }

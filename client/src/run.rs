@@ -53,8 +53,8 @@ enum Purpose {
 /// What the task woke up for.
 enum Turn {
     Link(Option<(Channel, Bytes)>),
-    Found(Found),
-    Told(Told),
+    Found(Box<Found>),
+    Told(Box<Told>),
     Command(Option<Command>),
     /// Time passed, or the user took a notice.
     Time,
@@ -80,7 +80,7 @@ struct Client<R: Runtime> {
     mail: Mail<R>,
     fetches: Fetches,
     rng: ChaCha12Rng,
-    told: mpsc::Sender<Told>,
+    told: mpsc::Sender<Box<Told>>,
 }
 
 /// Runs a client until its user stops it or goes away.
@@ -118,8 +118,8 @@ pub async fn run<R: Runtime>(rt: R, config: ClientConfig, side: ClientSide) -> R
         match turn {
             Turn::Link(Some((channel, bytes))) => client.incoming(channel, bytes),
             Turn::Link(None) => client.lost(),
-            Turn::Found(found) => client.found(found),
-            Turn::Told(told) => client.told(told),
+            Turn::Found(found) => client.found(*found),
+            Turn::Told(told) => client.told(*told),
             Turn::Command(None | Some(Command::Stop)) => break,
             Turn::Command(Some(command)) => client.command(command),
             Turn::Time => {}
@@ -146,8 +146,8 @@ impl<R: Runtime> Client<R> {
         rt: &R,
         config: ClientConfig,
         notices: mpsc::Sender<Notice>,
-        find: mpsc::Sender<Found>,
-        told: mpsc::Sender<Told>,
+        find: mpsc::Sender<Box<Found>>,
+        told: mpsc::Sender<Box<Told>>,
     ) -> Result<Self, ClientError> {
         let config = Arc::new(config);
         config.installation.mark_sensitive(rt);
@@ -390,7 +390,7 @@ impl<R: Runtime> Client<R> {
 
     fn found(&mut self, found: Found) {
         match found {
-            Found::Resumed(resumed) => self.resumed(resumed.map(|resumed| *resumed)),
+            Found::Resumed(resumed) => self.resumed(resumed),
             found => {
                 self.dirty |= matches!(found, Found::Dht(..));
                 if let Some(won) = self.entrance.take(found, &mut self.kept) {
@@ -411,7 +411,7 @@ impl<R: Runtime> Client<R> {
         self.entrance.stop();
         match resumed {
             Resumption::Continued(link) => {
-                let (step, entry) = (session.step, session.candidate.address);
+                let (step, entry) = (session.step, session.candidate.address());
                 session.link = Some(link);
                 self.session = Some(session);
                 self.tell_connected(step, entry, true);
@@ -443,7 +443,7 @@ impl<R: Runtime> Client<R> {
         let at = self.time();
         let lost = self.requests.abandon();
         lost.into_iter().for_each(|purpose| self.failed(at, purpose));
-        self.tell_connected(step, candidate.address, resumed);
+        self.tell_connected(step, candidate.address(), resumed);
         self.sessions += 1;
         let session = Session::new(&self.rt, self.sessions, link, candidate, step, self.told.clone());
         self.documents.new_entry(at.now);
@@ -579,7 +579,7 @@ impl<R: Runtime> Client<R> {
     fn status(&self, at: Time) -> Status {
         let entry = self.session.as_ref().map(|session| EntryStatus {
             step: session.step,
-            address: session.candidate.address,
+            address: session.candidate.address(),
             bridge: session.candidate.is_bridge(),
             ready: session.hop.is_some(),
         });

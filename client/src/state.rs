@@ -158,7 +158,7 @@ impl Kept {
 
     /// Takes note that an entry worked; `true` if that is news, or its descriptor is.
     pub(crate) fn worked(&mut self, entry: &Candidate) -> bool {
-        let same = |first: &Candidate| first == entry && first.expires == entry.expires;
+        let same = |first: &Candidate| first == entry && first.expires() == entry.expires();
         if self.entries.first().is_some_and(same) {
             return false;
         }
@@ -236,7 +236,6 @@ mod tests {
 
     use phantom_core::crypto::keys::{LinkSecret, NodeId};
     use phantom_core::directory::descriptor::VersionRange;
-    use phantom_core::link::ClientAuth;
     use phantom_core::runtime::tokio::{Config, TokioRuntime};
     use proptest::prelude::*;
     use rand_core::SeedableRng;
@@ -246,14 +245,9 @@ mod tests {
     const NOW: WallTime = WallTime::from_unix_secs(1_800_000_000);
 
     fn entry(n: u8) -> Candidate {
-        Candidate {
-            address: ([192, 0, 2, n], 443).into(),
-            node: NodeId::from_bytes([n; 16]),
-            auth: ClientAuth::Listed {
-                server: LinkSecret::from_bytes([n; 32]).public(),
-            },
-            expires: None,
-        }
+        let server = LinkSecret::from_bytes([n; 32]).public();
+        let address = ([192, 0, 2, n], 443).into();
+        Candidate::listed(address, NodeId::from_bytes([n; 16]), server)
     }
 
     fn bridge(n: u8, life: Duration) -> BridgeDescriptor {
@@ -309,15 +303,12 @@ mod tests {
 
     #[test]
     fn an_entry_is_kept_as_its_newest_descriptor_says() {
-        let until = |days: u32| Candidate {
-            expires: Some(NOW + Duration::from_secs(86_400) * days),
-            ..entry(7)
-        };
+        let until = |days: u32| entry(7).until(NOW + Duration::from_secs(86_400) * days);
         let mut kept = kept();
         assert!(kept.worked(&until(1)));
         assert!(!kept.worked(&until(1)), "no news");
         assert!(kept.worked(&until(2)), "it may be dialled for longer");
-        assert_eq!(kept.entries[0].expires, until(2).expires);
+        assert_eq!(kept.entries[0].expires(), until(2).expires());
         assert_eq!(kept.entries.len(), 3);
     }
 

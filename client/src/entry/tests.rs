@@ -4,6 +4,7 @@ use phantom_core::crypto::keys::{IdentitySecret, LinkSecret};
 use phantom_core::directory::descriptor::{BridgeDescriptor, VersionRange};
 use phantom_core::runtime::tokio::{Config, TokioRuntime};
 use phantom_core::runtime::{Clock, Spawn};
+use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 use zeroize::Zeroizing;
 
@@ -17,7 +18,7 @@ const A_WHILE: Duration = Duration::from_millis(1_500);
 struct World {
     rt: TokioRuntime,
     entrance: Entrance<TokioRuntime>,
-    found: mpsc::Receiver<Found>,
+    found: mpsc::Receiver<Box<Found>>,
     kept: Kept,
     documents: Documents,
     _dir: tempfile::TempDir,
@@ -60,7 +61,7 @@ impl World {
             self.entrance.drive(&mut sources);
             dialled.extend(self.entrance.dials.values().map(|dial| dial.candidate.clone()));
             while let Ok(found) = self.found.try_recv() {
-                assert!(self.entrance.take(found, &mut self.kept).is_none());
+                assert!(self.entrance.take(*found, &mut self.kept).is_none());
             }
             self.rt.sleep(Duration::from_millis(5)).await;
         }

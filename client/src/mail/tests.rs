@@ -4,6 +4,7 @@ use phantom_core::message::contact::{Invitation, accept};
 use phantom_core::runtime::Clock;
 use phantom_core::runtime::tokio::{Config, TokioRuntime};
 use proptest::prelude::*;
+use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
 use super::*;

@@ -1,7 +1,7 @@
 //! The client's task over real files: what a user took, what a restart offers again, what a lost link was asked.
 
 use phantom_core::crypto::keys::{LinkSecret, NodeId};
-use phantom_core::link::{self, ClientAuth, ServerAuth};
+use phantom_core::link::{self, ServerAuth};
 use phantom_core::rendezvous::{Bundle, mint};
 use phantom_core::runtime::tokio::{Config, TokioRuntime};
 use phantom_core::runtime::{Owned, Spawn};
@@ -155,15 +155,9 @@ async fn what_a_lost_link_was_asked_is_asked_again_when_it_is_resumed() {
     let opened = Client::open(&rt, config(), side.notices, find, tell).await;
     let mut client = opened.expect("a new client");
     let server = LinkSecret::from_bytes([7; 32]);
-    let candidate = Candidate {
-        // Nobody listens there: what is lost stays lost.
-        address: ([127, 0, 0, 1], 9).into(),
-        node: NodeId::from_bytes([7; 16]),
-        auth: ClientAuth::Listed {
-            server: server.public(),
-        },
-        expires: None,
-    };
+    // Nobody listens there: what is lost stays lost.
+    let nobody = ([127, 0, 0, 1], 9).into();
+    let candidate = Candidate::listed(nobody, NodeId::from_bytes([7; 16]), server.public());
     let (near, far) = tokio::io::duplex(1 << 16);
     let config = client.config.link.clone();
     let (serving, auth, theirs) = (rt.clone(), ServerAuth::listed(server), config.clone());
@@ -171,7 +165,7 @@ async fn what_a_lost_link_was_asked_is_asked_again_when_it_is_resumed() {
         let _link = link::accept(&serving, far, &auth, &theirs).await;
         std::future::pending::<()>().await;
     }));
-    let link = link::connect(&rt, near, &candidate.auth, &config).await;
+    let link = link::connect(&rt, near, &candidate.auth(), &config).await;
     let won = Won {
         step: Step::Static,
         candidate,

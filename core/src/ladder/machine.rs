@@ -1,6 +1,7 @@
 //! The machine itself: candidates, running attempts, and when to start the next.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use rand_core::Rng;
@@ -50,7 +51,7 @@ impl Default for Config {
 
 /// Names an attempt between the machine and its driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AttemptId(u64);
+pub struct AttemptId(NonZeroU64);
 
 /// What the machine wants done. Drain with [`Ladder::poll_output`] after every change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +80,7 @@ struct Candidate<E> {
     /// The name that was resolved to it.
     name: Option<u16>,
     entry: E,
-    failures: u32,
+    failures: u16,
     due: Instant,
     running: Option<AttemptId>,
 }
@@ -103,7 +104,7 @@ pub struct Ladder<E, G> {
     sources: BTreeMap<Step, Source>,
     running: BTreeMap<AttemptId, Running>,
     pending: VecDeque<Output<E>>,
-    next_attempt: u64,
+    next_attempt: NonZeroU64,
     /// The earliest instant of the next start.
     next_start: Instant,
     done: bool,
@@ -133,7 +134,7 @@ impl<E: Clone + PartialEq, G: Rng> Ladder<E, G> {
             sources,
             running: BTreeMap::new(),
             pending: VecDeque::new(),
-            next_attempt: 0,
+            next_attempt: NonZeroU64::MIN,
             next_start: Instant::ZERO,
             done: true,
             report: Report::default(),
@@ -264,7 +265,7 @@ impl<E: Clone + PartialEq, G: Rng> Ladder<E, G> {
                         &mut self.rng,
                         self.config.retry_base,
                         self.config.retry_max,
-                        candidate.failures,
+                        u32::from(candidate.failures),
                     );
                     candidate.failures = candidate.failures.saturating_add(1);
                     candidate.due = now + wait;
@@ -363,7 +364,7 @@ impl<E: Clone + PartialEq, G: Rng> Ladder<E, G> {
 
     fn dial(&mut self, now: Instant, index: usize) -> Output<E> {
         let attempt = AttemptId(self.next_attempt);
-        self.next_attempt += 1;
+        self.next_attempt = self.next_attempt.saturating_add(1);
         let candidate = &mut self.candidates[index];
         candidate.running = Some(attempt);
         let step = candidate.step;
