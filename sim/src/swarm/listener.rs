@@ -96,7 +96,7 @@ impl phantom_core::runtime::Listener for Listener {
                     return Poll::Pending;
                 };
                 if let Some(found) = state.conns.get(conn) {
-                    let (local, remote) = (found.ends[1].own, found.ends[0].shown);
+                    let (local, remote) = (found.ends[1].address, found.ends[0].address);
                     drop(state);
                     return Poll::Ready(Ok(Stream::accepted(&self.shared, conn, local, remote)));
                 }

@@ -27,10 +27,8 @@ pub(crate) struct End {
     /// Somebody holds it, or it waits to be accepted.
     pub(crate) open: bool,
     pub(crate) error: Option<io::ErrorKind>,
-    /// As the host itself sees it.
-    pub(crate) own: SocketAddr,
-    /// As everybody else sees it.
-    pub(crate) shown: SocketAddr,
+    /// As everybody else sees it. The dialled end sees itself so as well.
+    pub(crate) address: SocketAddr,
 }
 
 impl Default for End {
@@ -40,8 +38,7 @@ impl Default for End {
             incarnation: 0,
             open: false,
             error: None,
-            own: NOWHERE,
-            shown: NOWHERE,
+            address: NOWHERE,
         }
     }
 }
@@ -157,9 +154,44 @@ impl Half {
         self.lost.insert(place, segment);
     }
 
-    pub(crate) fn wake(&mut self) {
+    fn wake(&mut self) {
         for waker in [self.reader.take(), self.writer.take()].into_iter().flatten() {
             waker.wake();
+        }
+    }
+}
+
+/// Both directions of a stream, made when it is established: most dials of a client that is cut off are never answered.
+#[derive(Default)]
+pub(crate) struct Halves(Option<Box<[Half; 2]>>);
+
+impl Halves {
+    pub(crate) fn at(&mut self, side: usize) -> &mut Half {
+        &mut self.0.get_or_insert_default()[side]
+    }
+
+    fn made(&mut self) -> impl Iterator<Item = &mut Half> {
+        self.0.iter_mut().flat_map(|halves| halves.iter_mut())
+    }
+}
+
+/// Halves of streams that are over, for new ones.
+#[derive(Default)]
+pub(crate) struct Spare(Vec<Halves>);
+
+/// More are not kept: what is open at a time differs by thousands in the course of a run.
+const SPARE_MAX: usize = 256;
+
+impl Spare {
+    /// In the state of a new stream.
+    pub(crate) fn take(&mut self) -> Halves {
+        self.0.pop().unwrap_or_default()
+    }
+
+    fn put(&mut self, mut halves: Halves) {
+        if halves.0.is_some() && self.0.len() < SPARE_MAX {
+            halves.made().for_each(Half::reset);
+            self.0.push(halves);
         }
     }
 }
@@ -168,7 +200,9 @@ impl Half {
 #[derive(Default)]
 pub(crate) struct Conn {
     pub(crate) ends: [End; 2],
-    pub(crate) halves: [Half; 2],
+    pub(crate) halves: Halves,
+    /// The dialler, until the stream is established.
+    pub(crate) dialling: Option<Waker>,
     /// One way, without jitter.
     pub(crate) delay: u64,
     pub(crate) flow: u64,
@@ -184,24 +218,44 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
-    /// Back to the state of a new stream, keeping allocations of the usual size.
-    pub(crate) fn reset(&mut self) {
-        for half in &mut self.halves {
-            half.reset();
-        }
-        let halves = std::mem::take(&mut self.halves);
-        *self = Self {
-            halves,
-            ..Self::default()
-        };
+    /// Back to the state of a new stream.
+    pub(crate) fn reset(&mut self, spare: &mut Spare) {
+        spare.put(std::mem::take(self).halves);
     }
 
     /// Wakes whoever waits at `side`.
     pub(crate) fn wake(&mut self, side: usize) {
-        let reader = self.halves[1 - side].reader.take();
-        let writer = self.halves[side].writer.take();
-        for waker in [reader, writer].into_iter().flatten() {
+        let dialler = self.dialling.take_if(|_| side == 0);
+        let halves = self.halves.0.as_deref_mut();
+        let (reader, writer) = halves.map_or((None, None), |halves| {
+            (halves[1 - side].reader.take(), halves[side].writer.take())
+        });
+        for waker in [reader, writer, dialler].into_iter().flatten() {
             waker.wake();
+        }
+    }
+
+    /// Wakes whoever waits.
+    pub(crate) fn wake_all(&mut self) {
+        if let Some(dialler) = self.dialling.take() {
+            dialler.wake();
+        }
+        self.halves.made().for_each(Half::wake);
+    }
+
+    /// Nothing that `side` wrote is sent again.
+    pub(crate) fn give_up(&mut self, side: usize) {
+        if let Some(halves) = &mut self.halves.0 {
+            halves[side].lost.clear();
+        }
+    }
+
+    /// Nobody waits at `side` any more.
+    pub(crate) fn leave(&mut self, side: usize) {
+        self.dialling.take_if(|_| side == 0);
+        if let Some(halves) = &mut self.halves.0 {
+            halves[side].writer = None;
+            halves[1 - side].reader = None;
         }
     }
 }
@@ -209,6 +263,12 @@ impl Conn {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dial_is_small() {
+        // Thousands of clients that are cut off have ten under way each.
+        assert!(size_of::<Conn>() <= 144, "{}", size_of::<Conn>());
+    }
 
     fn segment(offset: u64, text: &'static str) -> Segment {
         Segment {

@@ -68,7 +68,7 @@ impl Stream {
         if conn.established {
             return Poll::Ready(Ok(()));
         }
-        wait(&mut conn.halves[0].writer, cx);
+        wait(&mut conn.dialling, cx);
         Poll::Pending
     }
 }

@@ -93,18 +93,16 @@ impl State {
             incarnation,
             open: true,
             error: None,
-            own,
-            shown,
+            address: shown,
         };
-        conn.ends[1].own = to;
-        conn.ends[1].shown = to;
+        conn.ends[1].address = to;
         self.send_syn(key);
         Ok((key, own))
     }
 
     fn send_syn(&mut self, key: Key) {
         let Some(conn) = self.conns.get(key) else { return };
-        let (from, to) = (conn.ends[0].host, conn.ends[1].own.ip());
+        let (from, to) = (conn.ends[0].host, conn.ends[1].address.ip());
         let dialled = match self.net.route(from, to) {
             // What is behind a NAT or a firewall cannot be dialled, except by itself.
             Some(Owner::Host(host)) if host == from || self.net.hosts[host as usize].nat.is_none() => host,
@@ -141,8 +139,8 @@ impl State {
         let sending = Sending {
             from: end.host,
             to: other.host,
-            src: end.shown,
-            dst: other.shown,
+            src: end.address,
+            dst: other.address,
             protocol: Protocol::Tcp,
             kind,
             payload: &Bytes::new(),
@@ -182,8 +180,8 @@ impl State {
             Step::Recover => self.recover(key, side),
             Step::Credit => {
                 if let Some(conn) = self.conns.get_mut(key) {
-                    conn.halves[side].credit_due = false;
-                    if let Some(waker) = conn.halves[side].writer.take() {
+                    conn.halves.at(side).credit_due = false;
+                    if let Some(waker) = conn.halves.at(side).writer.take() {
                         waker.wake();
                     }
                 }
@@ -213,7 +211,7 @@ impl State {
 
     fn syn_arrives(&mut self, key: Key) {
         let Some(conn) = self.conns.get(key) else { return };
-        let (host, to, answered) = (conn.ends[1].host, conn.ends[1].own, conn.answered);
+        let (host, to, answered) = (conn.ends[1].host, conn.ends[1].address, conn.answered);
         if !self.net.hosts[host as usize].up {
             self.net.counters.unroutable += 1;
             return self.syn_lost(key);
@@ -256,6 +254,7 @@ impl State {
             return;
         }
         conn.established = true;
+        conn.halves = self.spare.take();
         conn.wake(0);
         self.send_ack(key);
     }
@@ -269,7 +268,7 @@ impl State {
         match self.control(key, 0, Kind::Ack) {
             Fate::Arrives(at) => {
                 if let Some(conn) = self.conns.get_mut(key) {
-                    conn.halves[0].arrival_last = at;
+                    conn.halves.at(0).arrival_last = at;
                 }
                 self.step(from, at, key, 0, Step::Ack);
             }
@@ -343,7 +342,7 @@ impl State {
             error
         };
         conn.ends[side].error.get_or_insert(error);
-        conn.halves[side].lost.clear();
+        conn.give_up(side);
         conn.wake(side);
         if side == 1 && !conn.accepted {
             conn.ends[1].open = false;
@@ -362,7 +361,7 @@ impl State {
         let Some(conn) = self.conns.get_mut(key) else {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         };
-        let half = &mut conn.halves[1 - side];
+        let half = conn.halves.at(1 - side);
         let before = half.read;
         while buf.remaining() > 0
             && let Some(chunk) = half.unread.front_mut()
@@ -413,7 +412,7 @@ impl State {
             conn.ends[side].error = Some(io::ErrorKind::BrokenPipe);
             return Poll::Ready(Err(error.into()));
         }
-        let half = &mut conn.halves[side];
+        let half = conn.halves.at(side);
         if half.fin {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
@@ -436,7 +435,7 @@ impl State {
         }
         let accepted = room.min(buf.len());
         for chunk in buf[..accepted].chunks(SEGMENT_MAX) {
-            let Some(half) = self.conns.get_mut(key).map(|conn| &mut conn.halves[side]) else {
+            let Some(half) = self.conns.get_mut(key).map(|conn| conn.halves.at(side)) else {
                 break;
             };
             let segment = Segment {
@@ -455,8 +454,11 @@ impl State {
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };
-        let half = &mut conn.halves[side];
-        if half.fin || conn.ends[side].error.is_some() || (side == 0 && !conn.established) {
+        if conn.ends[side].error.is_some() || !conn.established {
+            return;
+        }
+        let half = conn.halves.at(side);
+        if half.fin {
             return;
         }
         half.fin = true;
@@ -474,8 +476,7 @@ impl State {
         };
         let (host, incarnation) = (conn.ends[side].host, conn.ends[side].incarnation);
         conn.ends[side].open = false;
-        conn.halves[side].writer = None;
-        conn.halves[1 - side].reader = None;
+        conn.leave(side);
         // A crashed host sends nothing any more.
         if conn.ends[1 - side].open && self.current(host, incarnation) {
             self.finish(key, side);
@@ -488,9 +489,8 @@ impl State {
             && !conn.ends[0].open
             && !conn.ends[1].open
         {
-            conn.halves[0].wake();
-            conn.halves[1].wake();
-            conn.reset();
+            conn.wake_all();
+            conn.reset(&mut self.spare);
             self.conns.free(key);
         }
     }
@@ -500,10 +500,10 @@ impl State {
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };
-        if conn.halves[side].lost.is_empty() {
+        if conn.halves.at(side).lost.is_empty() {
             self.transmit_segment(key, side, segment);
         } else {
-            conn.halves[side].lost.push_back(segment);
+            conn.halves.at(side).lost.push_back(segment);
         }
     }
 
@@ -519,19 +519,19 @@ impl State {
             Sending {
                 from,
                 to,
-                src: end.shown,
-                dst: other.shown,
+                src: end.address,
+                dst: other.address,
                 protocol: Protocol::Tcp,
                 kind: Kind::Data,
                 payload: &segment.payload,
                 name: None,
                 flow: conn.flow,
-                tail: Some(&mut conn.halves[side].tail),
+                tail: Some(&mut conn.halves.at(side).tail),
             },
         );
         match fate {
             Fate::Arrives(at) => {
-                let half = &mut conn.halves[side];
+                let half = conn.halves.at(side);
                 let at = at.max(half.arrival_last);
                 half.arrival_last = at;
                 let direct = self.net.fixed.is_some() || from == to;
@@ -559,7 +559,7 @@ impl State {
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };
-        let (source, half) = (conn.ends[side].host, &mut conn.halves[side]);
+        let (source, half) = (conn.ends[side].host, conn.halves.at(side));
         half.lose(segment);
         if !half.armed {
             half.armed = true;
@@ -576,14 +576,14 @@ impl State {
             return;
         };
         let (from, to) = (conn.ends[side].host, conn.ends[1 - side].host);
-        let landing = usize::from(conn.halves[side].landing);
+        let landing = usize::from(conn.halves.at(side).landing);
         match self.net.land(self.now, to, size.into()) {
             Some(at) => {
-                conn.halves[side].landing += 1;
+                conn.halves.at(side).landing += 1;
                 self.step(from, at, key, side, Step::Arrive);
             }
             None => {
-                if let Some(segment) = conn.halves[side].flight.remove(landing) {
+                if let Some(segment) = conn.halves.at(side).flight.remove(landing) {
                     self.lose(key, side, segment);
                 }
             }
@@ -594,7 +594,7 @@ impl State {
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };
-        let half = &mut conn.halves[side];
+        let half = conn.halves.at(side);
         half.landing = half.landing.saturating_sub(1);
         let Some(segment) = half.flight.pop_front() else {
             return;
@@ -614,7 +614,7 @@ impl State {
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };
-        let half = &mut conn.halves[side];
+        let half = conn.halves.at(side);
         half.tries = 0;
         if !open {
             if !segment.payload.is_empty() {
@@ -634,16 +634,16 @@ impl State {
         let Some(conn) = self.conns.get_mut(key) else {
             return false;
         };
-        conn.halves[side].armed = false;
+        conn.halves.at(side).armed = false;
         let (host, incarnation) = (conn.ends[side].host, conn.ends[side].incarnation);
         if !self.current(host, incarnation)
             && let Some(conn) = self.conns.get_mut(key)
         {
-            conn.halves[side].lost.clear();
+            conn.give_up(side);
         }
         self.conns
-            .get(key)
-            .is_some_and(|conn| !conn.halves[side].lost.is_empty())
+            .get_mut(key)
+            .is_some_and(|conn| !conn.halves.at(side).lost.is_empty())
     }
 
     fn retransmit(&mut self, key: Key, side: usize) {
@@ -654,7 +654,7 @@ impl State {
             return;
         };
         let (source, round_trip) = (conn.ends[side].host, 2 * conn.delay);
-        let half = &mut conn.halves[side];
+        let half = conn.halves.at(side);
         if half.tries == RETRIES {
             return self.fail(key, side, io::ErrorKind::TimedOut);
         }
@@ -665,10 +665,10 @@ impl State {
         self.net.counters.retransmitted += 1;
         if self.transmit_segment(key, side, segment)
             && let Some(conn) = self.conns.get_mut(key)
-            && !conn.halves[side].lost.is_empty()
+            && !conn.halves.at(side).lost.is_empty()
         {
-            conn.halves[side].armed = true;
-            let at = conn.halves[side].arrival_last.max(self.now) + round_trip / 2;
+            conn.halves.at(side).armed = true;
+            let at = conn.halves.at(side).arrival_last.max(self.now) + round_trip / 2;
             self.step(source, at, key, side, Step::Recover);
         }
     }
@@ -678,7 +678,7 @@ impl State {
             return;
         }
         while let Some(conn) = self.conns.get_mut(key)
-            && let Some(segment) = conn.halves[side].lost.pop_front()
+            && let Some(segment) = conn.halves.at(side).lost.pop_front()
         {
             self.net.counters.retransmitted += 1;
             if !self.transmit_segment(key, side, segment) {

@@ -20,7 +20,7 @@ use super::listener::Listening;
 use super::nat::Nat;
 use super::network::{Host, Net, NetCounters, Owner, nanos};
 use super::runtime::Runtime;
-use super::segments::Conn;
+use super::segments::{Conn, Spare};
 use super::slab::{Key, Slab};
 use super::topology::{HostSpec, Network, Topology};
 use super::udp::{Datagram, Socket};
@@ -140,6 +140,7 @@ pub(crate) struct State {
     pub(crate) tasks: Tasks,
     pub(crate) net: Net,
     pub(crate) conns: Slab<Conn>,
+    pub(crate) spare: Spare,
     pub(crate) listeners: Slab<Listening>,
     pub(crate) sockets: Slab<Socket>,
     pub(crate) datagrams: Slab<Datagram>,
@@ -283,6 +284,7 @@ impl World {
             tasks: Tasks::new(Arc::clone(&ready)),
             net,
             conns: Slab::new(),
+            spare: Spare::default(),
             listeners: Slab::new(),
             sockets: Slab::new(),
             datagrams: Slab::new(),
