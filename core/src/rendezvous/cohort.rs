@@ -5,6 +5,7 @@
 //! The blinding is that of boxes ([`crate::mailbox::WriteCap`]): one mechanism for both.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand_core::CryptoRng;
@@ -166,7 +167,8 @@ impl SlotSecret {
 /// into which bridges drop sealed records, and can neither open nor write them, nor find anything in the DHT.
 #[derive(Clone)]
 pub struct CohortPublic {
-    slots: [ReadCap; SLOTS],
+    /// Shared: a simulator holds each installation several times, and keys are kept ready for use, at 200 bytes each.
+    slots: Arc<[ReadCap; SLOTS]>,
 }
 
 impl CohortPublic {
@@ -174,8 +176,10 @@ impl CohortPublic {
     pub const LEN: usize = SLOTS * ReadCap::LEN;
 
     /// From the read capabilities of the slots, in order.
-    pub const fn new(slots: [ReadCap; SLOTS]) -> Self {
-        Self { slots }
+    pub fn new(slots: [ReadCap; SLOTS]) -> Self {
+        Self {
+            slots: Arc::new(slots),
+        }
     }
 
     /// Decodes its wire form.
@@ -188,15 +192,13 @@ impl CohortPublic {
             key.copy_from_slice(&bytes[n * ReadCap::LEN..(n + 1) * ReadCap::LEN]);
             ReadCap::from_bytes(key)
         };
-        Ok(Self {
-            slots: [slot(0)?, slot(1)?, slot(2)?, slot(3)?],
-        })
+        Ok(Self::new([slot(0)?, slot(1)?, slot(2)?, slot(3)?]))
     }
 
     /// Its wire form.
     pub fn to_bytes(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
-        for (to, slot) in bytes.chunks_exact_mut(ReadCap::LEN).zip(&self.slots) {
+        for (to, slot) in bytes.chunks_exact_mut(ReadCap::LEN).zip(&*self.slots) {
             to.copy_from_slice(slot.as_bytes());
         }
         bytes
@@ -325,6 +327,11 @@ impl Cohort {
 pub struct SlotWriter {
     pub(super) cohort: CohortId,
     pub(super) slot: Slot,
+    pub(super) keys: Arc<SlotKeys>,
+}
+
+/// What a [`SlotWriter`] writes with.
+pub(super) struct SlotKeys {
     pub(super) cap: WriteCap,
     pub(super) secret: SlotSecret,
 }
@@ -335,8 +342,10 @@ impl SlotWriter {
         Self {
             cohort: cohort.public.id(),
             slot,
-            cap,
-            secret: cohort.secret.slot(slot),
+            keys: Arc::new(SlotKeys {
+                cap,
+                secret: cohort.secret.slot(slot),
+            }),
         }
     }
 
@@ -362,7 +371,7 @@ impl SlotWriter {
         let len = encoded.len() as u16;
         plain[..2].copy_from_slice(&len.to_be_bytes());
         plain[2..2 + encoded.len()].copy_from_slice(&encoded);
-        tag.copy_from_slice(&self.secret.record_key(salt, &associated).seal_in_place(
+        tag.copy_from_slice(&self.keys.secret.record_key(salt, &associated).seal_in_place(
             NONCE_ZERO,
             &associated,
             plain,
@@ -374,22 +383,22 @@ impl SlotWriter {
     pub fn signer(&self, day: Day) -> SlotSigner<'_> {
         SlotSigner {
             writer: self,
-            seed: self.secret.seed(day),
+            seed: self.keys.secret.seed(day),
         }
     }
 
     /// What signs for the courier box of `day` (SPEC §8.1).
     pub(crate) fn courier(&self, day: Day) -> (&WriteCap, BoxSeed) {
-        (&self.cap, courier_seed(self.cohort, self.slot, day))
+        (&self.keys.cap, courier_seed(self.cohort, self.slot, day))
     }
 
     /// Its wire form, in an encrypted or 0600 file only.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.put(&self.cohort.0);
         out.put_u8(self.slot.0);
-        out.put(&*self.cap.to_bytes());
-        out.put(&self.secret.dht);
-        out.put(&self.secret.seal);
+        out.put(&*self.keys.cap.to_bytes());
+        out.put(&self.keys.secret.dht);
+        out.put(&self.keys.secret.seal);
     }
 
     /// Reads its wire form.
@@ -400,14 +409,16 @@ impl SlotWriter {
         Ok(Self {
             cohort: CohortId(r.array()?),
             slot: Slot::new(r.u8()?)?,
-            cap: WriteCap::from_bytes(&r.array()?).map_err(|_| DecodeError::BadValue {
-                field: "slot write capability",
-                got: 0,
-            })?,
-            secret: SlotSecret {
-                dht: r.array()?,
-                seal: r.array()?,
-            },
+            keys: Arc::new(SlotKeys {
+                cap: WriteCap::from_bytes(&r.array()?).map_err(|_| DecodeError::BadValue {
+                    field: "slot write capability",
+                    got: 0,
+                })?,
+                secret: SlotSecret {
+                    dht: r.array()?,
+                    seal: r.array()?,
+                },
+            }),
         })
     }
 }
@@ -426,11 +437,11 @@ pub struct SlotSigner<'w> {
 
 impl ItemSigner for SlotSigner<'_> {
     fn public_key(&self) -> [u8; 32] {
-        *self.writer.cap.read_cap().address(&self.seed).as_bytes()
+        *self.writer.keys.cap.read_cap().address(&self.seed).as_bytes()
     }
 
     fn sign_item(&self, message: &[u8]) -> [u8; 64] {
-        self.writer.cap.sign(&self.seed, |_| message.to_vec()).1
+        self.writer.keys.cap.sign(&self.seed, |_| message.to_vec()).1
     }
 }
 
