@@ -40,7 +40,7 @@ pub struct ClientConfig {
     pub ladder: ladder::Config,
     /// The entry link. Default [`link::Config::client`].
     pub link: link::Config,
-    /// How often to poll, and for how many boxes. Default every 60 s for 8.
+    /// How often to poll, and for how many boxes. Default every 60 s for 12.
     pub poll: poll::Config,
     /// How messages are written and repeated.
     pub sender: sender::Config,

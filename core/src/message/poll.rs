@@ -12,7 +12,7 @@ use rand_core::Rng;
 pub struct Config {
     /// The mean of the gaps. Default 60 s: about 1 ms of CPU over all peers a poll. A demonstration uses 1 s.
     pub mean_gap: Duration,
-    /// Boxes asked for in one poll, 1 to [`crate::mailbox::MAX_READ`]. Default 8. More find messages sooner; the storage
+    /// Boxes asked for in one poll, 1 to [`crate::mailbox::MAX_READ`]. Default 12: two for each of six contacts. More find messages sooner; the storage
     /// hop of a poll learns that they belong together.
     pub boxes: usize,
 }
@@ -21,7 +21,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             mean_gap: Duration::from_secs(60),
-            boxes: 8,
+            boxes: 12,
         }
     }
 }

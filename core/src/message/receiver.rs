@@ -395,15 +395,15 @@ impl Receiver {
 
 /// Which place of a ring of `len` the `turn`-th look goes to.
 ///
-/// After a short gap (a message that expired unread) what follows is one or two places further, so those are looked at
-/// often: every second look goes to the first places with halving frequency (1/2, 1/4, …), the others round the ring, so
-/// that none is left out.
+/// After a short gap (messages that expired unread) what follows is a few places further, so those are looked at often: three
+/// of four looks go to the first places with halving frequency (1/2, 1/4, …), the fourth round the ring, so that none is left
+/// out.
 fn behind_a_gap(turn: u64, len: usize) -> usize {
-    let (half, near) = (turn / 2, turn.is_multiple_of(2));
-    let halving = (half + 1).trailing_zeros() as usize;
-    match near && halving < len {
+    let (round, look) = (turn / 4, turn % 4);
+    let halving = (3 * round + look + 1).trailing_zeros() as usize;
+    match look < 3 && halving < len {
         true => halving,
-        false => (half % len as u64) as usize,
+        false => (round % len as u64) as usize,
     }
 }
 
@@ -412,12 +412,22 @@ mod ring_tests {
     use super::behind_a_gap;
 
     #[test]
-    fn the_place_behind_a_gap_is_looked_at_every_fourth_time_and_every_place_in_two_rounds() {
+    fn the_nearest_places_behind_a_gap_are_looked_at_most_and_every_place_in_four_rounds() {
         for len in [1, 2, 7, 34] {
             let looks: Vec<usize> = (0..4 * len as u64).map(|turn| behind_a_gap(turn, len)).collect();
             assert!((0..len).all(|place| looks.contains(&place)), "{len}: {looks:?}");
             let first = looks.iter().filter(|place| **place == 0).count();
-            assert!(first * 4 >= looks.len(), "{len}: {looks:?}");
+            assert!(first * 8 >= looks.len() * 3, "{len}: {looks:?}");
+        }
+    }
+
+    /// Two messages that expired unread must not hide the third for a quarter of an hour of polls once a minute.
+    #[test]
+    fn the_third_place_is_never_left_for_more_than_a_dozen_looks() {
+        let looks: Vec<usize> = (0..1_000).map(|turn| behind_a_gap(turn, 34)).collect();
+        for place in 0..2 {
+            let longest = looks.split(|look| *look == place).map(<[usize]>::len).max();
+            assert!(longest < Some(12), "{place}: {longest:?}");
         }
     }
 }
