@@ -7,13 +7,12 @@ use phantom_client::user::ContactId;
 use phantom_client::{ClientConfig, Secret};
 use phantom_core::dht;
 use phantom_core::ladder::Step;
-use phantom_core::rendezvous::Bundle;
 use phantom_core::runtime::{Entropy, Runtime};
 use phantom_node::store::StoreConfig;
 use rand_core::Rng;
 use zeroize::Zeroizing;
 
-use super::ceremony::{Ceremony, Part};
+use super::ceremony::{Ceremony, Installation, Part};
 use super::insider;
 use super::user::{Agreed, Society, User};
 use crate::scenario::file::ClientNode;
@@ -59,10 +58,9 @@ pub(super) fn programs<R: Runtime>(
             }),
             Part::Node(config, operator) => {
                 let society = society.clone();
-                let operator = operator.map(|bundle| Arc::new(*bundle));
                 program(move |rt: R| {
                     let (config, fail, society) = (config.clone(), fail.clone(), society.clone());
-                    if let Some(bundle) = operator.clone() {
+                    if let Some(installation) = operator.clone() {
                         // The operator's own client, at home: nothing stands between it and the published entries.
                         let node = ClientNode::default();
                         let begin = society.begins() - OPERATORS_BEGIN;
@@ -70,7 +68,7 @@ pub(super) fn programs<R: Runtime>(
                             rt.clone(),
                             host,
                             node,
-                            bundle,
+                            installation,
                             Arc::default(),
                             Arc::default(),
                             society,
@@ -91,8 +89,7 @@ pub(super) fn programs<R: Runtime>(
                     }
                 })
             }
-            Part::Client(bundle) => {
-                let bundle = Arc::new(*bundle);
+            Part::Client(installation) => {
                 let (plan, society) = (plan.clone(), society.clone());
                 let met = contacts.remove(&host).unwrap_or_default();
                 let contacts = Arc::new(
@@ -105,7 +102,7 @@ pub(super) fn programs<R: Runtime>(
                 ));
                 match plan.hosts[n].role {
                     Role::Insider(node) => program(move |rt: R| {
-                        let (plan, society, bundle) = (plan.clone(), society.clone(), (*bundle).clone());
+                        let (plan, society, bundle) = (plan.clone(), society.clone(), installation.bundle());
                         async move { insider::run(rt, plan, host, node, bundle, society).await }
                     }),
                     role => {
@@ -116,7 +113,7 @@ pub(super) fn programs<R: Runtime>(
                                 rt,
                                 host,
                                 node,
-                                bundle.clone(),
+                                installation.clone(),
                                 contacts,
                                 agreed,
                                 society.clone(),
@@ -145,22 +142,12 @@ async fn client<R: Runtime>(
     rt: R,
     host: HostId,
     node: ClientNode,
-    bundle: Arc<Bundle>,
+    installation: Arc<Installation>,
     contacts: Arc<Vec<(ContactId, HostId)>>,
     agreed: Agreed,
     society: Arc<Society>,
     fail: impl Fn(&dyn std::fmt::Display) + Send + 'static,
 ) {
-    let mut steps = vec![Step::Cached];
-    if node.published.is_on() {
-        steps.extend([Step::Static, Step::Directory]);
-    }
-    if node.dht.is_on() {
-        steps.push(Step::Dht);
-    }
-    if node.friends.is_on() {
-        steps.push(Step::Friend);
-    }
     // The key of the client's file lives in the host's key store, which survives a restart with the disk.
     let key = match rt.read("key-store").await {
         Ok(Some(bytes)) => <[u8; 32]>::try_from(&bytes[..]).ok(),
@@ -177,9 +164,6 @@ async fn client<R: Runtime>(
             key
         }
     };
-    let mut config = ClientConfig::new((*bundle).clone(), Secret::Key(Zeroizing::new(key)));
-    config.steps = steps;
-    config.poll.mean_gap = node.poll.0;
     let (user_side, client_side) = phantom_client::channels();
     let user = User {
         rt: rt.clone(),
@@ -189,7 +173,25 @@ async fn client<R: Runtime>(
         agreed,
     };
     rt.spawn("user", user.live(user_side));
-    if let Err(error) = phantom_client::run(rt, config, client_side).await {
+    // Its configuration is made on the spot: what is alive here while the client runs is kept for each client.
+    if let Err(error) = phantom_client::run(rt, config(&installation, &node, key), client_side).await {
         fail(&error);
     }
+}
+
+fn config(installation: &Installation, node: &ClientNode, key: [u8; 32]) -> ClientConfig {
+    let mut steps = vec![Step::Cached];
+    if node.published.is_on() {
+        steps.extend([Step::Static, Step::Directory]);
+    }
+    if node.dht.is_on() {
+        steps.push(Step::Dht);
+    }
+    if node.friends.is_on() {
+        steps.push(Step::Friend);
+    }
+    let mut config = ClientConfig::new(installation.bundle(), Secret::Key(Zeroizing::new(key)));
+    config.steps = steps;
+    config.poll.mean_gap = node.poll.0;
+    config
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use phantom_client::user::ContactId;
 use phantom_core::crypto::keys::{IdentitySecret, LinkSecret};
@@ -14,7 +15,7 @@ use phantom_core::directory::sign::{AuthorityId, KeySet};
 use phantom_core::link::BridgeSecret;
 use phantom_core::mailbox::OperatorId;
 use phantom_core::message::contact::{self, Contact};
-use phantom_core::rendezvous::{BridgeSlots, Bundle, Ledger, SLOTS, Slot, StaticEntry, mint};
+use phantom_core::rendezvous::{BridgeSlots, Bundle, Cohort, Ledger, SLOTS, Slot, StaticEntry, mint};
 use phantom_core::trusted_time::TimeLimits;
 use phantom_node::authority::AuthorityConfig;
 use phantom_node::config::{AuthorityContact, Bridge, Directory, Keys, Limits, NodeConfig};
@@ -32,14 +33,45 @@ const CACHED_DHT_NODES: usize = 12;
 /// By host: the user's contacts and who they are.
 pub(super) type Meetings = BTreeMap<HostId, Vec<(ContactId, HostId, Box<Contact>)>>;
 
+/// What a client is installed with: a bundle of which everything that all share is there once.
+pub(super) struct Installation {
+    cohort: Cohort,
+    dht_nodes: Box<[SocketAddr]>,
+    common: Arc<Common>,
+}
+
+/// What all installations have in common.
+struct Common {
+    routers: Vec<dht::Endpoint>,
+    entries: Vec<StaticEntry>,
+    directory: KeySet,
+}
+
+impl Installation {
+    pub(super) fn bundle(&self) -> Bundle {
+        let Common {
+            routers,
+            entries,
+            directory,
+        } = &*self.common;
+        Bundle {
+            cohort: self.cohort.clone(),
+            dht_nodes: self.dht_nodes.to_vec(),
+            routers: routers.clone(),
+            entries: entries.clone(),
+            directory: directory.clone(),
+        }
+    }
+}
+
 /// What a host is given.
 pub(super) enum Part {
     /// A directory authority.
     Authority(Box<AuthorityConfig>),
     /// A service node; a bridge's operator may have friends, and then runs a client of its own.
-    Node(Box<NodeConfig>, Option<Box<Bundle>>),
+    Node(Box<NodeConfig>, Option<Arc<Installation>>),
     /// A client or an insider.
-    Client(Box<Bundle>),
+    Client(Arc<Installation>),
     /// A DHT node.
     Dht(Box<dht::NodeConfig>),
 }
@@ -170,7 +202,12 @@ pub(super) fn perform(plan: &Plan, link_port: u16) -> Result<Ceremony, RunError>
         })
         .collect();
     let mut bridges_of = BTreeMap::new();
-    let mut bundles: BTreeMap<HostId, Box<Bundle>> = BTreeMap::new();
+    let common = Arc::new(Common {
+        routers: routers.iter().map(|&router| named(router, DHT_PORT)).collect(),
+        entries,
+        directory: pinned.clone(),
+    });
+    let mut installations: BTreeMap<HostId, Arc<Installation>> = BTreeMap::new();
     for (cohort, &host) in members.iter().enumerate() {
         let holders = Slot::ALL
             .into_iter()
@@ -181,17 +218,15 @@ pub(super) fn perform(plan: &Plan, link_port: u16) -> Result<Ceremony, RunError>
             plan.seed,
             &format!("{} installation", plan.hosts[host as usize].name),
         );
-        let bundle = Bundle {
+        let installation = Installation {
             cohort: cohorts[cohort].clone(),
             dht_nodes: some(&mut rng, &dht_nodes, CACHED_DHT_NODES)
                 .iter()
                 .map(|&node| at(node, DHT_PORT))
                 .collect(),
-            routers: routers.iter().map(|&router| named(router, DHT_PORT)).collect(),
-            entries: entries.clone(),
-            directory: pinned.clone(),
+            common: common.clone(),
         };
-        bundles.insert(host, Box::new(bundle));
+        installations.insert(host, Arc::new(installation));
     }
     drop::<Ledger>(ledger);
 
@@ -247,11 +282,12 @@ pub(super) fn perform(plan: &Plan, link_port: u16) -> Result<Ceremony, RunError>
                         joins.clone(),
                     )),
                 };
-                Part::Node(node(Roles::ENTRY, Some(bridge)), bundles.remove(&id))
+                Part::Node(node(Roles::ENTRY, Some(bridge)), installations.remove(&id))
             }
             Role::Client(_) | Role::Insider(_) => {
-                let bundle = bundles.remove(&id);
-                Part::Client(bundle.ok_or_else(|| RunError::Failed(format!("{} has no bundle", host.name)))?)
+                let installation = installations.remove(&id);
+                let none = || RunError::Failed(format!("{} has no installation", host.name));
+                Part::Client(installation.ok_or_else(none)?)
             }
             Role::Dht | Role::DhtRouter => {
                 let joins = joins
