@@ -13,12 +13,12 @@ use bytes::Bytes;
 use phantom_core::runtime::file_name::check_file_name;
 use rand_core::Rng;
 
-use super::spill::{BLOCK, Block, Spill};
+use super::spill::{BLOCK, Spill, Spilled};
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct File {
     /// Its first bytes, in blocks that are out of memory.
-    spilled: Vec<Arc<Block>>,
+    spilled: Option<Spilled>,
     /// The rest.
     tail: Vec<u8>,
     /// How many leading bytes survive a crash; `None`: the file itself was made by an append that was never synced.
@@ -27,16 +27,24 @@ struct File {
 
 impl File {
     fn len(&self) -> usize {
-        self.spilled.len() * BLOCK + self.tail.len()
+        self.held() + self.tail.len()
+    }
+
+    /// How many of its bytes are out of memory.
+    fn held(&self) -> usize {
+        self.spilled.as_ref().map_or(0, Spilled::len) * BLOCK
     }
 
     fn append(&mut self, bytes: &[u8], spill: Option<&Arc<Spill>>) {
         self.tail.extend_from_slice(bytes);
-        let Some(spill) = spill else { return };
+        let (Some(spill), true) = (spill, self.tail.len() >= BLOCK) else {
+            return;
+        };
+        let spilled = self.spilled.get_or_insert_with(|| Spilled::on(spill.clone()));
         let mut done = 0;
-        while let Some(block) = self.tail[done..].first_chunk() {
-            let Some(block) = spill.put(block) else { break };
-            self.spilled.push(Arc::new(block));
+        while let Some(block) = self.tail[done..].first_chunk()
+            && spilled.push(block)
+        {
             done += BLOCK;
         }
         if done > 0 {
@@ -49,12 +57,14 @@ impl File {
     fn range(&self, from: usize, len: usize) -> Option<Vec<u8>> {
         let until = from.checked_add(len).filter(|until| *until <= self.len())?;
         let mut out = Vec::with_capacity(len);
-        let held = self.spilled.len() * BLOCK;
+        let held = self.held();
         let mut at = from;
-        while at < until.min(held) {
-            let (block, skip) = (&self.spilled[at / BLOCK], at % BLOCK);
+        while let Some(spilled) = &self.spilled
+            && at < until.min(held)
+        {
+            let (block, skip) = (spilled.get(at / BLOCK), at % BLOCK);
             let take = (BLOCK - skip).min(until - at);
-            out.extend_from_slice(&block.get()[skip..skip + take]);
+            out.extend_from_slice(&block[skip..skip + take]);
             at += take;
         }
         if at < until {
@@ -64,24 +74,26 @@ impl File {
     }
 
     fn bytes(&self) -> Cow<'_, [u8]> {
-        match self.spilled.as_slice() {
-            [] => Cow::Borrowed(&self.tail),
+        match self.held() {
+            0 => Cow::Borrowed(&self.tail),
             _ => Cow::Owned(self.range(0, self.len()).unwrap_or_default()),
         }
     }
 
     fn truncate(&mut self, len: usize) {
         let whole = len / BLOCK;
-        if whole < self.spilled.len() {
-            self.tail = self.spilled[whole].get().to_vec();
-            self.spilled.truncate(whole);
+        if let Some(spilled) = &mut self.spilled
+            && whole < spilled.len()
+        {
+            self.tail = spilled.get(whole).to_vec();
+            spilled.truncate(whole);
         }
-        self.tail.truncate(len - self.spilled.len() * BLOCK);
+        self.tail.truncate(len - self.held());
     }
 }
 
 /// One peer's files.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Disk {
     files: BTreeMap<String, File>,
     spill: Option<Arc<Spill>>,
@@ -356,6 +368,6 @@ mod tests {
             assert_eq!(here.read("log").unwrap(), there.read("log").unwrap());
         }
         assert!(there.used() > 10 * BLOCK as u64, "something was spilled");
-        assert!(there.files["log"].tail.len() < BLOCK && !there.files["log"].spilled.is_empty());
+        assert!(there.files["log"].tail.len() < BLOCK && there.files["log"].held() > 0);
     }
 }

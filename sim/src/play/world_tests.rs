@@ -67,8 +67,8 @@ impl Ground for Broken {
     }
 
     fn tell(&mut self, _: &mut Observer<'_>, now: Instant) {
-        let look = |peer: &PeerId| self.stage.with_disk(*peer, |disk| disk.clone());
-        let mut disks: Vec<Disk> = self.services.iter().filter_map(look).collect();
+        let take = |peer: &PeerId| self.stage.with_disk(*peer, std::mem::take);
+        let mut disks: Vec<Disk> = self.services.iter().filter_map(take).collect();
         (self.sabotage)(now.since_start().as_secs(), &mut disks);
         for (peer, changed) in self.services.iter().zip(disks) {
             self.stage.with_disk(*peer, |disk| *disk = changed);
