@@ -165,6 +165,7 @@ impl<R: Runtime> DhtClient<R> {
         }
         // One socket: IPv6 only for clients who know nobody else.
         let v4 = seeds.iter().any(SocketAddr::is_ipv4) || !v6;
+        drop(seeds); // not to be kept through the lookup
         let any: IpAddr = if v4 {
             Ipv4Addr::UNSPECIFIED.into()
         } else {
