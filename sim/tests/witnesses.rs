@@ -27,7 +27,8 @@ fn first_look_comes_to_the_same_verdicts_on_swarm_paused_and_turmoil() {
     }
 }
 
-// Forty minutes of a hundred hosts take turmoil ten minutes and more without optimisation: `just witnesses` plays it there.
+// Forty minutes of a hundred hosts take turmoil ten minutes and more without optimisation: `just witnesses` plays it there, with
+// fewer DHT nodes.
 const SMALL: [(&str, &str); 1] = [("peers", "24")];
 /// Neither the DHT nor friends: nobody can get in.
 const SHUT: [(&str, &str); 3] = [("peers", "24"), ("dht", "off"), ("friends", "off")];
