@@ -22,4 +22,7 @@ pub mod user;
 pub use config::{ClientConfig, Secret};
 pub use run::{ClientError, run};
 pub use state::Safe;
-pub use user::{ClientSide, Command, ContactId, Notice, SendError, Status, UserSide, channels};
+pub use user::{
+    ClientGone, ClientSide, Command, Commands, ContactId, Notice, Notices, SendError, Status, UserSide,
+    channels,
+};

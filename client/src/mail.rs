@@ -82,7 +82,7 @@ pub(crate) struct Mail<R> {
     boxes: usize,
     contacts: Vec<Contact>,
     ids: Frugal,
-    notices: mpsc::Sender<Notice>,
+    notices: mpsc::Sender<Box<Notice>>,
     /// Boxes to be written: as many as each contact's sender may have under way.
     pub(crate) writes: VecDeque<Write>,
     writes_high: HighWater,
@@ -103,7 +103,7 @@ impl<R: Runtime> Mail<R> {
         rt: &R,
         config: sender::Config,
         poll: poll::Config,
-        notices: mpsc::Sender<Notice>,
+        notices: mpsc::Sender<Box<Notice>>,
     ) -> Self {
         let mut schedule = Schedule::new(poll.mean_gap, rt.rng("client polls").into());
         let next_poll = rt.now() + schedule.next_gap();
@@ -406,7 +406,7 @@ impl<R: Runtime> Mail<R> {
 
     /// Tells the user if there is room.
     pub(crate) fn tell(&self, notice: Notice) {
-        let _ = self.notices.try_send(notice); // a user who went away needs to be told nothing
+        let _ = self.notices.try_send(Box::new(notice)); // a user who went away needs to be told nothing
     }
 
     /// Whether a message waits for room in the channel of a user who listens.
@@ -421,12 +421,12 @@ impl<R: Runtime> Mail<R> {
                 && let Some(message) = contact.ready.pop_front()
             {
                 if at.time < message.expires {
-                    room.send(Notice::Message {
+                    room.send(Box::new(Notice::Message {
                         contact: contact.id.clone(),
                         message: message.id.tag(),
                         text: message.body,
                         expires: message.expires,
-                    });
+                    }));
                 }
             }
         }

@@ -55,7 +55,7 @@ enum Turn {
     Link(Option<(Channel, Bytes)>),
     Found(Box<Found>),
     Told(Box<Told>),
-    Command(Option<Command>),
+    Command(Option<Box<Command>>),
     /// Time passed, or the user took a notice.
     Time,
 }
@@ -120,8 +120,11 @@ pub async fn run<R: Runtime>(rt: R, config: ClientConfig, side: ClientSide) -> R
             Turn::Link(None) => client.lost(),
             Turn::Found(found) => client.found(*found),
             Turn::Told(told) => client.told(*told),
-            Turn::Command(None | Some(Command::Stop)) => break,
-            Turn::Command(Some(command)) => client.command(command),
+            Turn::Command(None) => break,
+            Turn::Command(Some(command)) => match *command {
+                Command::Stop => break,
+                command => client.command(command),
+            },
             Turn::Time => {}
         }
     }
@@ -145,7 +148,7 @@ impl<R: Runtime> Client<R> {
     async fn open(
         rt: &R,
         config: ClientConfig,
-        notices: mpsc::Sender<Notice>,
+        notices: mpsc::Sender<Box<Notice>>,
         find: mpsc::Sender<Box<Found>>,
         told: mpsc::Sender<Box<Told>>,
     ) -> Result<Self, ClientError> {

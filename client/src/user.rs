@@ -234,20 +234,62 @@ pub struct Status {
     pub cohort: CohortPublic,
 }
 
+/// The client has ended; what was sent is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the client has ended")]
+pub struct ClientGone;
+
+/// What the user wants, on its way to the client. Commands travel in boxes: a channel keeps room for 32 even while it is empty.
+#[derive(Clone, Debug)]
+pub struct Commands(mpsc::Sender<Box<Command>>);
+
+impl Commands {
+    /// Hands over a command; waits while the client has too many.
+    ///
+    /// # Errors
+    /// The client has ended.
+    pub async fn send(&self, command: Command) -> Result<(), ClientGone> {
+        self.0.send(Box::new(command)).await.map_err(|_| ClientGone)
+    }
+
+    /// Whether the client has ended.
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+/// What the client tells, on its way to the user; in boxes like [`Commands`].
+#[derive(Debug)]
+pub struct Notices(mpsc::Receiver<Box<Notice>>);
+
+impl Notices {
+    /// The next; `None` when the client has ended and told all. Cancel safe.
+    pub async fn recv(&mut self) -> Option<Notice> {
+        self.0.recv().await.map(|notice| *notice)
+    }
+
+    /// The next that is here already.
+    pub fn try_recv(&mut self) -> Option<Notice> {
+        self.0.try_recv().ok().map(|notice| *notice)
+    }
+}
+
 /// The user's end.
 #[derive(Debug)]
 pub struct UserSide {
     /// What the user wants. Dropping it ends the client.
-    pub commands: mpsc::Sender<Command>,
+    pub commands: Commands,
     /// What happens.
-    pub notices: mpsc::Receiver<Notice>,
+    pub notices: Notices,
 }
 
-/// The client's end, for [`crate::run()`].
+/// The client's end, for [`crate::run()`] and for tests that play a client.
 #[derive(Debug)]
 pub struct ClientSide {
-    pub(crate) commands: mpsc::Receiver<Command>,
-    pub(crate) notices: mpsc::Sender<Notice>,
+    /// What the user wants.
+    pub commands: mpsc::Receiver<Box<Command>>,
+    /// What happens.
+    pub notices: mpsc::Sender<Box<Notice>>,
 }
 
 /// Both ends.
@@ -255,8 +297,8 @@ pub fn channels() -> (UserSide, ClientSide) {
     let (ask, commands) = mpsc::channel(COMMANDS);
     let (tell, notices) = mpsc::channel(NOTICES);
     let user = UserSide {
-        commands: ask,
-        notices,
+        commands: Commands(ask),
+        notices: Notices(notices),
     };
     let client = ClientSide {
         commands,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use net::Net;
-use phantom_client::{ClientConfig, Command, ContactId, Notice, Secret, channels};
+use phantom_client::{ClientConfig, Command, Commands, ContactId, Notice, Secret, channels};
 use phantom_core::dht::{self, Endpoint};
 use phantom_core::event::{Event, Step, Tag};
 use phantom_core::invite::Invitation;
@@ -23,7 +23,7 @@ use phantom_sim::stage::{Act, HostSpec, Record, Stage, program};
 use phantom_sim::swarm::SwarmStage;
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 const TTL: Duration = Duration::from_secs(3_600);
@@ -208,7 +208,7 @@ fn add(net: &mut Net, given: Given) -> TestClient {
 }
 
 /// The second helps the first in, with a delay.
-async fn meet(rt: impl Clock, commands: mpsc::Sender<Command>, courier: Courier, first: bool) {
+async fn meet(rt: impl Clock, commands: Commands, courier: Courier, first: bool) {
     loop {
         rt.sleep(Duration::from_secs(5)).await;
         if first {

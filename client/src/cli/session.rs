@@ -188,51 +188,52 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
+    use phantom_client::ClientSide;
     use phantom_core::runtime::tokio::Config;
     use phantom_core::units::WallTime;
-    use tokio::sync::mpsc;
 
     use super::super::talk;
     use super::*;
 
     /// A session whose client is played by the test.
-    fn played(rt: &TokioRuntime) -> (Session, mpsc::Receiver<Command>, mpsc::Sender<Notice>) {
-        let ((commands, asked), (tell, notices)) = (mpsc::channel(64), mpsc::channel(64));
+    fn played(rt: &TokioRuntime) -> (Session, ClientSide) {
+        let (user, client) = channels();
         let (_, told) = oneshot::channel();
         let session = Session {
             rt: rt.clone(),
-            user: UserSide { commands, notices },
+            user,
             ended: Ended { told, known: None },
         };
-        (session, asked, tell)
+        (session, client)
     }
 
-    async fn write(tell: &mpsc::Sender<Notice>, n: u64) {
+    async fn write(client: &ClientSide, n: u64) {
         let notice = Notice::Message {
             contact: ContactId::new("bob").expect("a name"),
             message: Tag(n),
             text: format!("message {n}").into(),
             expires: WallTime::from_unix_secs(2_000_000_000),
         };
-        tell.send(notice).await.expect("room");
+        client.notices.send(Box::new(notice)).await.expect("room");
     }
 
     #[tokio::test]
     async fn receive_takes_what_it_printed_and_a_command_that_waits_takes_nothing() {
         let dir = tempfile::tempdir().expect("a directory");
         let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
-        let (mut session, mut asked, tell) = played(&rt);
+        let (mut session, mut client) = played(&rt);
         for n in 1..=4 {
-            write(&tell, n).await;
+            write(&client, n).await;
         }
         // As `send` does while it waits to hear of its own message.
         let nothing = session.wait(Duration::from_millis(50), |notice| {
             matches!(notice, Notice::Message { message: Tag(2), .. }).then_some(())
         });
         assert!(nothing.await.expect("the client runs").is_ok());
-        assert!(asked.try_recv().is_err());
+        assert!(client.commands.try_recv().is_err());
         talk::receive(&mut session, None, Some(1)).await.expect("printed");
-        let took = std::iter::from_fn(|| asked.try_recv().ok()).collect::<Vec<_>>();
+        let took = std::iter::from_fn(|| client.commands.try_recv().ok().map(|command| *command))
+            .collect::<Vec<_>>();
         assert!(
             matches!(took[..], [Command::Took { message: Tag(3), .. }]),
             "{took:?}"
@@ -243,8 +244,8 @@ mod tests {
     async fn why_a_client_ended_is_told_as_often_as_somebody_asks() {
         let dir = tempfile::tempdir().expect("a directory");
         let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
-        let (mut session, asked, tell) = played(&rt);
-        drop((asked, tell));
+        let (mut session, client) = played(&rt);
+        drop(client);
         let (first, second) = (session.status().await.err(), session.notice().await.err());
         assert!(first.is_some() && first.map(|f| f.to_string()) == second.map(|f| f.to_string()));
         assert!(session.stop().await.is_err());

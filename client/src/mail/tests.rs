@@ -94,8 +94,8 @@ async fn damaged_or_arbitrary_contacts_never_panic_and_no_length_is_believed() {
 pub(crate) struct Pair {
     pub(crate) alice: Mail<TokioRuntime>,
     pub(crate) bob: Mail<TokioRuntime>,
-    pub(crate) alice_hears: mpsc::Receiver<Notice>,
-    pub(crate) bob_hears: mpsc::Receiver<Notice>,
+    pub(crate) alice_hears: mpsc::Receiver<Box<Notice>>,
+    pub(crate) bob_hears: mpsc::Receiver<Box<Notice>>,
     pub(crate) at: Time,
 }
 
@@ -187,7 +187,7 @@ impl Pair {
     pub(crate) fn offered(&mut self) -> Vec<(Tag, Bytes)> {
         let heard = std::iter::from_fn(|| self.bob_hears.try_recv().ok());
         heard
-            .filter_map(|notice| match notice {
+            .filter_map(|notice| match *notice {
                 Notice::Message { message, text, .. } => Some((message, text)),
                 _ => None,
             })
@@ -275,7 +275,7 @@ async fn the_writer_hears_that_the_readers_device_has_a_message_that_nobody_took
     assert!(
         heard
             .iter()
-            .any(|notice| matches!(notice, Notice::Acknowledged { .. })),
+            .any(|notice| matches!(**notice, Notice::Acknowledged { .. })),
         "{heard:?}"
     );
     assert_eq!(pair.bob.contacts[0].receiver.waiting().count(), 1, "it holds it");

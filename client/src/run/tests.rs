@@ -120,7 +120,7 @@ async fn a_message_is_offered_until_its_user_took_it_and_then_never_again() {
     let (_client, mut user) = start(&rt);
     settled(&user).await;
     settled(&user).await;
-    let left = std::iter::from_fn(|| user.notices.try_recv().ok());
+    let left = std::iter::from_fn(|| user.notices.try_recv());
     assert_eq!(
         left.filter(|notice| matches!(notice, Notice::Message { .. }))
             .count(),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use phantom_client::user::{Command, ContactId, Notice, UserSide};
+use phantom_client::user::{Command, Commands, ContactId, Notice, UserSide};
 use phantom_core::event::Sensitive;
 use phantom_core::invite::Invitation;
 use phantom_core::message::contact::Contact;
@@ -46,7 +46,7 @@ pub(super) struct Society {
 #[derive(Default)]
 struct State {
     /// Whose program runs, and how to speak to it.
-    clients: BTreeMap<HostId, mpsc::Sender<Command>>,
+    clients: BTreeMap<HostId, Commands>,
     /// Whose client has a way in; others cannot help.
     online: BTreeSet<HostId>,
     notes: Vec<Observation>,
@@ -109,7 +109,7 @@ impl Society {
     }
 
     /// The client of a friend who is in.
-    fn helper(&self, friend: HostId) -> Option<mpsc::Sender<Command>> {
+    fn helper(&self, friend: HostId) -> Option<Commands> {
         let state = self.state();
         state
             .clients
@@ -203,7 +203,7 @@ impl<R: Runtime> User<R> {
     }
 
     /// Tells the client of contacts that it does not know yet.
-    async fn meet(&self, commands: &mpsc::Sender<Command>) {
+    async fn meet(&self, commands: &Commands) {
         let agreed = std::mem::take(&mut *self.agreed.lock().unwrap_or_else(PoisonError::into_inner));
         for (id, contact) in agreed {
             let (added, _) = oneshot::channel();
@@ -221,7 +221,7 @@ impl<R: Runtime> User<R> {
     fn ask_friends(
         &self,
         mut wishes: mpsc::Receiver<Box<CohortPublic>>,
-        commands: mpsc::Sender<Command>,
+        commands: Commands,
         connected: watch::Receiver<bool>,
     ) -> impl Future<Output = ()> + Send + 'static {
         let (rt, society, host) = (self.rt.clone(), self.society.clone(), self.host);
@@ -332,7 +332,7 @@ impl<R: Runtime> User<R> {
     fn write(
         &self,
         work: Work,
-        commands: mpsc::Sender<Command>,
+        commands: Commands,
         mut connected: watch::Receiver<bool>,
     ) -> impl Future<Output = ()> + Send + 'static {
         let (rt, society, host) = (self.rt.clone(), self.society.clone(), self.host);
