@@ -67,7 +67,7 @@ pub struct Limits {
     /// Packets waiting for one peer node while its link comes up or is full. Default 32: an eighth of what a relay has in work,
     /// so that one node that does not answer leaves the others theirs.
     pub outbox_max: usize,
-    /// A link to another node that carried nothing for this long is closed. Default 2 min.
+    /// A link to another node that carried nothing for this long is closed. Default 30 s.
     pub idle_after: Duration,
     /// How long to wait for another node's answer. Default 10 s.
     pub answer_within: Duration,
@@ -82,7 +82,7 @@ impl Default for Limits {
         Self {
             links_max: 4_096,
             outbox_max: 32,
-            idle_after: Duration::from_secs(120),
+            idle_after: Duration::from_secs(30),
             answer_within: Duration::from_secs(10),
             requests_per_link: 16,
             packets_per_second: 200,
