@@ -163,7 +163,7 @@ pub struct LimitsSection {
     pub links: usize,
     /// Packets that wait for one other node while its link comes up or is full. Default 32 of 256 that are in work at once.
     pub outbox: usize,
-    /// A link to another node that carried nothing for so long is closed. Default "5 min".
+    /// A link to another node that carried nothing for so long is closed. Default "30 s".
     pub idle_after: TimeText,
     /// How long another node's answer is waited for. Default "10 s".
     pub answer_within: TimeText,
