@@ -60,8 +60,8 @@ pub enum ClientError {
 pub struct DhtClient<R> {
     rt: R,
     config: ClientConfig,
-    /// The newest last.
-    cached: Mutex<Vec<SocketAddr>>,
+    /// The newest last. Address and port: a `SocketAddr` takes half as much again.
+    cached: Mutex<Vec<(IpAddr, u16)>>,
 }
 
 /// Signs nothing: the type of a get.
@@ -79,14 +79,16 @@ impl ItemSigner for ReadOnly {
 
 impl<R: Runtime> DhtClient<R> {
     /// A client.
-    pub fn new(rt: R, config: ClientConfig) -> Self {
-        let cached = Mutex::new(config.cached.iter().copied().take(CACHED_MAX).collect());
+    pub fn new(rt: R, mut config: ClientConfig) -> Self {
+        let cached = std::mem::take(&mut config.cached);
+        let cached = Mutex::new(cached.iter().take(CACHED_MAX).map(pair).collect());
         Self { rt, config, cached }
     }
 
     /// Nodes that answered, to be cached for the next run.
     pub fn known_nodes(&self) -> Vec<SocketAddr> {
-        self.cached.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        cached.iter().copied().map(SocketAddr::from).collect()
     }
 
     /// Looks for the newest item of `key` and `salt`. Items with a sequence number below `pinned` (the highest seen
@@ -211,13 +213,18 @@ impl<R: Runtime> DhtClient<R> {
 
     fn remember(&self, alive: &[SocketAddr]) {
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh: BTreeSet<_> = alive.iter().collect();
+        let fresh: BTreeSet<_> = alive.iter().map(pair).collect();
         cached.retain(|addr| !fresh.contains(addr));
         // Half the room is for what an operation saw, so that one captured neighbourhood cannot displace all the others.
-        cached.extend(alive.iter().take(CACHED_MAX / 2));
+        cached.extend(alive.iter().take(CACHED_MAX / 2).map(pair));
         let surplus = cached.len().saturating_sub(CACHED_MAX);
         cached.drain(..surplus);
+        cached.shrink_to_fit();
     }
+}
+
+fn pair(addr: &SocketAddr) -> (IpAddr, u16) {
+    (addr.ip(), addr.port())
 }
 
 async fn resolve<R: Runtime>(rt: &R, names: Vec<Endpoint>) -> Vec<SocketAddr> {
