@@ -516,7 +516,8 @@ pub async fn dial<R: Runtime>(
             doing: "dialling",
             kind: error.kind(),
         })?;
-    link::connect(rt, stream, auth, config).await
+    // Boxed: a handshake takes five kilobytes, and whoever may dial is a task that mostly sleeps.
+    Box::pin(link::connect(rt, stream, auth, config)).await
 }
 
 /// Counts one who waits.

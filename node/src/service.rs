@@ -76,7 +76,9 @@ pub(crate) struct Node<R: Runtime> {
 /// # Errors
 /// [`NodeError`], only while it starts.
 pub async fn run<R: Runtime>(rt: R, config: NodeConfig, store: StoreConfig) -> Result<(), NodeError> {
-    Prepared::new(rt, config, store).await?.run().await
+    // Boxed: starting takes three kilobytes that a running node has no use for.
+    let prepared = Box::pin(Prepared::new(rt, config, store)).await?;
+    prepared.run().await
 }
 
 /// A node that has read what it keeps and serves nobody yet.

@@ -64,7 +64,8 @@ pub(super) fn programs<R: Runtime>(
                         // The operator's own client, at home: nothing stands between it and the published entries.
                         let node = ClientNode::default();
                         let begin = society.begins() - OPERATORS_BEGIN;
-                        let own = client(
+                        // Boxed, or the task would have room for it twice: where it comes from and where it is awaited.
+                        let own = Box::pin(client(
                             rt.clone(),
                             host,
                             node,
@@ -73,7 +74,7 @@ pub(super) fn programs<R: Runtime>(
                             Arc::default(),
                             society,
                             fail.clone(),
-                        );
+                        ));
                         let home = rt.clone();
                         rt.spawn("operator", async move {
                             let spread =
