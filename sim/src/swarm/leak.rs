@@ -5,10 +5,12 @@
 //! position at the price of one multiplication and one load.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use phantom_core::event::Sensitive;
 
-use super::network::Table;
 use crate::host::PeerId;
 
 /// Bytes of a secret that are searched for.
@@ -16,13 +18,19 @@ const SEARCHED_MAX: usize = 16;
 /// Shorter secrets are ignored.
 const SEARCHED_MIN: usize = 8;
 
+/// Where in the list of secrets, counted from 1.
+type Number = NonZeroU32;
+
+/// There are a hundred for each client of a world, so no byte is lost to alignment.
 struct Secret {
-    /// The secret before it in the list that has the same first 8 bytes.
-    same_head: Option<u32>,
+    /// The first 8 bytes.
+    head: u64,
+    /// What follows them.
+    rest: [u8; SEARCHED_MAX - SEARCHED_MIN],
+    /// The secret before it in the list that has the same head.
+    same_head: Option<Number>,
     owner: PeerId,
     kind: Sensitive,
-    /// What follows the first 8 bytes.
-    rest: [u8; SEARCHED_MAX - SEARCHED_MIN],
     rest_len: u8,
     reported: bool,
 }
@@ -51,8 +59,9 @@ pub(crate) struct Leaks {
     secrets: Vec<Secret>,
     /// How many of each kind.
     marked: BTreeMap<Sensitive, u64>,
-    /// The last of [`Leaks::secrets`] that begins with these 8 bytes.
-    by_head: Table<u64, u32>,
+    /// For each head the last of [`Leaks::secrets`] that has it. A table of numbers: it is only ever looked into, and the
+    /// heads themselves stand in the list.
+    by_head: HashTable<Number>,
     bitmap: Vec<u64>,
     /// `64 - log2(bits)`.
     shift: u32,
@@ -70,21 +79,36 @@ impl Leaks {
         let mut wanted = [0; SEARCHED_MAX - SEARCHED_MIN];
         wanted[..rest.len()].copy_from_slice(rest);
         let rest_len = rest.len() as u8;
-        let mut same = self.by_head.get(&head).copied();
-        while let Some(known) = same.and_then(|n| self.secrets.get(n as usize)) {
+        let mut same = self.last(head);
+        while let Some(number) = same {
+            let known = &self.secrets[index(number)];
             if known.rest == wanted && known.rest_len == rest_len {
                 return;
             }
             same = known.same_head;
         }
         *self.marked.entry(kind).or_default() += 1;
-        let number = self.secrets.len() as u32;
-        let same_head = self.by_head.insert(head, number);
+        let number = Number::MIN.saturating_add(self.secrets.len() as u32);
+        let secrets = &self.secrets;
+        let head_of = |number: &Number| secrets[index(*number)].head;
+        let entry = self.by_head.entry(
+            hash(head),
+            |known| head_of(known) == head,
+            |known| hash(head_of(known)),
+        );
+        let same_head = match entry {
+            Entry::Occupied(mut last) => Some(std::mem::replace(last.get_mut(), number)),
+            Entry::Vacant(place) => {
+                place.insert(number);
+                None
+            }
+        };
         self.secrets.push(Secret {
+            head,
+            rest: wanted,
             same_head,
             owner,
             kind,
-            rest: wanted,
             rest_len,
             reported: false,
         });
@@ -94,12 +118,18 @@ impl Leaks {
             let words = (self.bitmap.len() * 4).max(1 << 10);
             self.bitmap = vec![0; words];
             self.shift = 64 - (words * 64).trailing_zeros();
-            for head in self.by_head.keys() {
-                set(&mut self.bitmap, self.shift, *head);
+            for secret in &self.secrets {
+                set(&mut self.bitmap, self.shift, secret.head);
             }
         } else {
             set(&mut self.bitmap, self.shift, head);
         }
+    }
+
+    /// The last secret with this head.
+    fn last(&self, head: u64) -> Option<Number> {
+        let same = |number: &Number| self.secrets[index(*number)].head == head;
+        self.by_head.find(hash(head), same).copied()
     }
 
     /// How many secrets of each kind are marked, and how many bytes were searched.
@@ -149,8 +179,9 @@ impl Leaks {
 
     #[cold]
     fn compare(&mut self, head: u64, after: &[u8], found: &mut Vec<Hit>) {
-        let mut same = self.by_head.get(&head).copied();
-        while let Some(secret) = same.and_then(|n| self.secrets.get_mut(n as usize)) {
+        let mut same = self.last(head);
+        while let Some(number) = same {
+            let secret = &mut self.secrets[index(number)];
             same = secret.same_head;
             let rest = &secret.rest[..usize::from(secret.rest_len)];
             if !secret.reported && after.starts_with(rest) {
@@ -163,6 +194,10 @@ impl Leaks {
             }
         }
     }
+}
+
+fn index(number: Number) -> usize {
+    number.get() as usize - 1
 }
 
 fn hash(head: u64) -> u64 {
