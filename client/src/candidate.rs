@@ -3,59 +3,92 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
+use phantom_core::crypto::kdf::Context;
 use phantom_core::crypto::keys::{LinkPublic, NodeId};
 use phantom_core::directory::descriptor::BridgeDescriptor;
 use phantom_core::directory::document::NodeEntry;
 use phantom_core::event::{Event, Outcome, Sensitive, Step};
 use phantom_core::link::{self, BridgeSecret, ClientAuth, Link, LinkError, Resumption};
 use phantom_core::rendezvous::StaticEntry;
-use phantom_core::runtime::Runtime;
+use phantom_core::runtime::{Runtime, Share};
 use phantom_core::units::WallTime;
 use phantom_core::wire::{DecodeError, Reader, Writer};
+
+/// Distinguishes what this module shares between the peers of a process.
+const SHARED: Context = Context::new("phantom-net 2026 shared candidate v1");
 
 /// Somebody to dial at an address. Only the holder of the key can answer, whatever a resolver or a censor puts there.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     /// With the port: all that the wire says of an address, in 20 bytes of 32.
     at: (IpAddr, u16),
-    /// Who it is.
-    pub(crate) node: NodeId,
+    /// Behind a pointer, for most are listed nodes, the same for every client: see [`Candidate::shared`].
+    who: Arc<Who>,
+}
+
+// A client keeps 64 of them in its ladder, through all the time in which it is connected.
+const _: () = assert!(size_of::<Candidate>() <= 32);
+
+/// Who is to answer, and how to show that one may ask.
+#[derive(Clone, Debug)]
+struct Who {
+    node: NodeId,
     server: LinkPublic,
     /// Of a bridge.
-    secret: Option<Box<BridgeSecret>>,
+    secret: Option<BridgeSecret>,
     /// Unix nanoseconds; see [`Candidate::expires`].
     expires: Option<NonZeroU64>,
 }
 
-// A client keeps 64 of them in its ladder, through all the time in which it is connected.
-const _: () = assert!(size_of::<Candidate>() <= 88);
-
 /// The same place and keys: a later descriptor of the same bridge is no second candidate.
 impl PartialEq for Candidate {
     fn eq(&self, other: &Self) -> bool {
-        (self.at, &self.server, &self.secret) == (other.at, &other.server, &other.secret)
+        let (one, two) = (&*self.who, &*other.who);
+        (self.at, &one.server, &one.secret) == (other.at, &two.server, &two.secret)
     }
 }
 
 impl Candidate {
-    pub(crate) const fn listed(address: SocketAddr, node: NodeId, server: LinkPublic) -> Self {
-        Self {
-            at: (address.ip(), address.port()),
+    fn new(address: SocketAddr, who: Who) -> Self {
+        let at = (address.ip(), address.port());
+        Self { at, who: Arc::new(who) }
+    }
+
+    pub(crate) fn listed(address: SocketAddr, node: NodeId, server: LinkPublic) -> Self {
+        let who = Who {
             node,
             server,
             secret: None,
             expires: None,
-        }
+        };
+        Self::new(address, who)
+    }
+
+    /// The same, of which this process holds no second copy.
+    pub(crate) fn shared<S: Share>(self, rt: &S) -> Self {
+        let Self { at, who } = self;
+        let secret = who.secret.as_ref().map_or(&[][..], |secret| secret.as_bytes());
+        let expires = who.expires.map_or(0, NonZeroU64::get).to_be_bytes();
+        let key = SHARED.derive_fields(&[who.node.as_bytes(), who.server.as_bytes(), secret, &expires]);
+        let who = rt.shared(key, || (*who).clone());
+        Self { at, who }
+    }
+
+    /// Its name.
+    pub(crate) fn node(&self) -> NodeId {
+        self.who.node
     }
 
     /// The same, not to be dialled from `expires` on.
     #[cfg(test)]
     pub(crate) fn until(self, expires: WallTime) -> Self {
-        Self {
+        let who = Who {
             expires: NonZeroU64::new(expires.as_unix_nanos()),
-            ..self
-        }
+            ..(*self.who).clone()
+        };
+        Self::new(self.address(), who)
     }
 
     /// The published entry at one of its addresses.
@@ -71,15 +104,19 @@ impl Candidate {
 
     /// A bridge, at each of its addresses.
     pub(crate) fn of_bridge(bridge: &BridgeDescriptor) -> impl Iterator<Item = Self> {
-        bridge.addresses.iter().map(|address| Self {
-            secret: Some(Box::new(BridgeSecret::from_bytes(*bridge.psk))),
-            expires: NonZeroU64::new(bridge.expires.as_unix_nanos().max(1)), // none is for ever
-            ..Self::listed(*address, bridge.identity.node_id(), bridge.link)
+        bridge.addresses.iter().map(|address| {
+            let who = Who {
+                node: bridge.identity.node_id(),
+                server: bridge.link,
+                secret: Some(BridgeSecret::from_bytes(*bridge.psk)),
+                expires: NonZeroU64::new(bridge.expires.as_unix_nanos().max(1)), // none is for ever
+            };
+            Self::new(*address, who)
         })
     }
 
-    pub(crate) const fn is_bridge(&self) -> bool {
-        self.secret.is_some()
+    pub(crate) fn is_bridge(&self) -> bool {
+        self.who.secret.is_some()
     }
 
     pub(crate) const fn address(&self) -> SocketAddr {
@@ -88,9 +125,10 @@ impl Candidate {
 
     /// As whom to dial it.
     pub(crate) fn auth(&self) -> ClientAuth {
-        let server = self.server;
-        self.secret
-            .as_deref()
+        let server = self.who.server;
+        self.who
+            .secret
+            .as_ref()
             .map_or(ClientAuth::Listed { server }, |secret| {
                 let secret = secret.clone();
                 ClientAuth::Bridge { server, secret }
@@ -99,7 +137,7 @@ impl Candidate {
 
     /// Not to be dialled from then on, as its descriptor says.
     pub(crate) fn expires(&self) -> Option<WallTime> {
-        self.expires.map(|nanos| WallTime::from_unix_nanos(nanos.get()))
+        self.who.expires.map(|nanos| WallTime::from_unix_nanos(nanos.get()))
     }
 
     pub(crate) fn is_usable(&self, time: WallTime) -> bool {
@@ -109,13 +147,13 @@ impl Candidate {
     /// Its form in the client's state.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.put_socket_addr(self.address());
-        out.put(self.node.as_bytes());
-        out.put(self.server.as_bytes());
+        out.put(self.who.node.as_bytes());
+        out.put(self.who.server.as_bytes());
         out.put_u8(u8::from(self.is_bridge()));
-        if let Some(secret) = &self.secret {
+        if let Some(secret) = &self.who.secret {
             out.put(secret.as_bytes());
         }
-        out.put_u64(self.expires.map_or(0, NonZeroU64::get));
+        out.put_u64(self.who.expires.map_or(0, NonZeroU64::get));
     }
 
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -124,7 +162,7 @@ impl Candidate {
         let server = LinkPublic::from_bytes(r.array()?);
         let secret = match r.u8()? {
             0 => None,
-            1 => Some(Box::new(BridgeSecret::from_bytes(r.array()?))),
+            1 => Some(BridgeSecret::from_bytes(r.array()?)),
             got => {
                 return Err(DecodeError::BadValue {
                     field: "kind of entry",
@@ -132,11 +170,13 @@ impl Candidate {
                 });
             }
         };
-        Ok(Self {
+        let who = Who {
+            node,
+            server,
             secret,
             expires: NonZeroU64::new(r.u64()?),
-            ..Self::listed(address, node, server)
-        })
+        };
+        Ok(Self::new(address, who))
     }
 }
 
@@ -232,7 +272,7 @@ mod tests {
                 let mut r = Reader::new(&out);
                 let again = Candidate::read(&mut r).expect("its own bytes");
                 prop_assert_eq!(&again, &candidate);
-                prop_assert_eq!(again.expires, candidate.expires);
+                prop_assert_eq!(again.expires(), candidate.expires());
             }
         }
     }

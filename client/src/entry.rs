@@ -12,7 +12,7 @@ use phantom_core::event::{Event, Outcome, Step};
 use phantom_core::ladder::{AttemptId, Ladder, Output, Report};
 use phantom_core::link::{Link, Resumption};
 use phantom_core::rendezvous::fetch::fetch;
-use phantom_core::rendezvous::{SequencePins, Slot};
+use phantom_core::rendezvous::{SequencePins, Slot, StaticEntry};
 use phantom_core::runtime::{Owned, Runtime};
 use phantom_core::units::{Instant, WallTime};
 use rand_core::Rng;
@@ -94,7 +94,7 @@ impl<R: Runtime> Entrance<R> {
         found: mpsc::Sender<Box<Found>>,
     ) -> Self {
         let installation = &config.installation;
-        let mut cached = installation.dht_nodes.clone();
+        let mut cached = installation.dht_nodes.to_vec();
         cached.retain(|node| !kept.dht_nodes.contains(node));
         cached.extend(&kept.dht_nodes);
         let dht = phantom_core::dht::ClientConfig {
@@ -170,7 +170,7 @@ impl<R: Runtime> Entrance<R> {
 
     /// Takes what friends gave.
     pub(crate) fn friends(&mut self, candidates: Vec<Candidate>) {
-        self.ladder.found(self.rt.now(), Step::Friend, candidates);
+        self.offer(Step::Friend, candidates);
     }
 
     /// Does what is due; returns when to call again at the latest.
@@ -203,8 +203,11 @@ impl<R: Runtime> Entrance<R> {
     pub(crate) fn take(&mut self, found: Found, kept: &mut Kept) -> Option<Won> {
         let now = self.rt.now();
         match found {
-            Found::Candidates(step, candidates) => self.ladder.found(now, step, candidates),
-            Found::Resolved(name, candidates) => self.ladder.resolved(now, Step::Static, name, candidates),
+            Found::Candidates(step, candidates) => self.offer(step, candidates),
+            Found::Resolved(name, candidates) => {
+                let candidates = self.shared(candidates);
+                self.ladder.resolved(now, Step::Static, name, candidates);
+            }
             Found::End(step, climb, nothing) => {
                 if climb == self.climb {
                     self.asking.remove(&step);
@@ -313,8 +316,18 @@ impl<R: Runtime> Entrance<R> {
         if candidates.is_empty() {
             self.nothing(step);
         } else {
-            self.ladder.found(self.rt.now(), step, candidates);
+            self.offer(step, candidates);
         }
+    }
+
+    fn offer(&mut self, step: Step, candidates: Vec<Candidate>) {
+        let candidates = self.shared(candidates);
+        self.ladder.found(self.rt.now(), step, candidates);
+    }
+
+    fn shared(&self, candidates: Vec<Candidate>) -> Vec<Candidate> {
+        let candidates = candidates.into_iter();
+        candidates.map(|candidate| candidate.shared(&self.rt)).collect()
     }
 
     fn ask_static(&mut self) {
@@ -328,21 +341,19 @@ impl<R: Runtime> Entrance<R> {
             .collect();
         // Not everybody begins with the same one.
         shuffle(&mut self.rng, &mut by_address);
-        let named: Vec<_> = entries
-            .iter()
-            .filter(|entry| matches!(entry.endpoint, Endpoint::Name { .. }))
-            .cloned()
-            .collect();
-        if named.is_empty() || !by_address.is_empty() {
+        let is_name = |entry: &&StaticEntry| matches!(entry.endpoint, Endpoint::Name { .. });
+        let entries = entries.clone();
+        let none_named = !entries.iter().any(|entry| is_name(&entry));
+        if none_named || !by_address.is_empty() {
             self.known(Step::Static, by_address);
         }
-        if named.is_empty() {
+        if none_named {
             return;
         }
         let (rt, found, climb) = (self.rt.clone(), self.found.clone(), self.climb);
         let task = self.rt.spawn("client resolves", async move {
             let mut nothing = true;
-            for (name, entry) in (0_u16..).zip(named) {
+            for (name, entry) in (0_u16..).zip(entries.iter().filter(is_name)) {
                 let addresses = entry.endpoint.resolve(&rt).await;
                 if addresses.is_empty() {
                     rt.emit(Event::Attempt {
@@ -354,7 +365,7 @@ impl<R: Runtime> Entrance<R> {
                 }
                 nothing = false;
                 let candidates = addresses.into_iter().take(ADDRESSES_PER_NAME);
-                let candidates = candidates.map(|at| Candidate::of_static(&entry, at));
+                let candidates = candidates.map(|at| Candidate::of_static(entry, at));
                 let resolved = Box::new(Found::Resolved(name, candidates.collect()));
                 let _ = found.send(resolved).await; // as in `resume`
             }

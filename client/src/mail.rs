@@ -6,6 +6,7 @@
 //! left where they are.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use phantom_core::event::{Event, Refusal, Sensitive, Tag};
@@ -78,7 +79,7 @@ pub(crate) struct Saving {
 /// All contacts.
 pub(crate) struct Mail<R> {
     rt: R,
-    config: sender::Config,
+    config: Arc<sender::Config>,
     boxes: usize,
     contacts: Vec<Contact>,
     ids: Frugal,
@@ -109,7 +110,7 @@ impl<R: Runtime> Mail<R> {
         let next_poll = rt.now() + schedule.next_gap();
         Self {
             rt: rt.clone(),
-            config,
+            config: config.into(),
             boxes: poll.boxes.clamp(1, MAX_READ),
             contacts: Vec::new(),
             ids: rt.rng("message ids").into(),
@@ -158,7 +159,7 @@ impl<R: Runtime> Mail<R> {
                 .and_then(ContactId::new)
                 .ok_or(bad)?;
             let len = r.u32()? as usize;
-            let sender = Sender::decode(r.take(len)?, self.config, self.rt.rng("message sender").into())?;
+            let sender = Sender::decode(r.take(len)?, self.config.clone(), self.rt.rng("message sender").into())?;
             let len = r.u32()? as usize;
             // What the user took is gone from this state; everything else is offered again.
             let receiver = Receiver::decode(r.take(len)?, |_| false)?;
@@ -213,7 +214,7 @@ impl<R: Runtime> Mail<R> {
         }
         let sender = Sender::new(
             &contact.outgoing,
-            self.config,
+            self.config.clone(),
             self.rt.rng("message sender").into(),
         );
         self.push(id, sender, Receiver::new(&contact.incoming));

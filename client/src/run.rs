@@ -13,7 +13,6 @@ use phantom_core::route::{Ask, Requests};
 use phantom_core::runtime::Runtime;
 use phantom_core::units::{Instant, WallTime};
 use phantom_core::wire::{DecodeError, Reader};
-use rand_chacha::ChaCha12Rng;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -21,6 +20,7 @@ use crate::candidate::{Candidate, mark_sensitive};
 use crate::config::ClientConfig;
 use crate::documents::Documents;
 use crate::entry::{Entrance, Found, Sources, Won};
+use crate::frugal::Frugal;
 use crate::invitations::{FetchId, Fetches};
 use crate::mail::{Index, Mail, Time};
 use crate::session::{Session, Told};
@@ -74,12 +74,12 @@ struct Client<R: Runtime> {
     entrance: Entrance<R>,
     session: Option<Session<R>>,
     /// The session whose link is being resumed.
-    suspended: Option<Session<R>>,
+    suspended: Option<Box<Session<R>>>,
     sessions: u64,
     requests: Requests<Purpose>,
     mail: Mail<R>,
     fetches: Fetches,
-    rng: ChaCha12Rng,
+    rng: Frugal,
     told: mpsc::Sender<Box<Told>>,
 }
 
@@ -187,7 +187,7 @@ impl<R: Runtime> Client<R> {
             sessions: 0,
             mail,
             fetches: Fetches::default(),
-            rng,
+            rng: rng.into(),
             told,
         })
     }
@@ -416,13 +416,13 @@ impl<R: Runtime> Client<R> {
             Resumption::Continued(link) => {
                 let (step, entry) = (session.step, session.candidate.address());
                 session.link = Some(link);
-                self.session = Some(session);
+                self.session = Some(*session);
                 self.tell_connected(step, entry, true);
                 let at = self.time();
                 self.mail.reachable(at);
             }
             Resumption::Fresh { link, .. } => {
-                let (step, candidate) = (session.step, session.candidate);
+                let Session { step, candidate, .. } = *session;
                 self.connected(
                     Won {
                         step,
@@ -468,7 +468,7 @@ impl<R: Runtime> Client<R> {
         self.entrance.climb();
         if let Some(link) = session.link.take() {
             self.entrance.resume(session.candidate.clone(), link);
-            self.suspended = Some(session);
+            self.suspended = Some(Box::new(session));
         }
     }
 
@@ -608,10 +608,10 @@ impl<R: Runtime> Client<R> {
 /// for ever once it is resumed.
 fn of_number<'a, R: Runtime>(
     session: &'a mut Option<Session<R>>,
-    suspended: &'a mut Option<Session<R>>,
+    suspended: &'a mut Option<Box<Session<R>>>,
     number: u64,
 ) -> Option<&'a mut Session<R>> {
-    let mut both = session.iter_mut().chain(suspended);
+    let mut both = session.iter_mut().chain(suspended.as_deref_mut());
     both.find(|session| session.number == number)
 }
 

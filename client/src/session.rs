@@ -113,7 +113,7 @@ impl<R: Runtime> Session<R> {
         let usable = answer.filter(|(_, hops)| {
             // An unlisted entry without a way back would swallow every answer.
             let reachable = !self.candidate.is_bridge() || !hops.ways_back.is_empty();
-            hops.node == self.candidate.node && reachable
+            hops.node == self.candidate.node() && reachable
         });
         let Some((handle, hops)) = usable else {
             self.vain += 1;

@@ -16,9 +16,9 @@ fn bundle(dir: &Path) -> PathBuf {
     let key = IdentitySecret::from_bytes(&[1; 32]).public();
     let bundle = Bundle {
         cohort: minted.cohorts[0].clone(),
-        dht_nodes: Vec::new(),
-        routers: Vec::new(),
-        entries: Vec::new(),
+        dht_nodes: [].into(),
+        routers: [].into(),
+        entries: [].into(),
         directory: KeySet::new(0, 1, &[key]).expect("1 of 1"),
     };
     let path = dir.join("bundle");

@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use phantom_core::crypto::kdf::Context;
 use phantom_core::crypto::keys::{LinkPublic, NodeId};
 use phantom_core::directory::client::{Accepted, DirectoryCache, Refused};
 use phantom_core::directory::document::{DocumentHash, SharedDocument};
 use phantom_core::directory::rpc::{DirectoryRequest, DirectoryResponse, Piece};
 use phantom_core::event::{Event, Refusal};
 use phantom_core::mailbox::StorageSet;
-use phantom_core::runtime::Runtime;
+use phantom_core::runtime::{Runtime, Share};
 use phantom_core::units::WallTime;
 use tokio::sync::watch;
 
@@ -20,41 +21,44 @@ use crate::config::Directory;
 /// The file that holds what [`DirectoryCache::persist`] gives.
 pub const FILE: &str = "directory";
 
+/// Distinguishes what this module shares between the peers of a process.
+const SHARED: Context = Context::new("phantom-net 2026 shared node view v1");
+
+/// What follows from a document alone, made once per process.
+pub struct Tables {
+    /// Where boxes belong.
+    pub storage: StorageSet,
+    /// Where they belonged in the interval before.
+    pub previous: StorageSet,
+    by_link: BTreeMap<LinkPublic, NodeId>,
+}
+
 /// A document in the form in which this node works with it.
 #[derive(Clone)]
 pub struct View {
     /// The document.
     pub document: SharedDocument,
-    /// Where boxes belong.
-    pub storage: Arc<StorageSet>,
-    /// Where they belonged in the interval before.
-    pub previous: Arc<StorageSet>,
-    by_link: Arc<BTreeMap<LinkPublic, NodeId>>,
+    /// What follows from it.
+    pub tables: Arc<Tables>,
 }
 
 impl View {
-    fn new(document: SharedDocument) -> Self {
-        let storage = Arc::new(StorageSet::new(document.document.storage()));
-        let previous = Arc::new(StorageSet::new(
-            document.document.previous_storage.iter().cloned(),
-        ));
-        let by_link = document
-            .document
-            .nodes
-            .iter()
-            .map(|node| (node.link, node.id))
-            .collect();
-        Self {
-            document,
-            storage,
-            previous,
-            by_link: Arc::new(by_link),
-        }
+    fn new<S: Share>(rt: &S, document: SharedDocument) -> Self {
+        let key = SHARED.derive_fields(&[&document.hash.0]);
+        let tables = rt.shared(key, || {
+            let listed = &document.document;
+            Tables {
+                storage: listed.storage_set(),
+                previous: listed.previous_storage_set(),
+                by_link: listed.nodes.iter().map(|node| (node.link, node.id)).collect(),
+            }
+        });
+        Self { document, tables }
     }
 
     /// The listed node that holds this link key.
     pub fn node_of(&self, key: &LinkPublic) -> Option<NodeId> {
-        self.by_link.get(key).copied()
+        self.tables.by_link.get(key).copied()
     }
 }
 
@@ -115,7 +119,7 @@ impl<R: Runtime> Keeper<R> {
                 _ => false,
             };
             if !same {
-                *view = usable.map(View::new);
+                *view = usable.map(|document| View::new(&self.rt, document));
             }
             !same
         });

@@ -92,7 +92,7 @@ impl<R: Runtime> Mailbox<R> {
             return WriteOutcome::Refused;
         }
         let address = *record.address();
-        let placement = view.storage.place(&address);
+        let placement = view.tables.storage.place(&address);
         let (tell, mut told) = mpsc::channel(placement.nodes().len().max(1));
         for &node in placement.nodes() {
             let (this, record, tell) = (self.clone(), record.clone(), tell.clone());
@@ -278,7 +278,7 @@ impl<R: Runtime> Mailbox<R> {
             }
         }
         let record = record?;
-        let placement = view.storage.place(address);
+        let placement = view.tables.storage.place(address);
         for node in census.lacking(address).filter(|node| placement.contains(*node)) {
             if node == self.me {
                 self.put(Source::OWN, &record, true).await;
@@ -314,7 +314,7 @@ impl<R: Runtime> Mailbox<R> {
         let node = peer.node(&view)?;
         let member =
             |set: &phantom_core::mailbox::StorageSet| set.holders().iter().any(|holder| holder.node == node);
-        if !member(&view.storage) && !member(&view.previous) {
+        if !member(&view.tables.storage) && !member(&view.tables.previous) {
             self.refuse(Refusal::Misdirected);
             return None;
         }
@@ -322,7 +322,7 @@ impl<R: Runtime> Mailbox<R> {
             self.refuse(Refusal::Malformed);
             return None;
         };
-        let mine = |address: &BoxAddress| view.storage.place(address).contains(self.me);
+        let mine = |address: &BoxAddress| view.tables.storage.place(address).contains(self.me);
         let source = Source(peer.number);
         Some(match rpc {
             Rpc::Put(record) if mine(record.address()) => Reply::Put(self.checked_put(source, &record).await),
@@ -372,7 +372,7 @@ impl<R: Runtime> Mailbox<R> {
         loop {
             let view = changes.borrow_and_update().clone();
             if let Some(view) = view
-                && view.storage != view.previous
+                && view.tables.storage != view.tables.previous
             {
                 let mut owed = BTreeSet::new();
                 for rank in 0..phantom_core::mailbox::REPLICAS {
@@ -416,8 +416,8 @@ impl<R: Runtime> Mailbox<R> {
             let mut due: BTreeMap<NodeId, Vec<Record>> = BTreeMap::new();
             for record in records {
                 let (now, before) = (
-                    view.storage.place(record.address()),
-                    view.previous.place(record.address()),
+                    view.tables.storage.place(record.address()),
+                    view.tables.previous.place(record.address()),
                 );
                 let duties = now.hand_over(&before, self.me).into_iter();
                 for duty in
@@ -470,15 +470,15 @@ struct Plan {
 
 impl Plan {
     fn of(view: &View, address: &BoxAddress) -> Self {
-        let placement = view.storage.place(address);
+        let placement = view.tables.storage.place(address);
         let replicas = placement.nodes().len();
-        if view.storage == view.previous {
+        if view.tables.storage == view.tables.previous {
             return Self {
                 order: placement.read_order(None),
                 enough: (replicas + 1).saturating_sub(WRITE_QUORUM).max(1).min(replicas),
             };
         }
-        let order = placement.read_order(Some(&view.previous.place(address)));
+        let order = placement.read_order(Some(&view.tables.previous.place(address)));
         let enough = order.len();
         Self { order, enough }
     }

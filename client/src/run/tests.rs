@@ -19,9 +19,9 @@ pub(crate) fn config() -> ClientConfig {
     let key = phantom_core::crypto::keys::IdentitySecret::from_bytes(&[1; 32]).public();
     let bundle = Bundle {
         cohort: minted.cohorts[0].clone(),
-        dht_nodes: Vec::new(),
-        routers: Vec::new(),
-        entries: Vec::new(),
+        dht_nodes: [].into(),
+        routers: [].into(),
+        entries: [].into(),
         directory: phantom_core::directory::sign::KeySet::new(0, 1, &[key]).expect("1 of 1"),
     };
     let mut config = ClientConfig::new(bundle, Secret::Key(Zeroizing::new([1; 32])));

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -28,17 +28,17 @@ pub struct ClientConfig {
     /// Nodes that answered in an earlier run, or came with the installation. At most [`CACHED_MAX`] are used.
     pub cached: Vec<SocketAddr>,
     /// Published routers. A censor blocks and forges them like any published name, so they are asked besides the cached.
-    pub routers: Vec<Endpoint>,
+    pub routers: Arc<[Endpoint]>,
     /// How lookups behave.
     pub lookup: lookup::Config,
 }
 
 impl ClientConfig {
     /// A client that begins at these, with default lookups.
-    pub fn new(cached: Vec<SocketAddr>, routers: Vec<Endpoint>) -> Self {
+    pub fn new(cached: Vec<SocketAddr>, routers: impl Into<Arc<[Endpoint]>>) -> Self {
         Self {
             cached,
-            routers,
+            routers: routers.into(),
             lookup: lookup::Config::default(),
         }
     }
@@ -156,7 +156,7 @@ impl<R: Runtime> DhtClient<R> {
             operation.seed(*seed);
             v6 |= seed.is_ipv6();
         }
-        for router in &self.config.routers {
+        for router in self.config.routers.iter() {
             match router {
                 Endpoint::Addr(addr) => {
                     operation.seed(*addr);

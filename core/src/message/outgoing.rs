@@ -21,7 +21,7 @@ pub(super) struct State {
     pub(super) messages: Vec<Outgoing>,
     /// Boxed: a map has room for eleven of each kind at once, and most contacts have one or two boxes outstanding.
     pub(super) boxes: BTreeMap<u64, Box<Plan>>,
-    pub(super) announcement: Option<(Announcement, Progress)>,
+    pub(super) announcement: Option<Box<(Announcement, Progress)>>,
     /// How far the reader is known to be.
     pub(super) acked: u64,
     pub(super) ack: Ack,

@@ -79,8 +79,8 @@ pub enum Error {
 pub struct Receiver {
     pub(super) state: State,
     /// Addresses made lately; naming a box costs two thirds of an X25519, and the same boxes are asked for again and
-    /// again. At most [`WINDOW`] and three.
-    names: BTreeMap<Slot, BoxAddress>,
+    /// again. At most [`WINDOW`] and three, mostly few: not in a tree, whose least node has room for eleven.
+    names: Vec<(Slot, BoxAddress)>,
     /// Where in the window the next [`Receiver::wanted`] goes on.
     cursor: u64,
     turns: u64,
@@ -112,7 +112,7 @@ impl Receiver {
     pub(super) fn with_state(state: State) -> Self {
         let mut receiver = Self {
             state,
-            names: BTreeMap::new(),
+            names: Vec::new(),
             cursor: 0,
             turns: 0,
             out: VecDeque::new(),
@@ -183,11 +183,13 @@ impl Receiver {
     }
 
     fn name(&mut self, slot: Slot, secret: &BoxSecret) -> BoxAddress {
-        let cap = &self.state.cap;
-        *self
-            .names
-            .entry(slot)
-            .or_insert_with(|| cap.address(&secret.seed()))
+        if let Some((_, name)) = self.names.iter().find(|(known, _)| *known == slot) {
+            return *name;
+        }
+        let name = self.state.cap.address(&secret.seed());
+        self.names.reserve_exact(1);
+        self.names.push((slot, name));
+        name
     }
 
     /// The next announcement of each period in which one may be alive, by clocks that differ by [`CLOCK_BOUND`].
@@ -275,7 +277,7 @@ impl Receiver {
         let slot = self
             .names
             .iter()
-            .find(|(_, name)| *name == record.address())
+            .find(|(_, name)| name == record.address())
             .map(|(slot, _)| *slot);
         let slot = slot.ok_or(Error::NotWanted)?;
         let secret = match slot {
@@ -312,7 +314,7 @@ impl Receiver {
                 self.state.announced.insert(period, number + 1);
             }
         }
-        self.names.remove(&slot);
+        self.names.retain(|(known, _)| *known != slot);
         let generation = self.changed();
         self.out.push_back(Output::PeerAck(content.ack));
         if let Slot::Chain(_) = slot {
@@ -348,7 +350,7 @@ impl Receiver {
         for id in self.state.reassembly.prune(next, wall) {
             self.out.push_back(Output::Expired(id));
         }
-        self.names.retain(|slot, _| match *slot {
+        self.names.retain(|(slot, _)| match *slot {
             Slot::Chain(index) => (next..next + WINDOW).contains(&index),
             Slot::Announcement { period, number } => self
                 .state

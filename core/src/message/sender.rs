@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -195,7 +196,7 @@ pub enum Error {
 /// The writer of one direction.
 pub struct Sender<R> {
     pub(super) state: State,
-    config: Config,
+    config: Arc<Config>,
     rng: R,
     out: VecDeque<Output>,
     /// Told once the generation is durable.
@@ -209,7 +210,7 @@ pub struct Sender<R> {
 }
 
 impl<R: Rng> Sender<R> {
-    pub(super) fn with_state(state: State, config: Config, rng: R) -> Self {
+    pub(super) fn with_state(state: State, config: Arc<Config>, rng: R) -> Self {
         // After a restart an acknowledgement that is still wanted is made at the first tick.
         let ack_due = state.ack_wanted.then_some(Instant::ZERO);
         Self {
@@ -332,7 +333,7 @@ impl<R: Rng> Sender<R> {
             Slot::Announcement { period, number } => self
                 .state
                 .announcement
-                .as_mut()
+                .as_deref_mut()
                 .filter(|(a, _)| (a.period, a.number) == (period, number))
                 .map(|(_, progress)| progress),
         };
@@ -366,7 +367,7 @@ impl<R: Rng> Sender<R> {
                         .and_then(|plan| plan.piece)
                         .map(|(id, _)| id),
                     Slot::Announcement { .. } => {
-                        if let Some((a, _)) = &mut self.state.announcement {
+                        if let Some((a, _)) = self.state.announcement.as_deref_mut() {
                             a.spent = true; // The next one has another number.
                         }
                         None
@@ -409,7 +410,7 @@ impl<R: Rng> Sender<R> {
     }
 
     fn reachable(&mut self, now: Instant) {
-        let announcement = self.state.announcement.iter_mut().map(|(_, progress)| progress);
+        let announcement = self.state.announcement.as_deref_mut().map(|(_, progress)| progress);
         let boxes = self.state.boxes.values_mut().map(|plan| &mut plan.progress);
         for progress in boxes.chain(announcement).filter(|progress| !progress.stored) {
             if let Phase::Due(at) = progress.phase {
@@ -461,7 +462,7 @@ impl<R: Rng> Sender<R> {
 
     /// The index from which the reader is sure to look: acknowledged, or announced where the reader finds it.
     fn base(&self, wall: WallTime) -> u64 {
-        match &self.state.announcement {
+        match self.state.announcement.as_deref() {
             Some((a, progress)) if progress.stored && a.is_fresh(wall) => self.state.acked.max(a.low),
             _ => self.state.acked,
         }
@@ -516,7 +517,7 @@ impl<R: Rng> Sender<R> {
             self.state.acked,
             self.state.chain.next() >= self.base(wall) + WINDOW,
         );
-        if let Some((a, progress)) = &mut self.state.announcement {
+        if let Some((a, progress)) = self.state.announcement.as_deref_mut() {
             // The reader is past it, or nobody can find it any more: not written again, but its number stays used. Not
             // before it is stored: the reader looks for the numbers one after the other.
             if !a.spent && (progress.stored && a.low <= acked && !full || wall >= a.until()) {
@@ -598,7 +599,7 @@ impl<R: Rng> Sender<R> {
     /// the window has no room to tell it. Without the latter, two sides with full windows would wait for each other.
     fn announce(&mut self, wall: WallTime, mute: bool) {
         let low = self.low();
-        let last = self.state.announcement.as_ref();
+        let last = self.state.announcement.as_deref();
         if low <= self.base(wall) {
             if !mute {
                 return; // The window is full of boxes that are wanted: wait for acknowledgements.
@@ -618,7 +619,7 @@ impl<R: Rng> Sender<R> {
         };
         let generation = self.changed();
         (self.state.ack_wanted, self.ack_due) = (false, None); // It is in the announcement.
-        self.state.announcement = Some((next, Progress::new(false, generation)));
+        self.state.announcement = Some(Box::new((next, Progress::new(false, generation))));
     }
 
     /// Writes what is due, as far as writes may be under way.
@@ -633,7 +634,7 @@ impl<R: Rng> Sender<R> {
         let announcement = self
             .state
             .announcement
-            .as_mut()
+            .as_deref_mut()
             .filter(|(a, _)| !a.spent)
             .map(|(_, p)| p);
         for progress in self
@@ -665,7 +666,7 @@ impl<R: Rng> Sender<R> {
             ..
         } = &mut self.state;
         if let Some((a, progress)) = announcement
-            .as_mut()
+            .as_deref_mut()
             .filter(|(a, p)| !a.spent && due(p, self.durable))
             && in_flight < self.config.in_flight_max
         {
@@ -699,7 +700,7 @@ impl<R: Rng> Sender<R> {
         let announcement = self
             .state
             .announcement
-            .iter()
+            .as_deref()
             .filter(|(a, _)| !a.spent)
             .map(|(_, p)| p);
         let progress = || {

@@ -3,6 +3,7 @@
 //! Versioned and canonical; it holds keys and plaintext, so it is stored inside [`super::vault`] only.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rand_core::Rng;
@@ -26,7 +27,7 @@ const MESSAGES_BOUND: usize = 4_096;
 
 impl<R: Rng> Sender<R> {
     /// The writer of a new relationship. Store its state before its first use.
-    pub fn new(direction: &Direction, config: Config, rng: R) -> Self {
+    pub fn new(direction: &Direction, config: impl Into<Arc<Config>>, rng: R) -> Self {
         let state = outgoing::State {
             cap: direction.cap.clone(),
             chain: Chain::new(*direction.root),
@@ -39,7 +40,7 @@ impl<R: Rng> Sender<R> {
             ack_until: WallTime::UNIX_EPOCH,
             ack_wanted: false,
         };
-        Self::with_state(state, config, rng)
+        Self::with_state(state, config.into(), rng)
     }
 
     /// The state to store.
@@ -55,7 +56,7 @@ impl<R: Rng> Sender<R> {
         out.put_u64(state.ack_until.as_unix_nanos());
         out.put_u8(u8::from(state.ack_wanted));
         out.put_u8(u8::from(state.announcement.is_some()));
-        if let Some((announcement, progress)) = &state.announcement {
+        if let Some((announcement, progress)) = state.announcement.as_deref() {
             announcement.encode(&mut out);
             out.put_u8(u8::from(progress.stored));
         }
@@ -94,7 +95,7 @@ impl<R: Rng> Sender<R> {
     ///
     /// # Errors
     /// [`DecodeError`].
-    pub fn decode(bytes: &[u8], config: Config, rng: R) -> Result<Self, DecodeError> {
+    pub fn decode(bytes: &[u8], config: impl Into<Arc<Config>>, rng: R) -> Result<Self, DecodeError> {
         let mut r = Reader::new(bytes);
         version(&mut r)?;
         let cap = WriteCap::from_bytes(&r.array()?).map_err(|_| DecodeError::BadValue {
@@ -114,7 +115,7 @@ impl<R: Rng> Sender<R> {
         let announcement = if flag(&mut r)? {
             let announcement = Announcement::decode(&mut r)?;
             made("announced index", announcement.low)?;
-            Some((announcement, Progress::new(flag(&mut r)?, 0)))
+            Some(Box::new((announcement, Progress::new(flag(&mut r)?, 0))))
         } else {
             None
         };
@@ -204,7 +205,7 @@ impl<R: Rng> Sender<R> {
             ack_until,
             ack_wanted,
         };
-        Ok(Self::with_state(state, config, rng))
+        Ok(Self::with_state(state, config.into(), rng))
     }
 }
 

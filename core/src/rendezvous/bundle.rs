@@ -1,6 +1,7 @@
 //! The file that an installation of a client gets: its cohort, where to begin, and whom to trust. SPEC §7.8.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -29,17 +30,17 @@ pub struct StaticEntry {
     pub link: LinkPublic,
 }
 
-/// All that a client is installed with.
+/// All that a client is installed with. What many installations have in common can be shared by the peers of a process.
 #[derive(Clone, Debug)]
 pub struct Bundle {
     /// Finds and opens the records of its bridges.
     pub cohort: Cohort,
     /// DHT nodes that were alive when the bundle was made; at most 64.
-    pub dht_nodes: Vec<SocketAddr>,
+    pub dht_nodes: Arc<[SocketAddr]>,
     /// Published DHT routers; at most 16.
-    pub routers: Vec<Endpoint>,
+    pub routers: Arc<[Endpoint]>,
     /// Published entries; at most 64.
-    pub entries: Vec<StaticEntry>,
+    pub entries: Arc<[StaticEntry]>,
     /// The directory keys that the client pins.
     pub directory: KeySet,
 }
@@ -132,15 +133,17 @@ mod tests {
         };
         Bundle {
             cohort: cohort(1).0,
-            dht_nodes: vec![
+            dht_nodes: [
                 "192.0.2.1:6881".parse().expect("literal"),
                 "[2001:db8::1]:1".parse().expect("literal"),
-            ],
-            routers: vec!["router.example.org:6881".parse().expect("an endpoint")],
-            entries: vec![
+            ]
+            .into(),
+            routers: ["router.example.org:6881".parse().expect("an endpoint")].into(),
+            entries: [
                 entry("198.51.100.1:443", identity()),
                 entry("entry.example.org:443", identity()),
-            ],
+            ]
+            .into(),
             directory: KeySet::new(0, 2, &keys).expect("2 of 3"),
         }
     }

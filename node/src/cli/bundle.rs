@@ -37,9 +37,9 @@ pub(crate) fn bundle(args: &Args) -> Result<(), Failure> {
     );
     let bundle = Bundle {
         cohort,
-        dht_nodes: network.dht_nodes,
-        routers: network.routers,
-        entries: network.entries,
+        dht_nodes: network.dht_nodes.into(),
+        routers: network.routers.into(),
+        entries: network.entries.into(),
         directory: network.directory.pinned,
     };
     create_secret(&args.out, &bundle.encode())?;

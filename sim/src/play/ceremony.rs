@@ -36,14 +36,14 @@ pub(super) type Meetings = BTreeMap<HostId, Vec<(ContactId, HostId, Box<Contact>
 /// What a client is installed with: a bundle of which everything that all share is there once.
 pub(super) struct Installation {
     cohort: Cohort,
-    dht_nodes: Box<[SocketAddr]>,
+    dht_nodes: Arc<[SocketAddr]>,
     common: Arc<Common>,
 }
 
 /// What all installations have in common.
 struct Common {
-    routers: Vec<dht::Endpoint>,
-    entries: Vec<StaticEntry>,
+    routers: Arc<[dht::Endpoint]>,
+    entries: Arc<[StaticEntry]>,
     directory: KeySet,
 }
 
@@ -56,7 +56,7 @@ impl Installation {
         } = &*self.common;
         Bundle {
             cohort: self.cohort.clone(),
-            dht_nodes: self.dht_nodes.to_vec(),
+            dht_nodes: self.dht_nodes.clone(),
             routers: routers.clone(),
             entries: entries.clone(),
             directory: directory.clone(),
@@ -182,7 +182,7 @@ pub(super) fn perform(plan: &Plan, link_port: u16) -> Result<Ceremony, RunError>
         .into_iter()
         .filter(|&host| plan.hosts[host as usize].published)
         .collect();
-    let entries: Vec<StaticEntry> = published
+    let entries: Arc<[StaticEntry]> = published
         .iter()
         .flat_map(|&host| {
             let entry = |endpoint| StaticEntry {

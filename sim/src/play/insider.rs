@@ -34,7 +34,7 @@ pub(super) async fn run<R: Runtime>(
     let mut rng = rt.rng("insider");
     let dht = Arc::new(DhtClient::new(
         rt.clone(),
-        ClientConfig::new(bundle.dht_nodes.clone(), bundle.routers.clone()),
+        ClientConfig::new(bundle.dht_nodes.to_vec(), bundle.routers.clone()),
     ));
     let mut pins = SequencePins::default();
     loop {

@@ -3,7 +3,6 @@
 //! Mappings are independent of the remote end, what comes in is filtered by the remote's address (RFC 4787 §4.1 and §5:
 //! endpoint-independent mapping, address-dependent filtering), and a UDP mapping ends after an idle time.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::network::EPHEMERAL_FIRST;
@@ -13,22 +12,39 @@ const REMOTES_MAX: usize = 64;
 /// Mappings of one translator; beyond, new ones are refused.
 const MAPPINGS_MAX: usize = 32_000;
 
+/// A host has about ten at a time when it looks around in the DHT, and there are as many hosts as clients: so no trees, and
+/// nothing lost to alignment.
 struct Mapping {
+    outside: u16,
     host: u32,
-    inside: SocketAddr,
+    /// The address and port of [`Mapping::inside`].
+    at: (IpAddr, u16),
     used_ns: u64,
-    /// `None` when its time is over: it lets nobody in any more, and only its port is still taken.
-    remotes: Option<Box<Remotes>>,
+    remotes: Remotes,
 }
 
-/// Addresses that a mapping has sent to: small, because every lookup in the DHT has a mapping of its own.
-#[derive(Default)]
-struct Remotes {
-    v4: Vec<Remote<4>>,
-    v6: Vec<Remote<16>>,
+impl Mapping {
+    /// What is dead lets nobody in any more, and only its port is still taken.
+    fn live(&self, now: u64, idle_ns: u64) -> bool {
+        now.saturating_sub(self.used_ns) <= idle_ns
+    }
+
+    fn inside(&self) -> SocketAddr {
+        SocketAddr::new(self.at.0, self.at.1)
+    }
+
+    fn key(&self) -> (u32, (IpAddr, u16)) {
+        (self.host, self.at)
+    }
 }
 
-/// An address and when it was sent to. Bytes, so that nothing is lost to alignment.
+/// Addresses that a mapping has sent to, all of one family.
+enum Remotes {
+    V4(Vec<Remote<4>>),
+    V6(Vec<Remote<16>>),
+}
+
+/// An address and when it was sent to, as bytes.
 struct Remote<const N: usize> {
     address: [u8; N],
     sent_ns: [u8; 8],
@@ -41,26 +57,50 @@ impl<const N: usize> Remote<N> {
 }
 
 impl Remotes {
-    fn note(&mut self, now: u64, idle_ns: u64, remote: IpAddr) {
+    /// Of the family of `remote`.
+    fn new(remote: IpAddr) -> Self {
         match remote {
-            IpAddr::V4(remote) => note(&mut self.v4, now, idle_ns, remote.octets()),
-            IpAddr::V6(remote) => note(&mut self.v6, now, idle_ns, remote.octets()),
+            IpAddr::V4(_) => Self::V4(Vec::new()),
+            IpAddr::V6(_) => Self::V6(Vec::new()),
+        }
+    }
+
+    fn note(&mut self, now: u64, idle_ns: u64, remote: IpAddr) {
+        match (self, remote) {
+            (Self::V4(known), IpAddr::V4(remote)) => note(known, now, idle_ns, remote.octets()),
+            (Self::V6(known), IpAddr::V6(remote)) => note(known, now, idle_ns, remote.octets()),
+            // An inside address sends to its own family only.
+            (Self::V4(_), IpAddr::V6(_)) | (Self::V6(_), IpAddr::V4(_)) => {}
         }
     }
 
     fn let_in(&self, now: u64, idle_ns: u64, remote: IpAddr) -> bool {
-        match remote {
-            IpAddr::V4(remote) => let_in(&self.v4, now, idle_ns, remote.octets()),
-            IpAddr::V6(remote) => let_in(&self.v6, now, idle_ns, remote.octets()),
+        match (self, remote) {
+            (Self::V4(known), IpAddr::V4(remote)) => let_in(known, now, idle_ns, remote.octets()),
+            (Self::V6(known), IpAddr::V6(remote)) => let_in(known, now, idle_ns, remote.octets()),
+            (Self::V4(_), IpAddr::V6(_)) | (Self::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+
+    fn forget(&mut self) {
+        match self {
+            Self::V4(known) => *known = Vec::new(),
+            Self::V6(known) => *known = Vec::new(),
         }
     }
 }
+
+/// Room is made for so many remotes at a time.
+const REMOTES_STEP: usize = 8;
 
 /// The latest goes last, so those whose own time is over are at the front.
 fn note<const N: usize>(remotes: &mut Vec<Remote<N>>, now: u64, idle_ns: u64, address: [u8; N]) {
     remotes.retain(|known| known.address != address && known.live(now, idle_ns));
     if remotes.len() >= REMOTES_MAX {
         remotes.remove(0);
+    }
+    if remotes.len() == remotes.capacity() {
+        remotes.reserve_exact(REMOTES_STEP);
     }
     let sent_ns = now.to_ne_bytes();
     remotes.push(Remote { address, sent_ns });
@@ -74,8 +114,10 @@ fn let_in<const N: usize>(remotes: &[Remote<N>], now: u64, idle_ns: u64, address
 pub(crate) struct Nat {
     pub(crate) outside: Vec<IpAddr>,
     idle_ns: u64,
-    by_port: BTreeMap<u16, Mapping>,
-    by_inside: BTreeMap<(u32, SocketAddr), u16>,
+    /// In the order of their outside ports.
+    mappings: Vec<Mapping>,
+    /// Outside ports in the order of who has them: host and inside end.
+    by_inside: Vec<u16>,
     next_port: u16,
     next_stream_port: u16,
     /// So many mappings are looked through for dead ones before another is opened.
@@ -90,12 +132,11 @@ const CROWDED_MIN: usize = 8;
 impl Nat {
     pub(crate) fn new(outside: Vec<IpAddr>, idle_ns: u64) -> Self {
         let next_port = EPHEMERAL_FIRST;
-        let (by_port, by_inside) = (BTreeMap::new(), BTreeMap::new());
         Self {
             outside,
             idle_ns,
-            by_port,
-            by_inside,
+            mappings: Vec::new(),
+            by_inside: Vec::new(),
             next_port,
             next_stream_port: next_port,
             crowded: CROWDED_MIN,
@@ -119,7 +160,7 @@ impl Nat {
         Some(SocketAddr::new(address, port))
     }
 
-    /// The outside end of a datagram from `inside` to `remote`, which opens or keeps a mapping.
+    /// The outside end of a datagram from `inside` to `remote`, of the same family, which opens or keeps a mapping.
     pub(crate) fn outgoing(
         &mut self,
         now: u64,
@@ -128,15 +169,22 @@ impl Nat {
         remote: IpAddr,
     ) -> Option<SocketAddr> {
         let address = self.address(remote)?;
-        let port = match self.by_inside.get(&(host, inside)).copied() {
-            Some(port) if self.live(now, port) => port,
-            _ => self.open(now, host, inside)?,
-        };
+        let key = (host, (inside.ip(), inside.port()));
         let idle_ns = self.idle_ns;
-        let mapping = self.by_port.get_mut(&port)?;
+        let known = self
+            .of(key)
+            .ok()
+            .map(|turn| self.by_inside[turn])
+            .and_then(|port| self.at(port).ok())
+            .filter(|&index| self.mappings[index].live(now, idle_ns));
+        let index = match known {
+            Some(index) => index,
+            None => self.open(now, key, remote)?,
+        };
+        let mapping = &mut self.mappings[index];
         mapping.used_ns = now;
-        let remotes = mapping.remotes.get_or_insert_default();
-        remotes.note(now, idle_ns, remote);
+        mapping.remotes.note(now, idle_ns, remote);
+        let port = mapping.outside;
         if now >= self.forget_at {
             self.forget(now);
         }
@@ -145,69 +193,75 @@ impl Nat {
 
     /// The host and its inside end for a datagram from `remote` to `port`; `None` if it is not let in.
     pub(crate) fn incoming(&self, now: u64, port: u16, remote: IpAddr) -> Option<(u32, SocketAddr)> {
-        if !self.live(now, port) {
-            return None;
-        }
-        let mapping = self.by_port.get(&port)?;
-        let remotes = mapping.remotes.as_ref()?;
-        remotes
-            .let_in(now, self.idle_ns, remote)
-            .then_some((mapping.host, mapping.inside))
+        let mapping = &self.mappings[self.at(port).ok()?];
+        let open = mapping.live(now, self.idle_ns) && mapping.remotes.let_in(now, self.idle_ns, remote);
+        open.then_some((mapping.host, mapping.inside()))
     }
 
-    fn live(&self, now: u64, port: u16) -> bool {
-        self.by_port
-            .get(&port)
-            .is_some_and(|m| now.saturating_sub(m.used_ns) <= self.idle_ns)
+    /// Where the mapping with an outside port is, or would be.
+    fn at(&self, port: u16) -> Result<usize, usize> {
+        self.mappings.binary_search_by_key(&port, |mapping| mapping.outside)
+    }
+
+    /// Where in `by_inside` an inside end is, or would be.
+    fn of(&self, key: (u32, (IpAddr, u16))) -> Result<usize, usize> {
+        self.by_inside.binary_search_by_key(&key, |&port| {
+            let index = self.at(port).expect("each of them has a mapping");
+            self.mappings[index].key()
+        })
     }
 
     /// Dead mappings forget their remotes, a few times in an idle time. They keep their ports: which port the next one
     /// gets depends on [`Nat::open`] alone.
     fn forget(&mut self, now: u64) {
-        for mapping in self.by_port.values_mut() {
-            if now.saturating_sub(mapping.used_ns) > self.idle_ns {
-                mapping.remotes = None;
+        for mapping in &mut self.mappings {
+            if !mapping.live(now, self.idle_ns) {
+                mapping.remotes.forget();
             }
         }
         self.forget_at = now.saturating_add(self.idle_ns / 4);
     }
 
-    fn open(&mut self, now: u64, host: u32, inside: SocketAddr) -> Option<u16> {
+    /// A new mapping; where it is.
+    fn open(&mut self, now: u64, key: (u32, (IpAddr, u16)), remote: IpAddr) -> Option<usize> {
         // Each time they have doubled, so that dead ones are no more than the live and looking costs little.
-        if self.by_port.len() >= self.crowded.min(MAPPINGS_MAX) {
-            let idle_ns = self.idle_ns;
-            let by_inside = &mut self.by_inside;
-            self.by_port.retain(|_, mapping| {
-                let live = now.saturating_sub(mapping.used_ns) <= idle_ns;
-                if !live {
-                    by_inside.remove(&(mapping.host, mapping.inside));
-                }
-                live
+        if self.mappings.len() >= self.crowded.min(MAPPINGS_MAX) {
+            let (idle_ns, mappings) = (self.idle_ns, &self.mappings);
+            self.by_inside.retain(|port| {
+                let at = mappings.binary_search_by_key(port, |mapping| mapping.outside);
+                at.is_ok_and(|index| mappings[index].live(now, idle_ns))
             });
-            self.crowded = (2 * self.by_port.len()).max(CROWDED_MIN);
+            self.mappings.retain(|mapping| mapping.live(now, idle_ns));
+            self.crowded = (2 * self.mappings.len()).max(CROWDED_MIN);
         }
-        if self.by_port.len() >= MAPPINGS_MAX {
+        if self.mappings.len() >= MAPPINGS_MAX {
             return None;
         }
-        if let Some(old) = self.by_inside.remove(&(host, inside)) {
-            self.by_port.remove(&old);
+        if let Ok(turn) = self.of(key) {
+            let old = self.by_inside.remove(turn);
+            self.mappings.retain(|mapping| mapping.outside != old);
         }
-        while self.by_port.contains_key(&self.next_port) {
-            self.next_port = self.next_port.checked_add(1).unwrap_or(EPHEMERAL_FIRST);
-        }
-        let port = self.next_port;
-        self.next_port = port.checked_add(1).unwrap_or(EPHEMERAL_FIRST);
-        self.by_port.insert(
-            port,
+        let index = loop {
+            match self.at(self.next_port) {
+                Ok(_) => self.next_port = self.next_port.checked_add(1).unwrap_or(EPHEMERAL_FIRST),
+                Err(index) => break index,
+            }
+        };
+        let outside = self.next_port;
+        self.next_port = outside.checked_add(1).unwrap_or(EPHEMERAL_FIRST);
+        let turn = self.of(key).unwrap_or_else(|turn| turn);
+        self.by_inside.insert(turn, outside);
+        self.mappings.insert(
+            index,
             Mapping {
-                host,
-                inside,
+                outside,
+                host: key.0,
+                at: key.1,
                 used_ns: now,
-                remotes: None,
+                remotes: Remotes::new(remote),
             },
         );
-        self.by_inside.insert((host, inside), port);
-        Some(port)
+        Some(index)
     }
 }
 
@@ -219,6 +273,13 @@ mod tests {
 
     fn nat() -> Nat {
         Nat::new(vec![[198, 51, 100, 1].into()], 30 * SECOND)
+    }
+
+    fn known(remotes: &Remotes) -> usize {
+        match remotes {
+            Remotes::V4(known) => known.len(),
+            Remotes::V6(known) => known.len(),
+        }
     }
 
     #[test]
@@ -255,17 +316,17 @@ mod tests {
         nat.outgoing(20 * SECOND, 7, inside(2), remote(1)).unwrap();
         let third = nat.outgoing(40 * SECOND, 7, inside(3), remote(1)).unwrap();
         assert_eq!(third.port(), first.port() + 2, "a dead mapping keeps its port");
-        let held = nat.by_port.values().filter(|mapping| mapping.remotes.is_some());
-        assert_eq!((held.count(), nat.by_port.len()), (2, 3));
+        let held = nat.mappings.iter().filter(|mapping| known(&mapping.remotes) > 0);
+        assert_eq!((held.count(), nat.mappings.len()), (2, 3));
         for n in 0..=255 {
             nat.outgoing(41 * SECOND, 7, inside(3), remote(n)).unwrap();
         }
-        let v4 = |nat: &Nat| nat.by_port[&third.port()].remotes.as_ref().map(|r| r.v4.len());
-        assert_eq!(v4(&nat), Some(REMOTES_MAX));
+        let v4 = |nat: &Nat| known(&nat.mappings[nat.at(third.port()).unwrap()].remotes);
+        assert_eq!(v4(&nat), REMOTES_MAX);
         nat.outgoing(71 * SECOND, 7, inside(3), remote(1)).unwrap();
-        assert_eq!(v4(&nat), Some(REMOTES_MAX), "just in time");
+        assert_eq!(v4(&nat), REMOTES_MAX, "just in time");
         nat.outgoing(72 * SECOND, 7, inside(3), remote(2)).unwrap();
-        assert_eq!(v4(&nat), Some(2), "each has its own time");
+        assert_eq!(v4(&nat), 2, "each has its own time");
     }
 
     #[test]
@@ -277,5 +338,27 @@ mod tests {
         let two = nat.outgoing(0, 2, inside, remote).unwrap();
         assert_ne!(one, two);
         assert_eq!(nat.incoming(0, two.port(), remote), Some((2, inside)));
+    }
+
+    #[test]
+    fn a_port_leads_to_whoever_has_it_however_many_come_and_go() {
+        let mut nat = nat();
+        let remote: IpAddr = [192, 0, 2, 1].into();
+        for round in 0..40_u64 {
+            let now = round * 20 * SECOND;
+            for host in 0..50_u32 {
+                // Every third comes back with the end it had, the others with new ones.
+                let port = if host.is_multiple_of(3) { 7 } else { round as u16 };
+                let inside = SocketAddr::from(([10, 0, 0, 2], port));
+                let outside = nat.outgoing(now, host, inside, remote).unwrap();
+                assert_eq!(nat.incoming(now, outside.port(), remote), Some((host, inside)));
+                assert_eq!(nat.outgoing(now, host, inside, remote), Some(outside));
+            }
+            assert!(nat.mappings.is_sorted_by(|a, b| a.outside < b.outside));
+            let keys = nat.by_inside.iter().map(|&port| nat.mappings[nat.at(port).unwrap()].key());
+            assert!(keys.is_sorted_by(|a, b| a < b));
+            assert_eq!(nat.by_inside.len(), nat.mappings.len());
+        }
+        assert!(nat.mappings.len() < 300, "the dead make room: {}", nat.mappings.len());
     }
 }
