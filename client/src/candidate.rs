@@ -53,7 +53,10 @@ impl PartialEq for Candidate {
 impl Candidate {
     fn new(address: SocketAddr, who: Who) -> Self {
         let at = (address.ip(), address.port());
-        Self { at, who: Arc::new(who) }
+        Self {
+            at,
+            who: Arc::new(who),
+        }
     }
 
     pub(crate) fn listed(address: SocketAddr, node: NodeId, server: LinkPublic) -> Self {
@@ -137,7 +140,9 @@ impl Candidate {
 
     /// Not to be dialled from then on, as its descriptor says.
     pub(crate) fn expires(&self) -> Option<WallTime> {
-        self.who.expires.map(|nanos| WallTime::from_unix_nanos(nanos.get()))
+        self.who
+            .expires
+            .map(|nanos| WallTime::from_unix_nanos(nanos.get()))
     }
 
     pub(crate) fn is_usable(&self, time: WallTime) -> bool {

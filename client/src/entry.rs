@@ -13,7 +13,7 @@ use phantom_core::ladder::{AttemptId, Ladder, Output, Report};
 use phantom_core::link::{Link, Resumption};
 use phantom_core::rendezvous::fetch::fetch;
 use phantom_core::rendezvous::{SequencePins, Slot, StaticEntry};
-use phantom_core::runtime::{Owned, Runtime};
+use phantom_core::runtime::{Frugal, Owned, Runtime};
 use phantom_core::units::{Instant, WallTime};
 use rand_core::Rng;
 use std::net::SocketAddr;
@@ -22,7 +22,6 @@ use tokio::sync::mpsc;
 use crate::candidate::{Candidate, dial, mark_sensitive, redial};
 use crate::config::ClientConfig;
 use crate::documents::Documents;
-use crate::frugal::Frugal;
 use crate::state::Kept;
 
 /// Nodes of the document that one question to it gives.

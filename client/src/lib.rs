@@ -11,7 +11,6 @@ mod candidate;
 pub mod config;
 mod documents;
 mod entry;
-mod frugal;
 mod invitations;
 mod mail;
 mod run;

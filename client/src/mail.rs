@@ -18,13 +18,12 @@ use phantom_core::message::poll::{self, Schedule};
 use phantom_core::message::receiver::{self, Receiver};
 use phantom_core::message::sender::{self, Sender, Slot};
 use phantom_core::message::{MAX_MESSAGE, MessageId};
-use phantom_core::runtime::Runtime;
+use phantom_core::runtime::{Frugal, Runtime};
 use phantom_core::units::{Instant, WallTime};
 use phantom_core::wire::{DecodeError, Reader, Writer};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::frugal::Frugal;
 use crate::user::{AddError, ContactId, Notice, SendError};
 
 /// Contacts at most.
@@ -159,7 +158,11 @@ impl<R: Runtime> Mail<R> {
                 .and_then(ContactId::new)
                 .ok_or(bad)?;
             let len = r.u32()? as usize;
-            let sender = Sender::decode(r.take(len)?, self.config.clone(), self.rt.rng("message sender").into())?;
+            let sender = Sender::decode(
+                r.take(len)?,
+                self.config.clone(),
+                self.rt.rng("message sender").into(),
+            )?;
             let len = r.u32()? as usize;
             // What the user took is gone from this state; everything else is offered again.
             let receiver = Receiver::decode(r.take(len)?, |_| false)?;

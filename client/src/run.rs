@@ -10,7 +10,7 @@ use phantom_core::link::{Channel, Resumption};
 use phantom_core::mailbox::{Answer, BoxAddress};
 use phantom_core::message::sender::Slot;
 use phantom_core::route::{Ask, Requests};
-use phantom_core::runtime::Runtime;
+use phantom_core::runtime::{Frugal, Runtime};
 use phantom_core::units::{Instant, WallTime};
 use phantom_core::wire::{DecodeError, Reader};
 use thiserror::Error;
@@ -20,7 +20,6 @@ use crate::candidate::{Candidate, mark_sensitive};
 use crate::config::ClientConfig;
 use crate::documents::Documents;
 use crate::entry::{Entrance, Found, Sources, Won};
-use crate::frugal::Frugal;
 use crate::invitations::{FetchId, Fetches};
 use crate::mail::{Index, Mail, Time};
 use crate::session::{Session, Told};
@@ -87,53 +86,59 @@ struct Client<R: Runtime> {
 ///
 /// # Errors
 /// [`ClientError`].
-pub async fn run<R: Runtime>(rt: R, config: ClientConfig, side: ClientSide) -> Result<(), ClientError> {
+pub fn run<R: Runtime>(
+    rt: R,
+    config: ClientConfig,
+    side: ClientSide,
+) -> impl Future<Output = Result<(), ClientError>> + Send {
     let ClientSide {
         mut commands,
         notices,
     } = side;
-    rt.emit(Event::Started);
     let (find, mut found) = mpsc::channel(REPORTS);
     let (tell, mut told) = mpsc::channel(REPORTS);
-    // On the heap: thousands of clients wait in one process.
-    let open = Box::pin(Client::open(&rt, config, notices.clone(), find, tell));
-    let mut client = Box::new(open.await?);
-    rt.emit(Event::Arrived);
-    client.entrance.climb();
-    loop {
-        let wake = client.settle().await?;
-        let wants_room = client.mail.has_ready();
-        let turn = tokio::select! {
-            biased;
-            news = found.recv() => news.map_or(Turn::Time, Turn::Found),
-            news = told.recv() => news.map_or(Turn::Time, Turn::Told),
-            message = incoming(client.session.as_ref()) => Turn::Link(message),
-            command = commands.recv() => Turn::Command(command),
-            room = notices.reserve(), if wants_room => {
-                drop(room);
-                Turn::Time
+    // On the heap, and not a part of what is left when the client runs: thousands of them wait in one process.
+    let open = Box::pin(Client::open(rt.clone(), config, notices.clone(), find, tell));
+    async move {
+        rt.emit(Event::Started);
+        let mut client = Box::new(open.await?);
+        rt.emit(Event::Arrived);
+        client.entrance.climb();
+        loop {
+            let wake = client.settle().await?;
+            let wants_room = client.mail.has_ready();
+            let turn = tokio::select! {
+                biased;
+                news = found.recv() => news.map_or(Turn::Time, Turn::Found),
+                news = told.recv() => news.map_or(Turn::Time, Turn::Told),
+                message = incoming(client.session.as_ref()) => Turn::Link(message),
+                command = commands.recv() => Turn::Command(command),
+                room = notices.reserve(), if wants_room => {
+                    drop(room);
+                    Turn::Time
+                }
+                () = rt.sleep_until(wake) => Turn::Time,
+            };
+            match turn {
+                Turn::Link(Some((channel, bytes))) => client.incoming(channel, bytes),
+                Turn::Link(None) => client.lost(),
+                Turn::Found(found) => client.found(*found),
+                Turn::Told(told) => client.told(*told),
+                Turn::Command(None) => break,
+                Turn::Command(Some(command)) => match *command {
+                    Command::Stop => break,
+                    command => client.command(command),
+                },
+                Turn::Time => {}
             }
-            () = rt.sleep_until(wake) => Turn::Time,
-        };
-        match turn {
-            Turn::Link(Some((channel, bytes))) => client.incoming(channel, bytes),
-            Turn::Link(None) => client.lost(),
-            Turn::Found(found) => client.found(*found),
-            Turn::Told(told) => client.told(*told),
-            Turn::Command(None) => break,
-            Turn::Command(Some(command)) => match *command {
-                Command::Stop => break,
-                command => client.command(command),
-            },
-            Turn::Time => {}
         }
+        client.save().await?;
+        if let Some(link) = client.session.take().and_then(|session| session.link) {
+            link.close();
+        }
+        rt.emit(Event::Stopped);
+        Ok(())
     }
-    client.save().await?;
-    if let Some(link) = client.session.take().and_then(|session| session.link) {
-        link.close();
-    }
-    rt.emit(Event::Stopped);
-    Ok(())
 }
 
 /// The next message of the link; never comes back without one in use.
@@ -146,13 +151,13 @@ async fn incoming<R: Runtime>(session: Option<&Session<R>>) -> Option<(Channel, 
 
 impl<R: Runtime> Client<R> {
     async fn open(
-        rt: &R,
+        rt: R,
         config: ClientConfig,
         notices: mpsc::Sender<Box<Notice>>,
         find: mpsc::Sender<Box<Found>>,
         told: mpsc::Sender<Box<Told>>,
     ) -> Result<Self, ClientError> {
-        let config = Arc::new(config);
+        let (rt, config) = (&rt, Arc::new(config));
         config.installation.mark_sensitive(rt);
         let mut rng = rt.rng("client");
         let (safe, content) = Safe::open(rt, CLIENT_FILE, &config.secret).await?;

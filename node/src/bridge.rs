@@ -10,7 +10,7 @@ use std::time::Duration;
 use phantom_core::crypto::keys::NodeId;
 use phantom_core::directory::descriptor::Roles;
 use phantom_core::packet::LinkHandle;
-use phantom_core::runtime::Runtime;
+use phantom_core::runtime::{Frugal, Runtime};
 use phantom_core::service::{EntryRequest, Service, WAYS_BACK_MAX};
 use rand_core::Rng;
 
@@ -38,7 +38,7 @@ impl WaysBack {
 /// Holds the wanted number of ways back; replaces those that break. Never returns.
 pub(crate) async fn keep_ways_back<R: Runtime>(node: Arc<Node<R>>) {
     let wanted = node.config.bridge.as_ref().map_or(0, |bridge| bridge.ways_back);
-    let mut rng = node.rt.rng("ways back");
+    let mut rng = Frugal::from(node.rt.rng("ways back"));
     let Some(ways) = &node.ways_back else { return };
     loop {
         let listed: BTreeSet<NodeId> = node.directory.view().map_or_else(BTreeSet::new, |view| {
@@ -76,7 +76,7 @@ pub(crate) async fn keep_ways_back<R: Runtime>(node: Arc<Node<R>>) {
             let pick = usize::try_from(rng.next_u64() % candidates.len() as u64).unwrap_or_default();
             let id = candidates.swap_remove(pick);
             let handle = LinkHandle::from_rng(&mut rng);
-            match register(&node, id, handle).await {
+            match Box::pin(register(&node, id, handle)).await {
                 Ok(number) => {
                     ways.held().insert(id, (number, handle));
                 }

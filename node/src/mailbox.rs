@@ -376,14 +376,12 @@ impl<R: Runtime> Mailbox<R> {
             {
                 let mut owed = BTreeSet::new();
                 for rank in 0..phantom_core::mailbox::REPLICAS {
-                    owed = self.hand_over(&view, rank, &owed).await;
+                    owed = Box::pin(self.hand_over(&view, rank, &owed)).await;
                     self.rt.sleep(turn).await;
                 }
                 let mut pause = turn;
                 while !owed.is_empty() && !changes.has_changed().unwrap_or(true) {
-                    owed = self
-                        .hand_over(&view, phantom_core::mailbox::REPLICAS, &owed)
-                        .await;
+                    owed = Box::pin(self.hand_over(&view, phantom_core::mailbox::REPLICAS, &owed)).await;
                     pause *= 2;
                     tokio::select! {
                         biased;

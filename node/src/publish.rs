@@ -8,7 +8,7 @@ use phantom_core::directory::descriptor::{BridgeDescriptor, VersionRange};
 use phantom_core::event::{Event, Sensitive};
 use phantom_core::link;
 use phantom_core::rendezvous::publish::{REPUBLISH, publish};
-use phantom_core::runtime::Runtime;
+use phantom_core::runtime::{Frugal, Runtime};
 use phantom_core::units::WallTime;
 use rand_core::Rng;
 use zeroize::Zeroizing;
@@ -47,14 +47,15 @@ pub(crate) async fn publish_forever<R: Runtime>(node: Arc<Node<R>>) {
         .sensitive(Sensitive::BridgeKey, node.config.keys.link.public().as_bytes());
     node.rt.sensitive(Sensitive::BridgeKey, bridge.secret.as_bytes());
     let client = DhtClient::new(node.rt.clone(), dht);
-    let mut rng = node.rt.rng("publish");
+    let mut rng = Frugal::from(node.rt.rng("publish"));
     // Nobody is to find a bridge that cannot serve yet. It also gives a DHT that starts together with us time to settle.
     while node.ways_back.as_ref().is_none_or(|ways| ways.list().is_empty()) {
         node.rt.sleep(READY_CHECK).await;
     }
     loop {
         let (time, descriptor) = (node.time.now(), descriptor(&node, bridge));
-        let published = publish(&node.rt, time, &client, &bridge.slots, &descriptor).await;
+        // Boxed, as it is in every program of a node that mostly sleeps: what is done meanwhile takes room only while it is done.
+        let published = Box::pin(publish(&node.rt, time, &client, &bridge.slots, &descriptor)).await;
         node.rt.emit(Event::BridgePublished {
             stored: published.stored,
             failed: published.failed,

@@ -11,9 +11,9 @@ use phantom_core::directory::document::DocumentHash;
 use phantom_core::directory::fetch::fetch;
 use phantom_core::directory::rpc::{DirectoryRequest, DirectoryResponse, Uploaded};
 use phantom_core::event::{Event, Refusal};
-use phantom_core::link::{self, Accepted, Channel, ClientAuth, LinkError, PeerKind, ServerAuth};
+use phantom_core::link::{self, Accepted, Channel, ClientAuth, LinkError, PeerKind, ServerAuth, Until};
 use phantom_core::packet::ReplayFilter;
-use phantom_core::runtime::{Listener, Runtime, Stream};
+use phantom_core::runtime::{Frugal, Listener, Runtime, Stream};
 use phantom_core::service::{EntryHops, EntryRequest, Service};
 use phantom_core::units::WallTime;
 use rand_core::Rng;
@@ -75,10 +75,14 @@ pub(crate) struct Node<R: Runtime> {
 ///
 /// # Errors
 /// [`NodeError`], only while it starts.
-pub async fn run<R: Runtime>(rt: R, config: NodeConfig, store: StoreConfig) -> Result<(), NodeError> {
-    // Boxed: starting takes three kilobytes that a running node has no use for.
-    let prepared = Box::pin(Prepared::new(rt, config, store)).await?;
-    prepared.run().await
+pub fn run<R: Runtime>(
+    rt: R,
+    config: NodeConfig,
+    store: StoreConfig,
+) -> impl Future<Output = Result<(), NodeError>> + Send {
+    // Boxed, and not a part of what is left then: starting takes three kilobytes that a running node has no use for.
+    let prepared = Box::pin(Prepared::new(rt, config, store));
+    async move { prepared.await?.run().await }
 }
 
 /// A node that has read what it keeps and serves nobody yet.
@@ -295,11 +299,17 @@ async fn accept<R: Runtime>(node: Arc<Node<R>>, mut listener: R::Listener, auth:
 /// Reads from one link until it ends.
 async fn serve<R: Runtime>(node: Arc<Node<R>>, fresh: Fresh<R>) {
     let Fresh { link, peer, accepted } = fresh;
+    // Clients resume what they have lost. Nodes dial anew: kept for a resumption, the link would swallow what is sent to a
+    // node that has long come back.
+    let until = match peer.key {
+        Some(_) => Until::Down,
+        None => Until::Exhausted,
+    };
     loop {
         tokio::select! {
             biased;
             () = peer.closing.notified() => break,
-            message = link.recv() => match message {
+            message = link.recv_until(until) => match message {
                 None => break,
                 Some((Channel::PACKET, packet)) => {
                     peer.used(node.rt.now());
@@ -317,9 +327,6 @@ async fn serve<R: Runtime>(node: Arc<Node<R>>, fresh: Fresh<R>) {
                 }
                 Some(_) => node.rt.emit(Event::Refused { what: "channel", why: Refusal::Malformed }),
             },
-            // Clients resume what they have lost. Nodes dial anew: kept for a resumption, the link would swallow what is sent
-            // to a node that has long come back.
-            _ = link.down(), if peer.key.is_some() => break,
             request = peer.rpc.next_request() => match request {
                 None => break,
                 Some((request, responder)) => {
@@ -410,7 +417,7 @@ async fn keep_keys<R: Runtime>(node: &Node<R>) -> Result<(), NodeError> {
 /// Hands the descriptor to the authorities whenever a hop key period begins, and until it is listed. Never returns.
 async fn publish<R: Runtime>(node: Arc<Node<R>>) {
     let timing = node.config.directory.timing;
-    let mut rng = node.rt.rng("publish");
+    let mut rng = Frugal::from(node.rt.rng("publish"));
     let mut last: Option<(phantom_core::packet::HopKeyId, Bytes)> = None;
     loop {
         let hop = node.keys.read().await.public();
@@ -425,7 +432,7 @@ async fn publish<R: Runtime>(node: Arc<Node<R>>) {
             };
             for authority in &node.config.directory.authorities {
                 let request = DirectoryRequest::Upload(bytes.clone());
-                let answer = ask_authority(&node, authority, &request).await;
+                let answer = Box::pin(ask_authority(&node, authority, &request)).await;
                 if !matches!(
                     answer,
                     Some(DirectoryResponse::Uploaded(Uploaded::Accepted | Uploaded::Known))
@@ -560,7 +567,7 @@ impl<R: Runtime> Asker<R> {
 
 /// Fetches documents from the authorities, each time from another one first. Never returns.
 async fn keep_document<R: Runtime>(node: Arc<Node<R>>) {
-    let mut rng = node.rt.rng("document");
+    let mut rng = Frugal::from(node.rt.rng("document"));
     let authorities = &node.config.directory.authorities;
     let interval = node.config.directory.timing.interval;
     loop {
@@ -570,11 +577,11 @@ async fn keep_document<R: Runtime>(node: Arc<Node<R>>) {
             let first = usize::try_from(rng.next_u64() % authorities.len() as u64).unwrap_or_default();
             for turn in 0..authorities.len() {
                 let authority = &authorities[(first + turn) % authorities.len()];
-                let Some(asker) = Asker::dial(&node, authority).await else {
+                let Some(asker) = Box::pin(Asker::dial(&node, authority)).await else {
                     continue;
                 };
                 let known = node.directory.newest_hash();
-                let whole = fetch(known, async |request| asker.ask(&request).await).await;
+                let whole = Box::pin(fetch(known, async |request| asker.ask(&request).await)).await;
                 if let Some(whole) = whole
                     && let Ok(phantom_core::directory::client::Accepted::New) =
                         node.directory.offer(&whole).await

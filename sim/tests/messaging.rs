@@ -116,8 +116,8 @@ fn add(net: &mut Net, given: Given) -> TestClient {
     let peer = net.stage.add_host(HostSpec::new(format!("client-{host}"), ip));
     let installation = Bundle {
         cohort,
-        dht_nodes,
-        routers: Vec::new(),
+        dht_nodes: dht_nodes.into(),
+        routers: [].into(),
         entries: entries
             .iter()
             .map(|n| StaticEntry {

@@ -5,6 +5,7 @@ use phantom_core::link::{self, ServerAuth};
 use phantom_core::rendezvous::{Bundle, mint};
 use phantom_core::runtime::tokio::{Config, TokioRuntime};
 use phantom_core::runtime::{Owned, Spawn};
+use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 use zeroize::Zeroizing;
 
@@ -135,7 +136,7 @@ async fn the_highest_time_is_stored_though_nothing_else_changes() {
     let (_user, side) = channels();
     let (find, _found) = mpsc::channel(REPORTS);
     let (tell, _told) = mpsc::channel(REPORTS);
-    let opened = Client::open(&rt, config(), side.notices, find, tell).await;
+    let opened = Client::open(rt.clone(), config(), side.notices, find, tell).await;
     let mut client = opened.expect("a new client");
     client.settle().await.expect("stored");
     client.drive();
@@ -152,7 +153,7 @@ async fn what_a_lost_link_was_asked_is_asked_again_when_it_is_resumed() {
     let (user, side) = channels();
     let (find, _found) = mpsc::channel(REPORTS);
     let (tell, _told) = mpsc::channel(REPORTS);
-    let opened = Client::open(&rt, config(), side.notices, find, tell).await;
+    let opened = Client::open(rt.clone(), config(), side.notices, find, tell).await;
     let mut client = opened.expect("a new client");
     let server = LinkSecret::from_bytes([7; 32]);
     // Nobody listens there: what is lost stays lost.

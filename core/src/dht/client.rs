@@ -15,7 +15,7 @@ use super::lookup;
 use super::operation::{GetReport, Operation, PutReport, Report};
 use super::server::Output;
 use crate::event::Event;
-use crate::runtime::{Runtime, Udp};
+use crate::runtime::{Frugal, Runtime, Udp};
 
 /// Nodes remembered from one operation to the next.
 pub const CACHED_MAX: usize = 64;
@@ -102,7 +102,7 @@ impl<R: Runtime> DhtClient<R> {
         salt: &[u8],
         pinned: i64,
     ) -> Result<GetReport, ClientError> {
-        let rng = self.rt.rng("dht get");
+        let rng = Frugal::from(self.rt.rng("dht get"));
         let operation =
             Operation::<ReadOnly, _>::get(self.rt.now(), self.config.lookup, key, salt, pinned, rng);
         let Report::Get(report) = self.run(operation).await? else {
@@ -128,7 +128,7 @@ impl<R: Runtime> DhtClient<R> {
         sequence: i64,
         value: &[u8],
     ) -> Result<PutReport, ClientError> {
-        let rng = self.rt.rng("dht put");
+        let rng = Frugal::from(self.rt.rng("dht put"));
         let operation = Operation::put(
             self.rt.now(),
             self.config.lookup,

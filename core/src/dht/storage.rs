@@ -19,8 +19,8 @@ pub const ITEM_LIFETIME: Duration = Duration::from_secs(2 * 3600);
 /// A stored item, checked before it came here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
-    /// Named by its hash.
-    Immutable(Bytes),
+    /// Named by its hash. Boxed: hardly any of the items that nodes hold for us are of this kind.
+    Immutable(Box<Bytes>),
     /// Named by key and salt.
     Mutable(MutableItem),
 }
@@ -85,7 +85,7 @@ impl Storage {
     pub fn put_immutable(&mut self, now: Instant, target: DhtId, value: Bytes) -> Result<(), StoreRefusal> {
         self.make_room(now, &target)?;
         self.items
-            .insert(target, (now + ITEM_LIFETIME, Item::Immutable(value)));
+            .insert(target, (now + ITEM_LIFETIME, Item::Immutable(Box::new(value))));
         Ok(())
     }
 

@@ -305,7 +305,7 @@ where
 
 /// The session is over: so are its tickets.
 pub(crate) fn forget_tickets(server: &ServerAuth, shared: &Shared) {
-    let issued = shared.with_session(|session| session.issued().to_vec());
+    let issued = shared.with_session(|session| session.issued());
     server.with_memory(|memory| {
         for id in &issued {
             memory.tickets.remove(id);

@@ -358,7 +358,7 @@ fn parts(shared: &Arc<Shared>, connection: u64, codec: Codec, config: &Config) -
 fn issue(auth: &ServerAuth, shared: &Arc<Shared>, count: usize, rng: &mut ChaCha12Rng) {
     for _ in 0..count {
         let ticket = Ticket::from_rng(rng);
-        if auth.with_memory(|memory| memory.tickets.insert(ticket.clone(), shared)) {
+        if auth.with_memory(|memory| memory.tickets.insert(ticket.id, shared)) {
             shared.with_session(|session| session.issue(ticket));
         }
     }

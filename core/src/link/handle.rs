@@ -146,6 +146,15 @@ impl Drop for Guard {
     }
 }
 
+/// How long a link is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// While a resumption may bring another message.
+    Exhausted,
+    /// While the connection stands.
+    Down,
+}
+
 /// One end of a link: an ordered, reliable, bounded stream of messages, each on a [`Channel`].
 ///
 /// Dropping the last `Link` of a session closes it: what was sent before is delivered first, as far as that works.
@@ -179,11 +188,20 @@ impl Link {
     /// The next message. `None` when the link is closed and nothing is left; at the dialling end also as soon as the
     /// connection is gone, since only the dialler can resume it ([`super::resume`]); at the accepting end after the parking time. Cancel safe.
     pub async fn recv(&self) -> Option<(Channel, Bytes)> {
+        self.recv_until(Until::Exhausted).await
+    }
+
+    /// As [`Link::recv`], or also `None` as soon as the connection is gone.
+    pub async fn recv_until(&self, until: Until) -> Option<(Channel, Bytes)> {
         let shared = self.shared();
+        let over = |session: &Session| match until {
+            Until::Exhausted => session.is_exhausted(),
+            Until::Down => !session.is_up(),
+        };
         let taken = shared
             .wait(&shared.readable, |session| match session.take() {
                 Some(taken) => Some(Some(taken)),
-                None => session.is_exhausted().then_some(None),
+                None => over(session).then_some(None),
             })
             .await;
         let (message, ack) = taken?;
@@ -232,8 +250,7 @@ impl Link {
 
     /// Whether a connection carries the link now.
     pub fn is_up(&self) -> bool {
-        self.shared()
-            .with_session(|session| matches!(session.phase(), Phase::Up | Phase::Closing(_)))
+        self.shared().with_session(|session| session.is_up())
     }
 
     /// Bytes accepted for sending that the other end's program has not taken yet.

@@ -147,7 +147,10 @@ pub(crate) fn judge(
     rng: &mut ChaCha12Rng,
 ) -> Option<Accepted> {
     let (hint, noise) = first.split_first_chunk::<HINT_LEN>()?;
-    if let Some((ticket, session)) = auth.with_memory(|memory| memory.tickets.get(hint)) {
+    let session = auth.with_memory(|memory| memory.tickets.get(hint));
+    let ticket =
+        session.and_then(|session| Some((session.with_session(|session| session.ticket(hint))?, session)));
+    if let Some((ticket, session)) = ticket {
         let builder = Pattern::NnPsk0.builder(rng).psk(0, &ticket.secret).ok()?;
         let (state, hello) = open(Pattern::NnPsk0, builder, noise)?;
         // Only who knows the secret uses a ticket up, and only the first who does.

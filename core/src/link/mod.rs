@@ -33,7 +33,7 @@ pub use config::{Config, MESSAGE_MAX};
 pub use error::LinkError;
 pub use establish::{Accepted, Carrier, Resumption, accept, accept_telling, connect, resume};
 pub use frame::FRAME_LEN;
-pub use handle::{Link, Sender};
+pub use handle::{Link, Sender, Until};
 pub use hello::VERSIONS;
 
 /// What a message is for.

@@ -95,7 +95,7 @@ pub(crate) struct Session {
     /// Tickets to use (dialler).
     tickets: Vec<Ticket>,
     /// Tickets that are out (acceptor).
-    issued: Vec<TicketId>,
+    issued: Vec<Ticket>,
 }
 
 /// What a handled input changed, for whoever waits.
@@ -459,6 +459,11 @@ impl Session {
         }
     }
 
+    /// Whether a connection carries it.
+    pub(crate) const fn is_up(&self) -> bool {
+        matches!(self.phase, Phase::Up | Phase::Closing(_))
+    }
+
     /// Asks for a ping; returns its number.
     pub(crate) fn ping(&mut self) -> u64 {
         if self.pings.wanted == self.pings.sent {
@@ -483,19 +488,24 @@ impl Session {
 
     /// Hands a ticket to the dialler.
     pub(crate) fn issue(&mut self, ticket: Ticket) {
-        self.issued.push(ticket.id);
+        self.issued.push(ticket.clone());
         let message = Bytes::from(Control::Ticket(ticket).encode());
         self.outgoing.push_control(Channel::CONTROL, message);
     }
 
     /// The tickets that are out.
-    pub(crate) fn issued(&self) -> &[TicketId] {
-        &self.issued
+    pub(crate) fn issued(&self) -> Vec<TicketId> {
+        self.issued.iter().map(|ticket| ticket.id).collect()
+    }
+
+    /// The ticket of that name, if it is out.
+    pub(crate) fn ticket(&self, id: &TicketId) -> Option<Ticket> {
+        self.issued.iter().find(|ticket| ticket.id == *id).cloned()
     }
 
     /// A ticket was used.
     pub(crate) fn spent(&mut self, id: &TicketId) {
-        self.issued.retain(|issued| issued != id);
+        self.issued.retain(|ticket| ticket.id != *id);
     }
 
     /// Ends the session and gives back what nobody knows the fate of.

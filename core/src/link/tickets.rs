@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
-use super::control::{Ticket, TicketId};
+use super::control::TicketId;
 use super::handle::Shared;
 
 /// Hellos remembered at most; above, the oldest are forgotten. Only who knows the bridge's secret can add one.
@@ -12,24 +12,24 @@ const REPLAYS_MAX: usize = 65_536;
 /// Tickets that are out at most; above, sessions get none and cannot be resumed.
 const TICKETS_OUT_MAX: usize = 262_144;
 
-/// The tickets that are out, each with the session it resumes. A session that ends takes its tickets with it.
+/// The tickets that are out, by the sessions that they resume and that have them. A session that ends takes its tickets
+/// with it.
 #[derive(Default)]
-pub(crate) struct TicketStore(BTreeMap<TicketId, (Ticket, Weak<Shared>)>);
+pub(crate) struct TicketStore(BTreeMap<TicketId, Weak<Shared>>);
 
 impl TicketStore {
-    /// Remembers `ticket`; `false` when there are too many.
-    pub(crate) fn insert(&mut self, ticket: Ticket, session: &Arc<Shared>) -> bool {
+    /// Remembers a ticket of `session`; `false` when there are too many.
+    pub(crate) fn insert(&mut self, id: TicketId, session: &Arc<Shared>) -> bool {
         let room = self.0.len() < TICKETS_OUT_MAX;
         if room {
-            self.0.insert(ticket.id, (ticket, Arc::downgrade(session)));
+            self.0.insert(id, Arc::downgrade(session));
         }
         room
     }
 
-    /// The ticket with this identifier and its session. It stays until [`TicketStore::remove`].
-    pub(crate) fn get(&self, id: &TicketId) -> Option<(Ticket, Arc<Shared>)> {
-        let (ticket, session) = self.0.get(id)?;
-        Some((ticket.clone(), session.upgrade()?))
+    /// The session that has the ticket with this identifier. It stays until [`TicketStore::remove`].
+    pub(crate) fn get(&self, id: &TicketId) -> Option<Arc<Shared>> {
+        self.0.get(id)?.upgrade()
     }
 
     /// Forgets a ticket; `false` if it is not there (any more).

@@ -410,7 +410,11 @@ impl<R: Rng> Sender<R> {
     }
 
     fn reachable(&mut self, now: Instant) {
-        let announcement = self.state.announcement.as_deref_mut().map(|(_, progress)| progress);
+        let announcement = self
+            .state
+            .announcement
+            .as_deref_mut()
+            .map(|(_, progress)| progress);
         let boxes = self.state.boxes.values_mut().map(|plan| &mut plan.progress);
         for progress in boxes.chain(announcement).filter(|progress| !progress.stored) {
             if let Phase::Due(at) = progress.phase {

@@ -460,7 +460,7 @@ fn an_announcement_is_written_even_if_the_reader_no_longer_needs_it() {
             .sender
             .state
             .announcement
-            .as_ref()
+            .as_deref()
             .map(|(a, p)| (a.number, p.stored))
     };
     assert_eq!((world.delivered, announced(&world)), (24, Some((0, false))));

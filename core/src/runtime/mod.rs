@@ -9,11 +9,14 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod file_name;
+mod frugal;
 pub mod ruled;
 pub mod rules;
 pub mod share;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+
+pub use frugal::Frugal;
 
 use std::future::Future;
 use std::io;

@@ -101,7 +101,7 @@ pub struct DhtSection {
 impl DhtSection {
     /// As the program uses it.
     pub fn config(&self) -> dht::client::ClientConfig {
-        let routers = self.routers.iter().map(|router| router.0.clone()).collect();
+        let routers: Vec<_> = self.routers.iter().map(|router| router.0.clone()).collect();
         dht::client::ClientConfig::new(self.nodes.clone(), routers)
     }
 }

@@ -13,7 +13,7 @@ use phantom_core::event::Sensitive;
 use phantom_core::invite::Invitation;
 use phantom_core::message::contact::Contact;
 use phantom_core::rendezvous::CohortPublic;
-use phantom_core::runtime::{Owned, Runtime};
+use phantom_core::runtime::{Frugal, Owned, Runtime};
 use phantom_core::units::Instant;
 use rand_core::Rng;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -226,64 +226,72 @@ impl<R: Runtime> User<R> {
     ) -> impl Future<Output = ()> + Send + 'static {
         let (rt, society, host) = (self.rt.clone(), self.society.clone(), self.host);
         async move {
-            let mut rng = rt.rng("user's friends");
+            let mut rng = Frugal::from(rt.rng("user's friends"));
             let mut in_by_itself = connected.clone();
             let friends = society.inviters(host);
             // Not to be asked before.
             let mut rested: BTreeMap<HostId, Instant> = BTreeMap::new();
             while let Some(cohort) = wishes.recv().await {
-                rt.sleep(PATIENCE).await;
-                while !*connected.borrow() {
-                    let now = rt.now();
-                    let mut able: Vec<_> = friends
-                        .iter()
-                        .copied()
-                        .filter(|(friend, _)| rested.get(friend).is_none_or(|until| *until <= now))
-                        .collect();
-                    if able.is_empty() {
-                        break; // The client says so again when it still has no way in.
-                    }
-                    let mut asking = Vec::new();
-                    while asking.len() < ASKED_AT_ONCE && !able.is_empty() {
-                        let (friend, delay) = able.swap_remove((rng.next_u64() % able.len() as u64) as usize);
-                        let (rt, society, cohort) = (rt.clone(), society.clone(), cohort.clone());
-                        let (tell, told) = oneshot::channel();
-                        let task = Owned(rt.clone().spawn("asking a friend", async move {
-                            // Whoever asked waits for it.
-                            let _ = tell.send(society.ask(&rt, friend, delay, &cohort).await);
-                        }));
-                        asking.push((friend, told, task));
-                    }
-                    let mut helped = false;
-                    for (friend, told, _task) in asking {
-                        let told = tokio::select! {
-                            biased;
-                            // In by itself meanwhile: never mind.
-                            _ = in_by_itself.wait_for(|connected| *connected) => break,
-                            told = told => told,
-                        };
-                        let invitation = told.ok().flatten();
-                        let rest = if invitation.is_some() {
-                            ASK_AGAIN
-                        } else {
-                            ASK_IN_VAIN
-                        };
-                        rested.insert(friend, rt.now() + rest);
-                        let Some(invitation) = invitation else { continue };
-                        helped = true;
-                        let (reply, _) = oneshot::channel();
-                        let invitation = Bytes::from(invitation.encode());
-                        if commands
-                            .send(Command::AcceptInvitation { invitation, reply })
-                            .await
-                            .is_err()
-                        {
-                            return; // The client has ended.
+                // Boxed: what this takes is not held in the long times without a wish.
+                let asking = Box::pin(async {
+                    rt.sleep(PATIENCE).await;
+                    while !*connected.borrow() {
+                        let now = rt.now();
+                        let mut able: Vec<_> = friends
+                            .iter()
+                            .copied()
+                            .filter(|(friend, _)| rested.get(friend).is_none_or(|until| *until <= now))
+                            .collect();
+                        if able.is_empty() {
+                            break; // The client says so again when it still has no way in.
+                        }
+                        let mut asking = Vec::new();
+                        while asking.len() < ASKED_AT_ONCE && !able.is_empty() {
+                            let (friend, delay) =
+                                able.swap_remove((rng.next_u64() % able.len() as u64) as usize);
+                            let (rt, society, cohort) = (rt.clone(), society.clone(), cohort.clone());
+                            let (tell, told) = oneshot::channel();
+                            let task = Owned(rt.clone().spawn("asking a friend", async move {
+                                // Whoever asked waits for it.
+                                let _ = tell.send(society.ask(&rt, friend, delay, &cohort).await);
+                            }));
+                            asking.push((friend, told, task));
+                        }
+                        let mut helped = false;
+                        for (friend, told, _task) in asking {
+                            let told = tokio::select! {
+                                biased;
+                                // In by itself meanwhile: never mind.
+                                _ = in_by_itself.wait_for(|connected| *connected) => break,
+                                told = told => told,
+                            };
+                            let invitation = told.ok().flatten();
+                            let rest = if invitation.is_some() {
+                                ASK_AGAIN
+                            } else {
+                                ASK_IN_VAIN
+                            };
+                            rested.insert(friend, rt.now() + rest);
+                            let Some(invitation) = invitation else { continue };
+                            helped = true;
+                            let (reply, _) = oneshot::channel();
+                            let invitation = Bytes::from(invitation.encode());
+                            if commands
+                                .send(Command::AcceptInvitation { invitation, reply })
+                                .await
+                                .is_err()
+                            {
+                                return false; // The client has ended.
+                            }
+                        }
+                        if helped {
+                            rt.sleep(TRY_IT).await;
                         }
                     }
-                    if helped {
-                        rt.sleep(TRY_IT).await;
-                    }
+                    true
+                });
+                if !asking.await {
+                    return;
                 }
             }
         }
@@ -337,7 +345,7 @@ impl<R: Runtime> User<R> {
     ) -> impl Future<Output = ()> + Send + 'static {
         let (rt, society, host) = (self.rt.clone(), self.society.clone(), self.host);
         async move {
-            let mut rng = rt.rng("user");
+            let mut rng = Frugal::from(rt.rng("user"));
             match work.start {
                 Start::OnArrival => {}
                 Start::Connected => {

@@ -200,7 +200,8 @@ impl Nat {
 
     /// Where the mapping with an outside port is, or would be.
     fn at(&self, port: u16) -> Result<usize, usize> {
-        self.mappings.binary_search_by_key(&port, |mapping| mapping.outside)
+        self.mappings
+            .binary_search_by_key(&port, |mapping| mapping.outside)
     }
 
     /// Where in `by_inside` an inside end is, or would be.
@@ -355,10 +356,17 @@ mod tests {
                 assert_eq!(nat.outgoing(now, host, inside, remote), Some(outside));
             }
             assert!(nat.mappings.is_sorted_by(|a, b| a.outside < b.outside));
-            let keys = nat.by_inside.iter().map(|&port| nat.mappings[nat.at(port).unwrap()].key());
+            let keys = nat
+                .by_inside
+                .iter()
+                .map(|&port| nat.mappings[nat.at(port).unwrap()].key());
             assert!(keys.is_sorted_by(|a, b| a < b));
             assert_eq!(nat.by_inside.len(), nat.mappings.len());
         }
-        assert!(nat.mappings.len() < 300, "the dead make room: {}", nat.mappings.len());
+        assert!(
+            nat.mappings.len() < 300,
+            "the dead make room: {}",
+            nat.mappings.len()
+        );
     }
 }

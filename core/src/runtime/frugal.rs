@@ -9,7 +9,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng, TryCryptoRng, TryRng};
 
 /// Gives what the generator that it was made from would give.
-pub(crate) struct Frugal {
+pub struct Frugal {
     seed: [u8; 32],
     stream: u64,
     /// The word that is next; 2^64 of them are never drawn.
