@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use phantom_core::dht::{DhtClient, Endpoint};
+use phantom_core::dht::{DhtClient, Endpoint, KnownNodes};
 use phantom_core::event::{Event, Outcome, Step};
 use phantom_core::ladder::{AttemptId, Ladder, Output, Report};
 use phantom_core::link::{Link, Resumption};
@@ -42,7 +42,7 @@ pub(crate) enum Found {
     /// A step has said all it knows, in this climb; whether that was nothing.
     End(Step, u64, bool),
     /// What the DHT taught besides bridges.
-    Dht(SequencePins, Vec<SocketAddr>),
+    Dht(SequencePins, KnownNodes),
     /// How a dial ended.
     Dialled(AttemptId, Result<Link, Outcome>),
     /// How a resumption ended.
@@ -94,8 +94,8 @@ impl<R: Runtime> Entrance<R> {
     ) -> Self {
         let installation = &config.installation;
         let mut cached = installation.dht_nodes.to_vec();
-        cached.retain(|node| !kept.dht_nodes.contains(node));
-        cached.extend(&kept.dht_nodes);
+        cached.retain(|node| !kept.dht_nodes.contains(&(node.ip(), node.port())));
+        cached.extend(kept.dht_nodes.iter().copied().map(SocketAddr::from));
         let dht = phantom_core::dht::ClientConfig {
             // The latest that answered come last there, and are asked first.
             cached: cached.split_off(cached.len().saturating_sub(phantom_core::dht::client::CACHED_MAX)),

@@ -4,9 +4,9 @@
 //! bridges from friends, and the state of all contacts. Only the directory document, which is public, has its own.
 
 use std::io;
-use std::net::SocketAddr;
 
 use phantom_core::crypto::keys::IdentitySecret;
+use phantom_core::dht::KnownNodes;
 use phantom_core::directory::descriptor::BridgeDescriptor;
 use phantom_core::message::vault::{self, Cost, Unlock, Vault};
 use phantom_core::rendezvous::SequencePins;
@@ -136,7 +136,7 @@ pub(crate) struct Kept {
     /// Bridges that friends handed over.
     pub(crate) friends: Vec<BridgeDescriptor>,
     /// DHT nodes that answered.
-    pub(crate) dht_nodes: Vec<SocketAddr>,
+    pub(crate) dht_nodes: KnownNodes,
     /// Highest sequence numbers seen in the DHT.
     pub(crate) pins: SequencePins,
     /// Pinned keys and the highest time.
@@ -150,7 +150,7 @@ impl Kept {
             inviter: IdentitySecret::from_rng(rng),
             entries: Vec::new(),
             friends: Vec::new(),
-            dht_nodes: Vec::new(),
+            dht_nodes: [].into(),
             pins: SequencePins::default(),
             directory: Vec::new(),
         }
@@ -197,7 +197,7 @@ impl Kept {
         }
         out.put_u16(self.dht_nodes.len().min(DHT_NODES_MAX) as u16);
         let nodes = self.dht_nodes.iter().take(DHT_NODES_MAX);
-        nodes.for_each(|node| out.put_socket_addr(*node));
+        nodes.for_each(|node| out.put_socket_addr((*node).into()));
         out.put_bytes(&self.pins.encode());
         out.put_bytes(&self.directory);
     }
@@ -218,7 +218,8 @@ impl Kept {
         };
         let friends = (0..count).map(bridge).collect::<Result<_, _>>()?;
         let count = r.count("DHT nodes", DHT_NODES_MAX)?;
-        let dht_nodes = (0..count).map(|_| r.socket_addr()).collect::<Result<_, _>>()?;
+        let node = |_| r.socket_addr().map(|node| (node.ip(), node.port()));
+        let dht_nodes = (0..count).map(node).collect::<Result<_, _>>()?;
         Ok(Self {
             inviter,
             entries,
@@ -266,7 +267,7 @@ mod tests {
         kept.worked(&entry(1));
         kept.worked(&entry(2));
         kept.befriend([bridge(3, Duration::from_secs(60))], NOW);
-        kept.dht_nodes = vec![([203, 0, 113, 1], 6_881).into()];
+        kept.dht_nodes = [([203, 0, 113, 1].into(), 6_881)].into();
         kept.directory = vec![1, 2, 3];
         kept
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -21,6 +21,10 @@ use crate::runtime::{Frugal, Runtime, Udp};
 pub const CACHED_MAX: usize = 64;
 /// Pause after an error of the socket, so that a broken one does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(20);
+
+/// Addresses and ports of nodes: pairs, because a `SocketAddr` takes half as much again, and shared with whoever stores
+/// them, because every client remembers [`CACHED_MAX`].
+pub type KnownNodes = Arc<[(IpAddr, u16)]>;
 
 /// How a client uses the DHT.
 #[derive(Clone, Debug)]
@@ -60,8 +64,8 @@ pub enum ClientError {
 pub struct DhtClient<R> {
     rt: R,
     config: ClientConfig,
-    /// The newest last. Address and port: a `SocketAddr` takes half as much again.
-    cached: Mutex<Vec<(IpAddr, u16)>>,
+    /// The newest last.
+    cached: Mutex<KnownNodes>,
 }
 
 /// Signs nothing: the type of a get.
@@ -86,9 +90,12 @@ impl<R: Runtime> DhtClient<R> {
     }
 
     /// Nodes that answered, to be cached for the next run.
-    pub fn known_nodes(&self) -> Vec<SocketAddr> {
-        let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        cached.iter().copied().map(SocketAddr::from).collect()
+    pub fn known_nodes(&self) -> KnownNodes {
+        self.cached().clone()
+    }
+
+    fn cached(&self) -> MutexGuard<'_, KnownNodes> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks for the newest item of `key` and `salt`. Items with a sequence number below `pinned` (the highest seen
@@ -152,8 +159,8 @@ impl<R: Runtime> DhtClient<R> {
         let mut v6 = false;
         let seeds = self.known_nodes();
         let mut names = Vec::new();
-        for seed in seeds.iter().rev() {
-            operation.seed(*seed);
+        for seed in seeds.iter().rev().copied().map(SocketAddr::from) {
+            operation.seed(seed);
             v6 |= seed.is_ipv6();
         }
         for router in self.config.routers.iter() {
@@ -166,7 +173,7 @@ impl<R: Runtime> DhtClient<R> {
             }
         }
         // One socket: IPv6 only for clients who know nobody else.
-        let v4 = seeds.iter().any(SocketAddr::is_ipv4) || !v6;
+        let v4 = seeds.iter().any(|(ip, _)| ip.is_ipv4()) || !v6;
         drop(seeds); // not to be kept through the lookup
         let any: IpAddr = if v4 {
             Ipv4Addr::UNSPECIFIED.into()
@@ -212,14 +219,17 @@ impl<R: Runtime> DhtClient<R> {
     }
 
     fn remember(&self, alive: &[SocketAddr]) {
-        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh: BTreeSet<_> = alive.iter().map(pair).collect();
-        cached.retain(|addr| !fresh.contains(addr));
+        let mut held = self.cached();
+        let mut cached: Vec<_> = held
+            .iter()
+            .copied()
+            .filter(|addr| !fresh.contains(addr))
+            .collect();
         // Half the room is for what an operation saw, so that one captured neighbourhood cannot displace all the others.
         cached.extend(alive.iter().take(CACHED_MAX / 2).map(pair));
         let surplus = cached.len().saturating_sub(CACHED_MAX);
-        cached.drain(..surplus);
-        cached.shrink_to_fit();
+        *held = cached[surplus..].into();
     }
 }
 

@@ -21,7 +21,7 @@ pub mod server;
 pub mod storage;
 pub mod table;
 
-pub use client::{ClientConfig, ClientError, DhtClient};
+pub use client::{ClientConfig, ClientError, DhtClient, KnownNodes};
 pub use endpoint::Endpoint;
 pub use id::DhtId;
 pub use item::{ItemSigner, MutableItem};

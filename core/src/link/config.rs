@@ -71,6 +71,17 @@ impl Config {
         }
     }
 
+    /// The times that a session needs.
+    pub(crate) fn times(&self) -> Times {
+        Times {
+            keep_alive: self.keep_alive.map(millis),
+            dead_after: millis(self.dead_after),
+            ack_delay: millis(self.ack_delay),
+            park_for: millis(self.park_for),
+            close_within: millis(self.handshake_limit),
+        }
+    }
+
     /// The window as it is used: within its bounds.
     pub(crate) fn window(&self) -> u32 {
         self.window.clamp(BUFFER_MIN, WINDOW_MAX)
@@ -84,5 +95,69 @@ impl Config {
     /// The number of tickets as it is used: within its bounds.
     pub(crate) fn tickets(&self) -> usize {
         usize::from(self.tickets).min(TICKETS_MAX)
+    }
+}
+
+/// The times of a [`Config`] as a session keeps them: in whole milliseconds, rounded up, at most 49 days. A node holds
+/// thousands of sessions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    keep_alive: Option<u32>,
+    dead_after: u32,
+    ack_delay: u32,
+    park_for: u32,
+    close_within: u32,
+}
+
+impl Times {
+    pub(crate) fn keep_alive(self) -> Option<Duration> {
+        self.keep_alive.map(duration)
+    }
+
+    pub(crate) const fn dead_after(self) -> Duration {
+        duration(self.dead_after)
+    }
+
+    pub(crate) const fn ack_delay(self) -> Duration {
+        duration(self.ack_delay)
+    }
+
+    pub(crate) const fn park_for(self) -> Duration {
+        duration(self.park_for)
+    }
+
+    /// The handshake's limit, which a goodbye has as well.
+    pub(crate) const fn close_within(self) -> Duration {
+        duration(self.close_within)
+    }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
+}
+
+const fn duration(millis: u32) -> Duration {
+    Duration::from_millis(millis as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_waits_no_shorter_than_its_configuration_says() {
+        let config = Config {
+            keep_alive: None,
+            dead_after: Duration::from_nanos(1),
+            park_for: Duration::ZERO,
+            handshake_limit: Duration::MAX,
+            ..Config::default()
+        };
+        let times = config.times();
+        assert_eq!(times.keep_alive(), None);
+        assert_eq!(times.dead_after(), Duration::from_millis(1));
+        assert_eq!(times.ack_delay(), config.ack_delay);
+        assert_eq!(times.park_for(), Duration::ZERO);
+        assert_eq!(times.close_within(), Duration::from_millis(u32::MAX.into()));
     }
 }

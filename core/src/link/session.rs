@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use crate::units::Instant;
 
-use super::config::{Config, TICKETS_MAX};
+use super::config::{Config, TICKETS_MAX, Times};
 use super::control::{Control, Ticket, TicketId};
 use super::frame::{DATA_MAX, Header, Plain};
 use super::incoming::Incoming;
@@ -76,12 +76,8 @@ struct Pings {
 pub(crate) struct Session {
     role: Role,
     phase: Phase,
-    cause: Option<LinkError>,
-    keep_alive: Option<Duration>,
-    dead_after: Duration,
-    ack_delay: Duration,
-    park_for: Duration,
-    close_within: Duration,
+    cause: Option<Box<LinkError>>,
+    times: Times,
     outgoing: Outgoing,
     incoming: Incoming,
     pings: Pings,
@@ -132,11 +128,7 @@ impl Session {
             role,
             phase: Phase::Up,
             cause: None,
-            keep_alive: config.keep_alive,
-            dead_after: config.dead_after,
-            ack_delay: config.ack_delay,
-            park_for: config.park_for,
-            close_within: config.handshake_limit,
+            times: config.times(),
             outgoing,
             incoming: Incoming::new(config.window()),
             pings: Pings::default(),
@@ -165,7 +157,7 @@ impl Session {
 
     /// Why it is closed or parked, if not by a goodbye.
     pub(crate) fn cause(&self) -> LinkError {
-        self.cause.clone().unwrap_or(LinkError::Closed)
+        self.cause.as_deref().cloned().unwrap_or(LinkError::Closed)
     }
 
     /// How much of the stream towards us is here.
@@ -225,10 +217,10 @@ impl Session {
             }
             (Phase::Parked(_), Input::Frame(_)) => Ok(Changes::default()),
             (Phase::Up, Input::Lost(cause)) => {
-                self.cause = Some(cause);
-                self.phase = Phase::Parked(now + self.park_for);
+                self.cause = Some(Box::new(cause));
+                self.phase = Phase::Parked(now + self.times.park_for());
                 self.ack_at = None;
-                if self.role == Role::Acceptor && self.park_for == Duration::ZERO {
+                if self.role == Role::Acceptor && self.times.park_for() == Duration::ZERO {
                     self.finish(None);
                 }
                 Ok(Changes::ALL)
@@ -256,7 +248,7 @@ impl Session {
 
     fn finish(&mut self, cause: Option<LinkError>) -> Changes {
         self.phase = Phase::Closed;
-        self.cause = cause.or(self.cause.take());
+        self.cause = cause.map(Box::new).or(self.cause.take());
         self.tickets.clear();
         self.ack_at = None;
         Changes::ALL
@@ -308,7 +300,7 @@ impl Session {
         })?;
         changes.readable = self.incoming.has_message();
         if !data.is_empty() && self.ack_at.is_none() && !self.ack_when_taken {
-            self.ack_at = Some(now + self.ack_delay);
+            self.ack_at = Some(now + self.times.ack_delay());
         }
         self.note_consumed();
         if goodbye {
@@ -337,7 +329,7 @@ impl Session {
             Phase::Closing(by) if now >= by => {
                 let late = LinkError::TimedOut {
                     doing: "saying goodbye",
-                    limit: self.close_within,
+                    limit: self.times.close_within(),
                 };
                 self.finish(Some(late.clone()));
                 return Err(late);
@@ -347,7 +339,7 @@ impl Session {
         if self.dead_at().is_some_and(|at| now >= at) {
             return Err(LinkError::TimedOut {
                 doing: "waiting for a pong",
-                limit: self.dead_after,
+                limit: self.times.dead_after(),
             });
         }
         if self.keep_alive_at().is_some_and(|at| now >= at) {
@@ -370,12 +362,12 @@ impl Session {
 
     fn dead_at(&self) -> Option<Instant> {
         self.ping_is_out()
-            .then(|| self.pings.sent_at.max(self.last_heard) + self.dead_after)
+            .then(|| self.pings.sent_at.max(self.last_heard) + self.times.dead_after())
     }
 
     fn keep_alive_at(&self) -> Option<Instant> {
         let idle = !self.ping_is_out() && self.pings.wanted == self.pings.sent;
-        self.keep_alive
+        self.times.keep_alive()
             .filter(|_| idle)
             .map(|after| self.last_heard + after)
     }
@@ -402,7 +394,7 @@ impl Session {
             return None;
         }
         if self.phase == Phase::Closing(Instant::FAR_FUTURE) {
-            self.phase = Phase::Closing(now + self.close_within);
+            self.phase = Phase::Closing(now + self.times.close_within());
         }
         let ping = self.pings.wanted != self.pings.sent && !self.ping_is_out();
         if !(ping || self.pings.owed != 0 || self.ack_now || self.outgoing.can_send()) {

@@ -15,6 +15,7 @@ mod leak;
 mod listener;
 mod nat;
 mod network;
+mod queue;
 mod runtime;
 mod segments;
 mod slab;

@@ -8,6 +8,7 @@ use std::task::Waker;
 use bytes::Bytes;
 
 use super::leak::Tail;
+use super::queue::Queue;
 use super::slab::Key;
 
 pub(crate) const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -51,10 +52,10 @@ pub(crate) struct Half {
     /// Bytes that the writer knows to have been read.
     pub(crate) acked: u64,
     /// When it learns of more: (time, bytes read by then).
-    pub(crate) credits: VecDeque<(u64, u64)>,
+    pub(crate) credits: Queue<(u64, u64)>,
     /// The writer has ended.
     pub(crate) fin: bool,
-    pub(crate) flight: VecDeque<Segment>,
+    pub(crate) flight: Queue<Segment>,
     /// Leading segments of `flight` that are on the receiver's access link.
     pub(crate) landing: u16,
     /// Lost, or waiting behind what was lost, by offset.
@@ -70,7 +71,7 @@ pub(crate) struct Half {
     pub(crate) credit_due: bool,
     /// The offset that the receiver waits for.
     pub(crate) next: u64,
-    pub(crate) unread: VecDeque<Bytes>,
+    pub(crate) unread: Queue<Bytes>,
     pub(crate) read: u64,
     pub(crate) early: BTreeMap<u64, Segment>,
     /// The receiver has everything, the end included.
@@ -78,30 +79,10 @@ pub(crate) struct Half {
     pub(crate) reader: Option<Waker>,
 }
 
-/// Queues with room for more are not kept for the next stream.
-const KEPT_MAX: usize = 8;
-
 /// More credits than this are merged into the last.
 const CREDITS_MAX: usize = 32;
 
 impl Half {
-    /// Back to the state of a new stream, keeping allocations of the usual size: most streams need one of each.
-    fn reset(&mut self) {
-        let mut old = std::mem::take(self);
-        old.credits.clear();
-        old.flight.clear();
-        old.unread.clear();
-        if old.credits.capacity() <= KEPT_MAX {
-            self.credits = old.credits;
-        }
-        if old.flight.capacity() <= KEPT_MAX {
-            self.flight = old.flight;
-        }
-        if old.unread.capacity() <= KEPT_MAX {
-            self.unread = old.unread;
-        }
-    }
-
     /// Bytes accepted and not known to be read at `now`.
     pub(crate) fn outstanding(&mut self, now: u64) -> u64 {
         while let Some((at, read)) = self.credits.front().copied()
@@ -190,7 +171,7 @@ impl Spare {
 
     fn put(&mut self, mut halves: Halves) {
         if halves.0.is_some() && self.0.len() < SPARE_MAX {
-            halves.made().for_each(Half::reset);
+            halves.made().for_each(|half| *half = Half::default());
             self.0.push(halves);
         }
     }

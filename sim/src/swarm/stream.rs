@@ -1,7 +1,7 @@
 //! A stream as a program holds it; what happens to it in the network is in `transport`.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -16,15 +16,20 @@ pub struct Stream {
     shared: Arc<Shared>,
     conn: Key,
     side: usize,
-    local: SocketAddr,
-    remote: SocketAddr,
+    /// Address and port: a `SocketAddr` takes half as much again, and every link has two streams.
+    local: (IpAddr, u16),
+    remote: (IpAddr, u16),
+}
+
+const fn pair(address: SocketAddr) -> (IpAddr, u16) {
+    (address.ip(), address.port())
 }
 
 impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Stream")
-            .field("local", &self.local)
-            .field("remote", &self.remote)
+            .field("local", &SocketAddr::from(self.local))
+            .field("remote", &SocketAddr::from(self.remote))
             .finish_non_exhaustive()
     }
 }
@@ -42,8 +47,8 @@ impl Stream {
             shared: Arc::clone(shared),
             conn,
             side: 0,
-            local,
-            remote: to,
+            local: pair(local),
+            remote: pair(to),
         })
     }
 
@@ -52,8 +57,8 @@ impl Stream {
             shared: Arc::clone(shared),
             conn,
             side: 1,
-            local,
-            remote,
+            local: pair(local),
+            remote: pair(remote),
         }
     }
 
@@ -75,10 +80,10 @@ impl Stream {
 
 impl phantom_core::runtime::Stream for Stream {
     fn peer_addr(&self) -> SocketAddr {
-        self.remote
+        self.remote.into()
     }
     fn local_addr(&self) -> SocketAddr {
-        self.local
+        self.local.into()
     }
 }
 
