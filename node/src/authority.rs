@@ -466,19 +466,16 @@ impl<R: Runtime> Shared<R> {
                         return;
                     }
                 },
-                request = rpc.next_request() => match request {
-                    None => return,
-                    Some((request, responder)) => {
-                        if let Some(response) = self.answer(from, &request) {
-                            let answering = responder.answer(response.encode().into());
-                            if !matches!(timeout(&self.rt, self.idle, answering).await, Ok(Ok(()))) {
-                                return;
-                            }
-                            idle_at = self.rt.now() + self.idle;
+                (request, responder) = rpc.next_request() => {
+                    if let Some(response) = self.answer(from, &request) {
+                        let answering = responder.answer(response.encode().into());
+                        if !matches!(timeout(&self.rt, self.idle, answering).await, Ok(Ok(()))) {
+                            return;
                         }
-                        self.changed.notify_one();
+                        idle_at = self.rt.now() + self.idle;
                     }
-                },
+                    self.changed.notify_one();
+                }
                 // Nobody resumes a link to an authority: whoever lost one dials anew.
                 _ = link.down() => return,
             }

@@ -327,19 +327,16 @@ async fn serve<R: Runtime>(node: Arc<Node<R>>, fresh: Fresh<R>) {
                 }
                 Some(_) => node.rt.emit(Event::Refused { what: "channel", why: Refusal::Malformed }),
             },
-            request = peer.rpc.next_request() => match request {
-                None => break,
-                Some((request, responder)) => {
-                    let (node, peer) = (node.clone(), peer.clone());
-                    node.rt.clone().spawn("request", async move {
-                        // Dropping the responder refuses.
-                        if let Some(answer) = node.request(&peer, &request).await {
-                            // The link may be gone by now: nobody to tell.
-                            let _ = responder.answer(answer).await;
-                        }
-                    });
-                }
-            },
+            (request, responder) = peer.rpc.next_request() => {
+                let (node, peer) = (node.clone(), peer.clone());
+                node.rt.clone().spawn("request", async move {
+                    // Dropping the responder refuses.
+                    if let Some(answer) = node.request(&peer, &request).await {
+                        // The link may be gone by now: nobody to tell.
+                        let _ = responder.answer(answer).await;
+                    }
+                });
+            }
         }
     }
     node.links.ended(peer.number);

@@ -79,7 +79,7 @@ fn rpc(bytes: &[u8]) -> bool {
     while let Ok(len) = r.u16() {
         match len {
             0 => {
-                if let Poll::Ready(Some((request, responder))) = pin!(rpc.next_request()).poll(&mut cx) {
+                if let Poll::Ready((request, responder)) = pin!(rpc.next_request()).poll(&mut cx) {
                     assert!(request.len() <= config.request_max);
                     held.push((responder, held.len()));
                     assert!(held.len() <= usize::from(config.requests));

@@ -243,12 +243,7 @@ impl<E: Clone + PartialEq, G: Rng> Ladder<E, G> {
         let Some(running) = self.running.remove(&attempt) else {
             return;
         };
-        *self
-            .report
-            .step_mut(running.step)
-            .outcomes
-            .entry(outcome)
-            .or_default() += 1;
+        self.report.ended(running.step, outcome);
         if outcome == Outcome::Connected {
             self.done = true;
             self.pending.clear();

@@ -1,6 +1,5 @@
 //! What was tried and what each attempt saw, bounded, for a person and for the scenario report.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use super::{ORDER, Outcome, Step};
@@ -14,29 +13,51 @@ pub struct StepReport {
     pub empty: u32,
     /// How many different entries it gave.
     pub entries: u32,
-    /// How its attempts ended, with how often.
-    pub outcomes: BTreeMap<Outcome, u32>,
+    /// How its attempts ended, with how often, in the order of [`Outcome`].
+    pub outcomes: Vec<(Outcome, u32)>,
 }
 
-/// What the whole ladder did since it last started.
+/// What the whole ladder did since it last started. Lists in order, not trees: it is short, and kept while the client is in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    steps: BTreeMap<Step, StepReport>,
+    steps: Vec<(Step, StepReport)>,
+}
+
+/// The value of `key`, the default if it is new, in a list in the order of its keys.
+fn entry<K: Ord + Copy, V: Default>(list: &mut Vec<(K, V)>, key: K) -> &mut V {
+    let place = list.binary_search_by_key(&key, |(known, _)| *known);
+    let at = place.unwrap_or_else(|at| {
+        list.reserve_exact(1);
+        list.insert(at, (key, V::default()));
+        at
+    });
+    &mut list[at].1
 }
 
 impl Report {
     /// What `step` did.
     pub fn step(&self, step: Step) -> Option<&StepReport> {
-        self.steps.get(&step)
+        self.steps
+            .iter()
+            .find(|(known, _)| *known == step)
+            .map(|(_, seen)| seen)
     }
 
     /// Attempts in all.
     pub fn attempts(&self) -> u32 {
-        self.steps.values().flat_map(|step| step.outcomes.values()).sum()
+        self.steps
+            .iter()
+            .flat_map(|(_, seen)| &seen.outcomes)
+            .map(|(_, times)| times)
+            .sum()
+    }
+
+    pub(super) fn ended(&mut self, step: Step, outcome: Outcome) {
+        *entry(&mut self.step_mut(step).outcomes, outcome) += 1;
     }
 
     pub(super) fn step_mut(&mut self, step: Step) -> &mut StepReport {
-        self.steps.entry(step).or_default()
+        entry(&mut self.steps, step)
     }
 }
 
@@ -44,7 +65,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, step) in ORDER
             .iter()
-            .filter_map(|step| Some((step, self.steps.get(step)?)))
+            .filter_map(|step| Some((step, self.step(*step)?)))
             .enumerate()
         {
             let (step, seen) = step;

@@ -421,25 +421,20 @@ impl<R: Clock> Rpc<R> {
         Ok(())
     }
 
-    /// The next request of the other end. `None` when the link is closed. Cancel safe.
-    pub async fn next_request(&self) -> Option<(Bytes, Responder)> {
+    /// The next request of the other end. There is none any more when the link is closed, and this waits for ever: whoever
+    /// receives from the link hears of that. Cancel safe.
+    pub async fn next_request(&self) -> (Bytes, Responder) {
         loop {
             let next = self.shared.lock().waiting.pop_front();
             if let Some((id, request)) = next {
-                return Some((
-                    request,
-                    Responder {
-                        shared: self.shared.clone(),
-                        id,
-                        answered: false,
-                    },
-                ));
+                let responder = Responder {
+                    shared: self.shared.clone(),
+                    id,
+                    answered: false,
+                };
+                return (request, responder);
             }
-            tokio::select! {
-                biased;
-                () = self.shared.asked.notified() => {}
-                _ = self.shared.sender.closed() => return None,
-            }
+            self.shared.asked.notified().await;
         }
     }
 }

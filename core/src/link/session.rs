@@ -367,7 +367,8 @@ impl Session {
 
     fn keep_alive_at(&self) -> Option<Instant> {
         let idle = !self.ping_is_out() && self.pings.wanted == self.pings.sent;
-        self.times.keep_alive()
+        self.times
+            .keep_alive()
             .filter(|_| idle)
             .map(|after| self.last_heard + after)
     }

@@ -18,6 +18,7 @@ mod keys;
 mod payload;
 mod replay;
 mod route;
+mod sorted;
 mod surb;
 #[cfg(test)]
 mod tests;

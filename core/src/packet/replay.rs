@@ -12,13 +12,13 @@
 //! **before** it acts on the packet; [`ReplayFilter::restore`] reads the log. A node that has lost a log must not use
 //! that hop key again.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use super::keys::HopKeyId;
+use super::sorted::Sorted;
 use crate::event::Refusal;
 
 const BITS_PER_TAG: u64 = 20;
@@ -26,8 +26,6 @@ const BITS_PER_TAG: u64 = 20;
 const PROBES: u64 = 14;
 /// Tags themselves are kept up to this part of the capacity.
 const EXACT_PART: u32 = 10;
-/// Bytes that half a tag takes in a set: the nodes of a B-tree are two thirds full.
-const EXACT_BYTES: usize = 16;
 
 /// What tells two packets apart for a hop. Derived from the exchange in the header and nothing else, so the same header
 /// with another payload is the same packet.
@@ -98,7 +96,7 @@ pub struct ReplayFilter {
 #[derive(Clone)]
 enum Marks {
     /// Few: the hash of each tag.
-    Exact(BTreeSet<u64>),
+    Exact(Sorted),
     /// Many: a bit for each probe.
     Bits(Box<[u64]>),
 }
@@ -108,7 +106,7 @@ impl ReplayFilter {
     pub fn new(key: HopKeyId, capacity: u32) -> Self {
         Self {
             key,
-            marks: Marks::Exact(BTreeSet::new()),
+            marks: Marks::Exact(Sorted::default()),
             seen: 0,
             capacity: capacity.max(1),
         }
@@ -154,7 +152,7 @@ impl ReplayFilter {
             Marks::Exact(tags) => {
                 let words = (u64::from(self.capacity) * BITS_PER_TAG).div_ceil(64);
                 let mut bits = vec![0; usize::try_from(words).unwrap_or(usize::MAX)].into_boxed_slice();
-                for hash in std::mem::take(tags).into_iter().chain([tag.hash()]) {
+                for hash in tags.iter().chain([tag.hash()]) {
                     mark(&mut bits, hash);
                 }
                 self.marks = Marks::Bits(bits);
@@ -167,7 +165,7 @@ impl ReplayFilter {
     /// Whether a tag was marked (or is taken for one that was).
     pub fn contains(&self, tag: &ReplayTag) -> bool {
         match &self.marks {
-            Marks::Exact(tags) => tags.contains(&tag.hash()),
+            Marks::Exact(tags) => tags.contains(tag.hash()),
             Marks::Bits(bits) => probes(bits.len(), tag.hash()).all(|(word, bit)| bits[word] & bit != 0),
         }
     }
@@ -190,7 +188,7 @@ impl ReplayFilter {
     /// Bytes of memory it holds.
     pub fn memory(&self) -> usize {
         let marks = match &self.marks {
-            Marks::Exact(tags) => tags.len() * EXACT_BYTES,
+            Marks::Exact(tags) => tags.memory(),
             Marks::Bits(bits) => bits.len() * 8,
         };
         marks + size_of::<Self>()

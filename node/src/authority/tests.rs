@@ -200,11 +200,7 @@ async fn first_notice(other: &TokioRuntime, scene: &Scene) -> Notice {
         let rpc = Rpc::new(other.clone(), link.sender(), RpcConfig::default());
         while let Some((_, message)) = link.recv().await {
             rpc.deliver(&message).unwrap();
-            let Some((request, _)) = timeout(other, Duration::from_millis(1), rpc.next_request())
-                .await
-                .ok()
-                .flatten()
-            else {
+            let Ok((request, _)) = timeout(other, Duration::from_millis(1), rpc.next_request()).await else {
                 continue;
             };
             let (_, body) = Service::of_request(&request).unwrap();

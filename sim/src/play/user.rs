@@ -16,7 +16,7 @@ use phantom_core::rendezvous::CohortPublic;
 use phantom_core::runtime::{Frugal, Owned, Runtime};
 use phantom_core::units::Instant;
 use rand_core::Rng;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::check::observe::{Observation, Seen};
 use crate::scenario::file::{Carries, Deed, Start};
@@ -173,12 +173,12 @@ impl<R: Runtime> User<R> {
                 self.write(work, commands.clone(), is_connected.clone()),
             );
         }
-        // Wishes for an invitation; one that comes while friends are being asked changes nothing.
-        let (wish, wishes) = mpsc::channel(1);
-        self.rt.spawn(
+        // Wishes for an invitation; of those that come while friends are being asked one is remembered.
+        let wish = Arc::new(Wish::default());
+        let _asking = Owned(self.rt.spawn(
             "asking friends",
-            self.ask_friends(wishes, commands.clone(), is_connected),
-        );
+            self.ask_friends(wish.clone(), commands.clone(), is_connected),
+        ));
         while let Some(notice) = notices.recv().await {
             match notice {
                 Notice::Connected { .. } => {
@@ -189,7 +189,7 @@ impl<R: Runtime> User<R> {
                     self.society.state().online.remove(&self.host);
                     let _ = connected.send(false);
                 }
-                Notice::WantInvitation { cohort } => drop(wish.try_send(cohort)),
+                Notice::WantInvitation { cohort } => wish.make(cohort),
                 Notice::Message { contact, message, .. } => {
                     let took = Command::Took { contact, message };
                     let _ = commands.send(took).await; // a client that has ended offers it again
@@ -220,7 +220,7 @@ impl<R: Runtime> User<R> {
     /// Asks friends, a few at a time, whenever the client wishes for an invitation and finds no way in by itself.
     fn ask_friends(
         &self,
-        mut wishes: mpsc::Receiver<Box<CohortPublic>>,
+        wish: Arc<Wish>,
         commands: Commands,
         connected: watch::Receiver<bool>,
     ) -> impl Future<Output = ()> + Send + 'static {
@@ -231,7 +231,8 @@ impl<R: Runtime> User<R> {
             let friends = society.inviters(host);
             // Not to be asked before.
             let mut rested: BTreeMap<HostId, Instant> = BTreeMap::new();
-            while let Some(cohort) = wishes.recv().await {
+            loop {
+                let cohort = wish.made().await;
                 // Boxed: what this takes is not held in the long times without a wish.
                 let asking = Box::pin(async {
                     rt.sleep(PATIENCE).await;
@@ -382,6 +383,30 @@ impl<R: Runtime> User<R> {
                     society.note(rt.now(), host, Seen::Addressed { message, to: *to });
                 }
             }
+        }
+    }
+}
+
+/// A wish for an invitation, into a cohort.
+#[derive(Default)]
+struct Wish {
+    cohort: Mutex<Option<Box<CohortPublic>>>,
+    made: Notify,
+}
+
+impl Wish {
+    fn make(&self, cohort: Box<CohortPublic>) {
+        *self.cohort.lock().unwrap_or_else(PoisonError::into_inner) = Some(cohort);
+        self.made.notify_one();
+    }
+
+    async fn made(&self) -> Box<CohortPublic> {
+        loop {
+            let cohort = self.cohort.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(cohort) = cohort {
+                return cohort;
+            }
+            self.made.notified().await;
         }
     }
 }

@@ -74,9 +74,9 @@ const NONE: u32 = u32::MAX;
 struct Slot {
     body: Option<Body>,
     peer: u32,
-    /// Neighbours in the peer's list.
-    next: Option<Key>,
-    previous: Option<Key>,
+    /// Neighbours in the peer's list, by their slots: whoever is in a list is alive. [`NONE`] is nobody.
+    next: u32,
+    previous: u32,
     /// Aborted while it was being polled: dropped when it comes back.
     aborted: bool,
     name: &'static str,
@@ -87,8 +87,8 @@ impl Default for Slot {
         Self {
             body: None,
             peer: NONE,
-            next: None,
-            previous: None,
+            next: NONE,
+            previous: NONE,
             aborted: false,
             name: "",
         }
@@ -131,15 +131,15 @@ impl Tasks {
         if let Some(next) = *first
             && let Some(neighbour) = self.slots.get_mut(next)
         {
-            neighbour.previous = Some(key);
+            neighbour.previous = key.slot;
         }
         if let Some(slot) = self.slots.get_mut(key) {
             let body = Some(Body { future, flag, waker });
             *slot = Slot {
                 body,
                 peer,
-                next: *first,
-                previous: None,
+                next: first.map_or(NONE, |first| first.slot),
+                previous: NONE,
                 aborted: false,
                 name,
             };
@@ -190,11 +190,12 @@ impl Tasks {
     /// Removes a task, wherever it is in the list `first` of its peer; its body is to be dropped outside the lock.
     pub(crate) fn remove(&mut self, key: Key, first: &mut Option<Key>) -> Option<Body> {
         let slot = self.slots.remove(key)?;
-        match slot.previous.and_then(|previous| self.slots.get_mut(previous)) {
+        let (previous, next) = (self.slots.in_use(slot.previous), self.slots.in_use(slot.next));
+        match previous.and_then(|previous| self.slots.get_mut(previous)) {
             Some(previous) => previous.next = slot.next,
-            None => *first = slot.next,
+            None => *first = next,
         }
-        if let Some(next) = slot.next.and_then(|next| self.slots.get_mut(next)) {
+        if let Some(next) = next.and_then(|next| self.slots.get_mut(next)) {
             next.previous = slot.previous;
         }
         slot.body

@@ -24,7 +24,7 @@ type Number = NonZeroU32;
 /// There are a hundred for each client of a world, so no byte is lost to alignment.
 struct Secret {
     /// The first 8 bytes.
-    head: u64,
+    head: [u8; SEARCHED_MIN],
     /// What follows them.
     rest: [u8; SEARCHED_MAX - SEARCHED_MIN],
     /// The secret before it in the list that has the same head.
@@ -33,6 +33,14 @@ struct Secret {
     kind: Sensitive,
     rest_len: u8,
     reported: bool,
+}
+
+const _: () = assert!(size_of::<Secret>() == 28);
+
+impl Secret {
+    fn head(&self) -> u64 {
+        u64::from_le_bytes(self.head)
+    }
 }
 
 /// A secret was found: what, and whose.
@@ -90,7 +98,7 @@ impl Leaks {
         *self.marked.entry(kind).or_default() += 1;
         let number = Number::MIN.saturating_add(self.secrets.len() as u32);
         let secrets = &self.secrets;
-        let head_of = |number: &Number| secrets[index(*number)].head;
+        let head_of = |number: &Number| secrets[index(*number)].head();
         let entry = self.by_head.entry(
             hash(head),
             |known| head_of(known) == head,
@@ -104,7 +112,7 @@ impl Leaks {
             }
         };
         self.secrets.push(Secret {
-            head,
+            head: head.to_le_bytes(),
             rest: wanted,
             same_head,
             owner,
@@ -119,7 +127,7 @@ impl Leaks {
             self.bitmap = vec![0; words];
             self.shift = 64 - (words * 64).trailing_zeros();
             for secret in &self.secrets {
-                set(&mut self.bitmap, self.shift, secret.head);
+                set(&mut self.bitmap, self.shift, secret.head());
             }
         } else {
             set(&mut self.bitmap, self.shift, head);
@@ -128,7 +136,7 @@ impl Leaks {
 
     /// The last secret with this head.
     fn last(&self, head: u64) -> Option<Number> {
-        let same = |number: &Number| self.secrets[index(*number)].head == head;
+        let same = |number: &Number| self.secrets[index(*number)].head() == head;
         self.by_head.find(hash(head), same).copied()
     }
 

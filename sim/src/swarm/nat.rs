@@ -44,16 +44,23 @@ enum Remotes {
     V6(Vec<Remote<16>>),
 }
 
-/// An address and when it was sent to, as bytes.
+/// An address and when it was sent to, in milliseconds: a client that is cut off looks up a lot, each time from a new end.
 struct Remote<const N: usize> {
     address: [u8; N],
-    sent_ns: [u8; 8],
+    sent_ms: u32,
 }
 
 impl<const N: usize> Remote<N> {
     fn live(&self, now: u64, idle_ns: u64) -> bool {
-        now.saturating_sub(u64::from_ne_bytes(self.sent_ns)) <= idle_ns
+        u64::from(millis(now).wrapping_sub(self.sent_ms)) * NS_PER_MS <= idle_ns
     }
+}
+
+const NS_PER_MS: u64 = 1_000_000;
+
+/// Wraps around after 49 days, which only differences are taken of.
+const fn millis(ns: u64) -> u32 {
+    (ns / NS_PER_MS) as u32
 }
 
 impl Remotes {
@@ -102,8 +109,8 @@ fn note<const N: usize>(remotes: &mut Vec<Remote<N>>, now: u64, idle_ns: u64, ad
     if remotes.len() == remotes.capacity() {
         remotes.reserve_exact(REMOTES_STEP);
     }
-    let sent_ns = now.to_ne_bytes();
-    remotes.push(Remote { address, sent_ns });
+    let sent_ms = millis(now);
+    remotes.push(Remote { address, sent_ms });
 }
 
 fn let_in<const N: usize>(remotes: &[Remote<N>], now: u64, idle_ns: u64, address: [u8; N]) -> bool {
@@ -122,8 +129,6 @@ pub(crate) struct Nat {
     next_stream_port: u16,
     /// So many mappings are looked through for dead ones before another is opened.
     crowded: usize,
-    /// When dead ones are next looked for to forget their remotes.
-    forget_at: u64,
 }
 
 /// A translator with fewer mappings never looks for dead ones.
@@ -140,7 +145,6 @@ impl Nat {
             next_port,
             next_stream_port: next_port,
             crowded: CROWDED_MIN,
-            forget_at: 0,
         }
     }
 
@@ -185,9 +189,6 @@ impl Nat {
         mapping.used_ns = now;
         mapping.remotes.note(now, idle_ns, remote);
         let port = mapping.outside;
-        if now >= self.forget_at {
-            self.forget(now);
-        }
         Some(SocketAddr::new(address, port))
     }
 
@@ -212,15 +213,14 @@ impl Nat {
         })
     }
 
-    /// Dead mappings forget their remotes, a few times in an idle time. They keep their ports: which port the next one
-    /// gets depends on [`Nat::open`] alone.
-    fn forget(&mut self, now: u64) {
+    /// Dead mappings forget their remotes. They keep their ports: which port the next one gets depends on [`Nat::open`]
+    /// alone.
+    pub(crate) fn forget(&mut self, now: u64) {
         for mapping in &mut self.mappings {
             if !mapping.live(now, self.idle_ns) {
                 mapping.remotes.forget();
             }
         }
-        self.forget_at = now.saturating_add(self.idle_ns / 4);
     }
 
     /// A new mapping; where it is.
@@ -317,6 +317,7 @@ mod tests {
         nat.outgoing(20 * SECOND, 7, inside(2), remote(1)).unwrap();
         let third = nat.outgoing(40 * SECOND, 7, inside(3), remote(1)).unwrap();
         assert_eq!(third.port(), first.port() + 2, "a dead mapping keeps its port");
+        nat.forget(40 * SECOND);
         let held = nat.mappings.iter().filter(|mapping| known(&mapping.remotes) > 0);
         assert_eq!((held.count(), nat.mappings.len()), (2, 3));
         for n in 0..=255 {

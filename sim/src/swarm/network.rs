@@ -195,6 +195,8 @@ pub(crate) const EPHEMERAL_FIRST: u16 = 32_768;
 pub(crate) struct Net {
     pub(crate) hosts: Vec<Host>,
     pub(crate) nats: Vec<Nat>,
+    /// When translators next forget what is dead.
+    pub(crate) age_at: u64,
     pub(crate) addresses: Table<IpAddr, Owner>,
     pub(crate) fixed: Option<u64>,
     pub(crate) delays: Delays,
@@ -256,7 +258,19 @@ pub(crate) enum Fate {
     Forged(Option<u64>, Vec<IpAddr>),
 }
 
+/// How often translators forget what is dead, in simulated nanoseconds. All of them: those of clients that came back after a
+/// cut would hold what they needed in it for as long as nobody looks anything up.
+const AGE_EVERY_NS: u64 = 30_000_000_000;
+
 impl Net {
+    /// Forgets what is dead, now and then.
+    pub(crate) fn age(&mut self, now: u64) {
+        if now >= self.age_at {
+            self.age_at = now + AGE_EVERY_NS;
+            self.nats.iter_mut().for_each(|nat| nat.forget(now));
+        }
+    }
+
     /// One-way delay between two hosts without jitter; `None` if nothing joins them.
     pub(crate) fn distance(&self, from: u32, to: u32) -> Option<u64> {
         self.way(from, to).map(|way| way.delay)

@@ -58,6 +58,13 @@ impl<T: Default> Slab<T> {
             .is_some_and(|slot| slot.used && slot.generation == key.generation)
     }
 
+    /// The key to what is in a slot, if it is in use.
+    pub(crate) fn in_use(&self, slot: u32) -> Option<Key> {
+        let entry = self.slots.get(slot as usize).filter(|entry| entry.used)?;
+        let generation = entry.generation;
+        Some(Key { slot, generation })
+    }
+
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
         let slot = self.slots.get(key.slot as usize)?;
         (slot.used && slot.generation == key.generation).then_some(&slot.value)

@@ -262,6 +262,7 @@ impl World {
         let net = Net {
             hosts: Vec::new(),
             nats: Vec::new(),
+            age_at: 0,
             addresses: Default::default(),
             fixed,
             delays,
@@ -648,7 +649,11 @@ impl World {
     /// tells of it.
     fn end_second(&mut self, at: u64, observer: &mut dyn Observer) {
         self.report(observer);
-        let counters = self.shared.lock().net.counters;
+        let counters = {
+            let net = &mut self.shared.lock().net;
+            net.age(at);
+            net.counters
+        };
         if counters != self.noted {
             self.noted = counters;
             self.digest.note(
