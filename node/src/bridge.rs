@@ -41,46 +41,49 @@ pub(crate) async fn keep_ways_back<R: Runtime>(node: Arc<Node<R>>) {
     let mut rng = Frugal::from(node.rt.rng("ways back"));
     let Some(ways) = &node.ways_back else { return };
     loop {
-        let listed: BTreeSet<NodeId> = node.directory.view().map_or_else(BTreeSet::new, |view| {
-            view.document
-                .document
-                .with_roles(Roles::MIDDLE)
-                .map(|entry| entry.id)
-                .collect()
-        });
-        let held: Vec<(NodeId, LinkNumber)> = ways
-            .held()
-            .iter()
-            .map(|(id, (number, _))| (*id, *number))
-            .collect();
-        for (id, number) in held {
-            match node
-                .links
-                .standing(id)
-                .await
-                .filter(|peer| peer.number == number && listed.contains(&id))
-            {
-                // It is of use even while nothing comes back over it.
-                Some(peer) => peer.used(node.rt.now()),
-                None => {
-                    ways.held().remove(&id);
+        // A block: what it looks at, all listed nodes, is not held through the pause.
+        {
+            let listed: BTreeSet<NodeId> = node.directory.view().map_or_else(BTreeSet::new, |view| {
+                view.document
+                    .document
+                    .with_roles(Roles::MIDDLE)
+                    .map(|entry| entry.id)
+                    .collect()
+            });
+            let held: Vec<(NodeId, LinkNumber)> = ways
+                .held()
+                .iter()
+                .map(|(id, (number, _))| (*id, *number))
+                .collect();
+            for (id, number) in held {
+                match node
+                    .links
+                    .standing(id)
+                    .await
+                    .filter(|peer| peer.number == number && listed.contains(&id))
+                {
+                    // It is of use even while nothing comes back over it.
+                    Some(peer) => peer.used(node.rt.now()),
+                    None => {
+                        ways.held().remove(&id);
+                    }
                 }
             }
-        }
-        let mut candidates: Vec<NodeId> = listed
-            .iter()
-            .copied()
-            .filter(|id| !ways.held().contains_key(id))
-            .collect();
-        while ways.held().len() < wanted && !candidates.is_empty() {
-            let pick = usize::try_from(rng.next_u64() % candidates.len() as u64).unwrap_or_default();
-            let id = candidates.swap_remove(pick);
-            let handle = LinkHandle::from_rng(&mut rng);
-            match Box::pin(register(&node, id, handle)).await {
-                Ok(number) => {
-                    ways.held().insert(id, (number, handle));
+            let mut candidates: Vec<NodeId> = listed
+                .iter()
+                .copied()
+                .filter(|id| !ways.held().contains_key(id))
+                .collect();
+            while ways.held().len() < wanted && !candidates.is_empty() {
+                let pick = usize::try_from(rng.next_u64() % candidates.len() as u64).unwrap_or_default();
+                let id = candidates.swap_remove(pick);
+                let handle = LinkHandle::from_rng(&mut rng);
+                match Box::pin(register(&node, id, handle)).await {
+                    Ok(number) => {
+                        ways.held().insert(id, (number, handle));
+                    }
+                    Err(error) => tracing::debug!(%error, "no way back over this node"),
                 }
-                Err(error) => tracing::debug!(%error, "no way back over this node"),
             }
         }
         let wait = if ways.held().len() < wanted {

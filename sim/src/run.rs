@@ -1,6 +1,7 @@
 //! From a plan to a result: the one trait by which a plan is played, and what is kept of a run.
 
 use phantom_core::units::{Instant, WallTime};
+use std::sync::Arc;
 use thiserror::Error;
 
 use crate::check::observe::Sink;
@@ -34,7 +35,7 @@ pub trait Player: Sync {
     ///
     /// # Errors
     /// The run did not come to its end; never that a promise was broken.
-    fn play(&self, plan: &Plan, sink: &mut dyn Sink) -> Result<RunOutput, RunError>;
+    fn play(&self, plan: &Arc<Plan>, sink: &mut dyn Sink) -> Result<RunOutput, RunError>;
 }
 
 /// What a run leaves besides its observations.

@@ -37,7 +37,7 @@ impl Sink for Witness {
 }
 
 struct Played {
-    plan: Plan,
+    plan: std::sync::Arc<Plan>,
     judgement: Judgement,
     dropped: BTreeMap<HostId, (u32, u32)>,
     entered: BTreeMap<Step, u32>,
@@ -63,7 +63,7 @@ fn play(seed: u64, params: &[(&str, &str)]) -> Played {
     let library = Directory::find(here).expect("the scenarios");
     let loaded = by_path(&library, &here.join("tests/by-friends.toml"), &params)
         .unwrap_or_else(|error| panic!("{error}"));
-    let plan = Plan::draw(&loaded, seed);
+    let plan = std::sync::Arc::new(Plan::draw(&loaded, seed));
     let player = SwarmPlayer::default();
     let mut witness = Witness {
         judge: Judge::new(&plan, player.epoch(&plan), player.senses()),

@@ -15,6 +15,7 @@ mod announce;
 pub mod chain;
 pub mod contact;
 pub mod fragment;
+mod outbox;
 mod outgoing;
 pub mod poll;
 pub mod receiver;

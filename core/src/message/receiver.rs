@@ -10,11 +10,12 @@
 //! its id) loses nothing and delivers nothing twice wherever a crash falls; one whose user answers for that may be handed
 //! a message again, and never loses one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use super::announce::{self, period};
 use super::chain::{BoxSecret, Window};
 use super::fragment::{Content, Message, Reassembly};
+use super::outbox::Outbox;
 use super::sender::Slot;
 use super::stored::INBOX_MAX;
 use super::{Ack, MessageId, WINDOW};
@@ -84,13 +85,9 @@ pub struct Receiver {
     /// Where in the window the next [`Receiver::wanted`] goes on.
     cursor: u64,
     turns: u64,
-    out: VecDeque<Output>,
-    gated: VecDeque<(u64, Output)>,
+    outbox: Outbox<Output>,
     /// Messages handed to the driver in this run and not confirmed.
     handed: Vec<MessageId>,
-    generation: u64,
-    asked: u64,
-    durable: u64,
     wake: Option<Instant>,
 }
 
@@ -115,12 +112,8 @@ impl Receiver {
             names: Vec::new(),
             cursor: 0,
             turns: 0,
-            out: VecDeque::new(),
-            gated: VecDeque::new(),
+            outbox: Outbox::new(),
             handed: Vec::new(),
-            generation: 0,
-            asked: 0,
-            durable: 0,
             wake: None,
         };
         // Whether the sender had stored what it was told is not known here: tell it again, or the other side may wait
@@ -128,14 +121,10 @@ impl Receiver {
         let until = receiver.state.ack_until;
         if until > WallTime::UNIX_EPOCH {
             let ack = receiver.ack();
-            receiver.gated.push_back((
-                0,
-                Output::Acknowledge {
-                    ack,
-                    until,
-                    wanted: true,
-                },
-            ));
+            let wanted = true;
+            receiver
+                .outbox
+                .gate(0, Output::Acknowledge { ack, until, wanted });
         }
         receiver
     }
@@ -221,12 +210,12 @@ impl Receiver {
                 self.state.inbox.retain(|(_, message)| message.id != id);
                 self.handed.retain(|handed| *handed != id);
                 if before != self.state.inbox.len() {
-                    self.changed();
+                    self.outbox.changed();
                 }
                 Ok(())
             }
             Input::Persisted(generation) => {
-                self.durable = self.durable.max(generation);
+                self.outbox.persisted(generation);
                 Ok(())
             }
             Input::Tick => Ok(()),
@@ -237,7 +226,7 @@ impl Receiver {
 
     /// What to do next; to be called until it says to wait.
     pub fn poll_output(&mut self) -> Output {
-        self.out.pop_front().unwrap_or_else(|| {
+        self.outbox.next().unwrap_or_else(|| {
             self.rest();
             self.wake.map_or(Output::Done, Output::WaitUntil)
         })
@@ -245,10 +234,6 @@ impl Receiver {
 
     /// As [`super::sender::Sender`] does.
     fn rest(&mut self) {
-        self.out = VecDeque::new();
-        if self.gated.is_empty() {
-            self.gated = VecDeque::new();
-        }
         if self.state.inbox.is_empty() {
             self.state.inbox = Vec::new();
         }
@@ -315,8 +300,8 @@ impl Receiver {
             }
         }
         self.names.retain(|(known, _)| *known != slot);
-        let generation = self.changed();
-        self.out.push_back(Output::PeerAck(content.ack));
+        let generation = self.outbox.changed();
+        self.outbox.say(Output::PeerAck(content.ack));
         if let Slot::Chain(_) = slot {
             // The writer waits for word of a box for as long as the box lives, and nobody for longer than any can.
             let latest = wall + TtlBucket::LONGEST.ttl();
@@ -329,26 +314,21 @@ impl Receiver {
         if let (Some(piece), Slot::Chain(index)) = (content.piece, slot) {
             let (id, late) = (piece.id, wall >= piece.expires);
             if late {
-                self.out.push_back(Output::Expired(id));
+                self.outbox.say(Output::Expired(id));
             } else if let Ok(Some(message)) = self.state.reassembly.add(index, piece) {
                 self.state.inbox.push((generation, message));
             }
         }
         let (ack, until) = (self.ack(), self.state.ack_until);
-        self.gated
-            .push_back((generation, Output::Acknowledge { ack, until, wanted }));
+        self.outbox
+            .gate(generation, Output::Acknowledge { ack, until, wanted });
         Ok(())
-    }
-
-    fn changed(&mut self) -> u64 {
-        self.generation = self.asked + 1;
-        self.generation
     }
 
     fn pump(&mut self, now: Instant, wall: WallTime) {
         let next = self.state.window.next();
         for id in self.state.reassembly.prune(next, wall) {
-            self.out.push_back(Output::Expired(id));
+            self.outbox.say(Output::Expired(id));
         }
         self.names.retain(|(slot, _)| match *slot {
             Slot::Chain(index) => (next..next + WINDOW).contains(&index),
@@ -360,34 +340,28 @@ impl Receiver {
         });
         let oldest = period(wall).saturating_sub(1);
         self.state.announced.retain(|&period, _| period >= oldest);
-        while let Some((_, output)) = self
-            .gated
-            .pop_front_if(|(generation, _)| *generation <= self.durable)
-        {
-            self.out.push_back(output);
-        }
-        let (out, handed) = (&mut self.out, &mut self.handed);
+        self.outbox.release();
+        let (outbox, handed) = (&mut self.outbox, &mut self.handed);
         let before = self.state.inbox.len();
         self.state.inbox.retain(|(_, message)| {
             let late = wall >= message.expires;
             if late {
                 handed.retain(|handed| *handed != message.id);
-                out.push_back(Output::Expired(message.id));
+                outbox.say(Output::Expired(message.id));
             }
             !late
         });
         if before != self.state.inbox.len() {
-            self.generation = self.asked + 1;
+            outbox.changed();
         }
         for (generation, message) in &self.state.inbox {
-            if *generation <= self.durable && !handed.contains(&message.id) {
+            if outbox.is_durable(*generation) && !handed.contains(&message.id) {
                 handed.push(message.id);
-                out.push_back(Output::Deliver(message.clone()));
+                outbox.say(Output::Deliver(message.clone()));
             }
         }
-        if self.generation > self.asked {
-            self.asked = self.generation;
-            out.push_back(Output::Persist(self.asked));
+        if let Some(generation) = outbox.next_to_persist() {
+            outbox.say(Output::Persist(generation));
         }
         let ends = self.state.inbox.iter().map(|(_, message)| message.expires);
         let ends = ends.chain(self.state.reassembly.earliest_end());

@@ -9,7 +9,7 @@
 //! out. So after a restart from the last stored state no index is used for two different bodies, and every message whose
 //! acceptance was told is still there.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use thiserror::Error;
 
 use super::announce::Announcement;
 use super::fragment::fragments;
+use super::outbox::Outbox;
 use super::outgoing::{Outgoing, Phase, Plan, Progress, State, backoff, jittered};
 use super::{ACK_RESERVE, Ack, MAX_MESSAGE, MessageId, WINDOW};
 use crate::mailbox::{Record, TtlBucket, WriteOutcome};
@@ -198,13 +199,7 @@ pub struct Sender<R> {
     pub(super) state: State,
     config: Arc<Config>,
     rng: R,
-    out: VecDeque<Output>,
-    /// Told once the generation is durable.
-    gated: VecDeque<(u64, Output)>,
-    /// Generation of the state as it is, and the last ones asked for and known durable.
-    generation: u64,
-    asked: u64,
-    durable: u64,
+    outbox: Outbox<Output>,
     ack_due: Option<Instant>,
     wake: Option<Instant>,
 }
@@ -217,11 +212,7 @@ impl<R: Rng> Sender<R> {
             state,
             config,
             rng,
-            out: VecDeque::new(),
-            gated: VecDeque::new(),
-            generation: 0,
-            asked: 0,
-            durable: 0,
+            outbox: Outbox::new(),
             ack_due,
             wake: None,
         }
@@ -256,7 +247,7 @@ impl<R: Rng> Sender<R> {
                 Ok(())
             }
             Input::Persisted(generation) => {
-                self.durable = self.durable.max(generation);
+                self.outbox.persisted(generation);
                 Ok(())
             }
             Input::Reachable => {
@@ -271,7 +262,7 @@ impl<R: Rng> Sender<R> {
 
     /// What to do next; to be called until it says to wait.
     pub fn poll_output(&mut self) -> Output {
-        self.out.pop_front().unwrap_or_else(|| {
+        self.outbox.next().unwrap_or_else(|| {
             self.rest();
             self.wake.map_or(Output::Done, Output::WaitUntil)
         })
@@ -279,10 +270,6 @@ impl<R: Rng> Sender<R> {
 
     /// Nothing is left to say: the room for it is given back, for a client holds many senders that rest for hours.
     fn rest(&mut self) {
-        self.out = VecDeque::new();
-        if self.gated.is_empty() {
-            self.gated = VecDeque::new();
-        }
         if self.state.boxes.is_empty() {
             self.state.boxes = BTreeMap::new();
         }
@@ -320,9 +307,8 @@ impl<R: Rng> Sender<R> {
             start: None,
             stored: false,
         });
-        let generation = self.changed();
-        self.gated
-            .push_back((generation, Output::Accepted { id, expires }));
+        let generation = self.outbox.changed();
+        self.outbox.gate(generation, Output::Accepted { id, expires });
         Ok(())
     }
 
@@ -373,7 +359,7 @@ impl<R: Rng> Sender<R> {
                         None
                     }
                 };
-                self.out.push_back(Output::Conflict { slot, id });
+                self.outbox.say(Output::Conflict { slot, id });
             }
             WriteOutcome::TooFew { .. }
             | WriteOutcome::Refused
@@ -405,7 +391,7 @@ impl<R: Rng> Sender<R> {
             .find(|m| m.id == id && all && !m.stored)
         {
             message.stored = true;
-            self.out.push_back(Output::Stored(id));
+            self.outbox.say(Output::Stored(id));
         }
     }
 
@@ -434,8 +420,8 @@ impl<R: Rng> Sender<R> {
         if before == (self.state.boxes.len(), self.state.acked) {
             return;
         }
-        self.changed();
-        let (boxes, out) = (&self.state.boxes, &mut self.out);
+        self.outbox.changed();
+        let (boxes, outbox) = (&self.state.boxes, &mut self.outbox);
         self.state.messages.retain(|message| {
             let open = message.start.is_none_or(|start| {
                 boxes
@@ -444,15 +430,10 @@ impl<R: Rng> Sender<R> {
                     .is_some()
             });
             if !open {
-                out.push_back(Output::Acknowledged(message.id));
+                outbox.say(Output::Acknowledged(message.id));
             }
             open
         });
-    }
-
-    fn changed(&mut self) -> u64 {
-        self.generation = self.asked + 1;
-        self.generation
     }
 
     fn low(&self) -> u64 {
@@ -478,16 +459,10 @@ impl<R: Rng> Sender<R> {
         if waits || mute {
             self.announce(wall, mute);
         }
-        while let Some((_, output)) = self
-            .gated
-            .pop_front_if(|(generation, _)| *generation <= self.durable)
-        {
-            self.out.push_back(output);
-        }
+        self.outbox.release();
         self.write(now);
-        if self.generation > self.asked {
-            self.asked = self.generation;
-            self.out.push_back(Output::Persist(self.asked));
+        if let Some(generation) = self.outbox.next_to_persist() {
+            self.outbox.say(Output::Persist(generation));
         }
         self.wake = self.next_wake(now, wall);
     }
@@ -495,12 +470,12 @@ impl<R: Rng> Sender<R> {
     /// Drops what is over.
     fn expire(&mut self, wall: WallTime) {
         let (boxes, before) = (&mut self.state.boxes, self.state.messages.len());
-        let (out, gated) = (&mut self.out, &mut self.gated);
+        let outbox = &mut self.outbox;
         self.state.messages.retain(|message| {
             let over = wall >= message.expires;
             if over {
-                gated.retain(|(_, o)| !matches!(o, Output::Accepted { id, .. } if *id == message.id));
-                out.push_back(Output::Expired(message.id));
+                outbox.retract(|o| matches!(o, Output::Accepted { id, .. } if *id == message.id));
+                outbox.say(Output::Expired(message.id));
             }
             !over
         });
@@ -534,7 +509,7 @@ impl<R: Rng> Sender<R> {
             self.ack_due = None;
         }
         if ended {
-            self.changed();
+            self.outbox.changed();
         }
     }
 
@@ -579,7 +554,7 @@ impl<R: Rng> Sender<R> {
 
     fn plan(&mut self, piece: Option<(MessageId, u8)>, eliciting: bool, bucket: TtlBucket, until: WallTime) {
         let low = self.low();
-        let generation = self.changed();
+        let generation = self.outbox.changed();
         let (index, secret) = self.state.chain.step();
         (self.state.ack_wanted, self.ack_due) = (false, None);
         let progress = Progress::new(false, generation);
@@ -621,7 +596,7 @@ impl<R: Rng> Sender<R> {
         let Some(next) = Announcement::after(last.map(|(a, _)| a), low, self.state.ack, wall) else {
             return;
         };
-        let generation = self.changed();
+        let generation = self.outbox.changed();
         (self.state.ack_wanted, self.ack_due) = (false, None); // It is in the announcement.
         self.state.announcement = Some(Box::new((next, Progress::new(false, generation))));
     }
@@ -658,8 +633,8 @@ impl<R: Rng> Sender<R> {
                 }
             }
         }
-        let due = |p: &Progress, durable: u64| {
-            p.generation <= durable && matches!(p.phase, Phase::Due(at) if at <= now)
+        let due = |p: &Progress, outbox: &Outbox<Output>| {
+            outbox.is_durable(p.generation) && matches!(p.phase, Phase::Due(at) if at <= now)
         };
         let State {
             cap,
@@ -671,7 +646,7 @@ impl<R: Rng> Sender<R> {
         } = &mut self.state;
         if let Some((a, progress)) = announcement
             .as_deref_mut()
-            .filter(|(a, p)| !a.spent && due(p, self.durable))
+            .filter(|(a, p)| !a.spent && due(p, &self.outbox))
             && in_flight < self.config.in_flight_max
         {
             in_flight += 1;
@@ -681,19 +656,19 @@ impl<R: Rng> Sender<R> {
                 period: a.period,
                 number: a.number,
             };
-            self.out.push_back(Output::Write { slot, record });
+            self.outbox.say(Output::Write { slot, record });
         }
         for (&index, plan) in boxes.iter_mut() {
             if in_flight >= self.config.in_flight_max {
                 break;
             }
-            if !due(&plan.progress, self.durable) {
+            if !due(&plan.progress, &self.outbox) {
                 continue;
             }
             in_flight += 1;
             plan.progress.phase = Phase::InFlight(now + timeout);
             let record = Box::new(plan.seal(cap, messages));
-            self.out.push_back(Output::Write {
+            self.outbox.say(Output::Write {
                 slot: Slot::Chain(index),
                 record,
             });
@@ -712,13 +687,13 @@ impl<R: Rng> Sender<R> {
                 .boxes
                 .values()
                 .map(|plan| &plan.progress)
-                .chain(announcement.clone())
+                .chain(announcement)
         };
         let in_flight = progress()
             .filter(|p| matches!(p.phase, Phase::InFlight(_)))
             .count();
         let phases = progress()
-            .filter(|p| p.generation <= self.durable)
+            .filter(|p| self.outbox.is_durable(p.generation))
             .filter_map(|p| match p.phase {
                 // With all writes under way, an answer or a timeout makes room first.
                 Phase::Due(_) if in_flight >= self.config.in_flight_max => None,

@@ -167,7 +167,7 @@ impl SlotSecret {
 /// into which bridges drop sealed records, and can neither open nor write them, nor find anything in the DHT.
 #[derive(Clone)]
 pub struct CohortPublic {
-    /// Shared: a simulator holds each installation several times, and keys are kept ready for use, at 200 bytes each.
+    /// Shared: a simulator holds each installation several times.
     slots: Arc<[ReadCap; SLOTS]>,
 }
 

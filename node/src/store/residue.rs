@@ -123,6 +123,10 @@ impl Residue {
             seen.frames = number;
             seen.gone_by = seen.gone_by.max(gone_by);
             let sealed = piece(&frame[BODY_AT..], at);
+            if self.boxes.len() == self.boxes.capacity() {
+                // Not twice as many: a world has hundreds of stores with thousands of boxes.
+                self.boxes.reserve_exact(self.boxes.len() / 8 + 8);
+            }
             self.boxes.push(Trace {
                 gone_by,
                 pieces: [sealed, piece(record.body(), at)],

@@ -5,6 +5,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use quick_junit::Report;
 
@@ -203,7 +204,7 @@ fn world(
     players: Players<'_>,
     out: &Path,
 ) -> Result<(Outcome, Option<Run>), Stop> {
-    let plan = Plan::draw(&entry.loaded, seed);
+    let plan = Arc::new(Plan::draw(&entry.loaded, seed));
     let player = players(runtime, Manner::default())?;
     let on = On {
         runtime,

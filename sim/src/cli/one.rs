@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::meter::{COMMIT, Meter, peak_rss_bytes, x25519_us};
 use super::progress::Progress;
@@ -64,7 +65,7 @@ impl Sink for Recorder<'_> {
 /// The run did not come to its end, or its events could not be written.
 pub fn play(
     loaded: &Loaded,
-    plan: &Plan,
+    plan: &Arc<Plan>,
     on: On<'_>,
     log: Option<EventLog>,
     progress: Option<&Progress>,
@@ -84,7 +85,7 @@ pub fn play(
 
 fn play_out(
     loaded: &Loaded,
-    plan: &Plan,
+    plan: &Arc<Plan>,
     on: On<'_>,
     log: Option<EventLog>,
     progress: Option<&Progress>,
@@ -154,7 +155,7 @@ pub fn run(
     let name = words.one(&library)?;
     let loaded = words.load(&library, name)?;
     let seed = words.seed.unwrap_or(loaded.scenario.run.seed);
-    let plan = Plan::draw(&loaded, seed);
+    let plan = Arc::new(Plan::draw(&loaded, seed));
     let runtime = args.runtime.name();
     let shuffle = args.shuffle;
     let manner = Manner {
@@ -288,7 +289,7 @@ pub fn replay(
     )?;
     // A resolved scenario says all there is; its parameters' values are the run's.
     loaded.params.clone_from(&stored.params);
-    let plan = Plan::draw(&loaded, stored.seed);
+    let plan = Arc::new(Plan::draw(&loaded, stored.seed));
     let manner = Manner {
         shuffle: stored.shuffle,
         detail: Detail::World,

@@ -1,6 +1,7 @@
 //! Tests of the command line with a player whose worlds are made up.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use phantom_core::event::{Event, Step, Tag};
@@ -47,7 +48,7 @@ impl Player for Fake {
     fn epoch(&self, _: &Plan) -> WallTime {
         WallTime::from_unix_secs(1_700_000_000)
     }
-    fn play(&self, plan: &Plan, sink: &mut dyn Sink) -> Result<RunOutput, RunError> {
+    fn play(&self, plan: &Arc<Plan>, sink: &mut dyn Sink) -> Result<RunOutput, RunError> {
         static REAL_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
         let alone = (*self == Self::NeverRepeats).then(|| {
             REAL_TIME

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use phantom_core::event::Event;
@@ -108,8 +108,8 @@ impl<S: Stage> Player for StagePlayer<S> {
         begins
     }
 
-    fn play(&self, plan: &Plan, sink: &mut dyn Sink) -> Result<RunOutput, RunError> {
-        let mut plan = plan.clone();
+    fn play(&self, plan: &Arc<Plan>, sink: &mut dyn Sink) -> Result<RunOutput, RunError> {
+        let mut plan = Plan::clone(plan);
         if !S::ABILITIES.dual_stack {
             plan.hosts.iter_mut().for_each(|host| host.address6 = None);
         }
@@ -131,7 +131,7 @@ impl<S: Stage> Player for StagePlayer<S> {
             }
             moved
         };
-        let plan = &plan;
+        let plan = &Arc::new(plan);
         world::play(plan, link_port, sink, || self.open(plan, forged))
     }
 }

@@ -1,6 +1,7 @@
 //! Playing on the default engine, with everything observed.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use phantom_core::runtime::rules::Rule;
@@ -49,7 +50,7 @@ impl Player for SwarmPlayer {
         times::world_begins(plan) + times::warm_up(plan)
     }
 
-    fn play(&self, plan: &Plan, sink: &mut dyn Sink) -> Result<RunOutput, RunError> {
+    fn play(&self, plan: &Arc<Plan>, sink: &mut dyn Sink) -> Result<RunOutput, RunError> {
         world::play(plan, LINK_PORT, sink, || self.open(plan))
     }
 }

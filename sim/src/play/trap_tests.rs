@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use phantom_core::crypto::keys::LinkPublic;
 use phantom_core::event::{Event, Step};
@@ -163,7 +164,7 @@ fn verdicts<G: Ground>(
     });
     let programs = programs.collect();
     let mut judge = ToJudge(Judge::new(plan, player.epoch(plan), player.senses()));
-    let output = world::play(plan, LINK_PORT, &mut judge, || {
+    let output = world::play(&Arc::new(plan.clone()), LINK_PORT, &mut judge, || {
         let Opening { ground, begins, date } = open()?;
         let ground = Instead { ground, programs };
         Ok(Opening { ground, begins, date })

@@ -77,7 +77,7 @@ pub(super) struct Opening<G> {
 
 /// Plays `plan` from its warm-up to its end. `open` builds the world; that comes last, because in real time it begins then.
 pub(super) fn play<G: Ground>(
-    plan: &Plan,
+    plan: &Arc<Plan>,
     link_port: u16,
     sink: &mut dyn Sink,
     open: impl FnOnce() -> Result<Opening<G>, RunError>,
@@ -86,7 +86,7 @@ pub(super) fn play<G: Ground>(
         // Said before anything is played.
         border::rule(plan, planned)?;
     }
-    let shared = Arc::new(plan.clone());
+
     let ceremony = ceremony::perform(plan, link_port)?;
     let oracle = Oracle::new(plan, ceremony.bridges_of.clone());
     let cast = Cast::of(&ceremony.parts);
@@ -97,9 +97,9 @@ pub(super) fn play<G: Ground>(
         begins,
         date,
     } = open()?;
-    let society = Society::new(shared.clone(), begins);
+    let society = Society::new(plan.clone(), begins);
     let stage = ground.stage();
-    let programs = cast::programs(&shared, ceremony, &society, &failures);
+    let programs = cast::programs(plan, ceremony, &society, &failures);
     for (n, (start, program)) in times::starts(plan, begins).into_iter().zip(programs).enumerate() {
         let peer = PeerId(n as u32);
         stage.set_program(peer, program);

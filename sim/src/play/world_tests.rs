@@ -1,6 +1,7 @@
 //! Worlds that are broken on purpose, so that what is promised of boxes and disks is seen to fail.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use phantom_core::units::{Instant, WallTime};
 
@@ -106,7 +107,7 @@ impl Sink for ToJudge {
 fn play_broken(sabotage: Sabotage) -> Vec<InvariantResult> {
     let loaded = from_text(&Nothing, "t.toml", WORLD.to_owned(), Some("t"), &[])
         .unwrap_or_else(|error| panic!("{error}"));
-    let plan = Plan::draw(&loaded, 1);
+    let plan = Arc::new(Plan::draw(&loaded, 1));
     let begins = Instant::ZERO + times::warm_up(&plan);
     let date = times::world_begins(&plan);
     let epoch: WallTime = date + begins.since_start();

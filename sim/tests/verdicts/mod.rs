@@ -39,7 +39,7 @@ pub(crate) fn verdicts_of_file(file: &str, runtime: &str) -> Vec<InvariantResult
 
 /// Plays seed 1 on `runtime` in this manner.
 pub(crate) fn verdicts_of(loaded: &Loaded, runtime: &str, manner: Manner) -> Vec<InvariantResult> {
-    let plan = Plan::draw(loaded, 1);
+    let plan = std::sync::Arc::new(Plan::draw(loaded, 1));
     let player = phantom_sim::run::player(runtime, manner).expect("it is built in");
     let mut judge = ToJudge(Judge::new(&plan, player.epoch(&plan), player.senses()));
     let output = player.play(&plan, &mut judge).expect("the run comes to its end");
@@ -80,7 +80,7 @@ pub(crate) fn repeats(runtime: &str) {
         fn observe(&mut self, _: &Observation) {}
     }
     let loaded = load::by_name(&cli::library(), "first-look", &[]).expect("ours");
-    let plan = Plan::draw(&loaded, 3);
+    let plan = std::sync::Arc::new(Plan::draw(&loaded, 3));
     let play = || {
         let player = phantom_sim::run::player(runtime, Manner::default()).expect("it is built in");
         assert!(player.repeats(), "{runtime}");
