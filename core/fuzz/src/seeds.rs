@@ -463,13 +463,14 @@ fn rendezvous() -> Vec<Vec<u8>> {
     let (_, directory) = world::authorities();
     let bundle = Bundle {
         cohort: cohort.clone(),
-        dht_nodes: world::addresses(),
-        routers: vec!["router.example.org:6881".parse().expect("an endpoint")],
-        entries: vec![StaticEntry {
+        dht_nodes: world::addresses().into(),
+        routers: ["router.example.org:6881".parse().expect("an endpoint")].into(),
+        entries: [StaticEntry {
             endpoint: "198.51.100.1:443".parse().expect("an endpoint"),
             identity: world::identity(1).public(),
             link: world::bridge().link,
-        }],
+        }]
+        .into(),
         directory,
     };
     let mut pins = SequencePins::default();

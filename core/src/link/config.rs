@@ -5,7 +5,8 @@ use std::time::Duration;
 /// The largest message a link carries, in bytes: two size classes of packets (SPEC §3) fit, with room for their headers.
 pub const MESSAGE_MAX: usize = 65_535;
 
-/// Limits and times of one end of a link. Both ends may differ; what the other must know is in the handshake.
+/// Limits and times of one end of a link. Both ends may differ; what the other must know is in the handshake. Times are kept
+/// in whole milliseconds, rounded up, and at most 49 days.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// A handshake that is not done after this long has failed. Default 10 s: three round trips over a bad path.
@@ -145,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_waits_no_shorter_than_its_configuration_says() {
+    fn a_session_waits_no_shorter_than_its_configuration_says_up_to_49_days() {
         let config = Config {
             keep_alive: None,
             dead_after: Duration::from_nanos(1),

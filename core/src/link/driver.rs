@@ -305,10 +305,10 @@ where
 
 /// The session is over: so are its tickets.
 pub(crate) fn forget_tickets(server: &ServerAuth, shared: &Shared) {
-    let issued = shared.with_session(|session| session.issued());
+    let issued = shared.with_session(Session::take_issued);
     server.with_memory(|memory| {
-        for id in &issued {
-            memory.tickets.remove(id);
+        for ticket in &issued {
+            memory.tickets.remove(&ticket.id);
         }
     });
 }

@@ -421,8 +421,8 @@ impl<R: Clock> Rpc<R> {
         Ok(())
     }
 
-    /// The next request of the other end. There is none any more when the link is closed, and this waits for ever: whoever
-    /// receives from the link hears of that. Cancel safe.
+    /// The next request of the other end. When the link is closed no new one comes and this waits for ever: whoever receives
+    /// from the link hears of that. Cancel safe.
     pub async fn next_request(&self) -> (Bytes, Responder) {
         loop {
             let next = self.shared.lock().waiting.pop_front();

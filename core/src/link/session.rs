@@ -486,9 +486,9 @@ impl Session {
         self.outgoing.push_control(Channel::CONTROL, message);
     }
 
-    /// The tickets that are out.
-    pub(crate) fn issued(&self) -> Vec<TicketId> {
-        self.issued.iter().map(|ticket| ticket.id).collect()
+    /// Gives up the tickets that are out: their secrets end with the session, whoever still holds a handle to it.
+    pub(crate) fn take_issued(&mut self) -> Vec<Ticket> {
+        std::mem::take(&mut self.issued)
     }
 
     /// The ticket of that name, if it is out.

@@ -1,10 +1,11 @@
-//! A set of numbers that takes eight bytes for each.
+//! A set of numbers that takes eight bytes for each, and twice that for a moment now and then.
 //!
-//! Two sorted lists: a small one that takes what is new, and a large one that it is merged into when it is full. A B-tree
-//! would take twice the room, and its nodes are half of what a relay remembers for two hours.
+//! Two sorted lists: a small one that takes what is new, and a large one that it is merged into when it is full, which is
+//! when it holds the root of what the large one does: n numbers are moved about n times the root of n in all. A B-tree
+//! takes twice the room.
 
-/// What the small list holds before it is merged.
-const NEW_MAX: usize = 128;
+/// What the small list may always hold before it is merged.
+const NEW_MIN: usize = 128;
 
 /// See the module.
 #[derive(Clone, Default)]
@@ -26,7 +27,7 @@ impl Sorted {
         if let Err(place) = self.new.binary_search(&number) {
             self.new.insert(place, number);
         }
-        if self.new.len() >= NEW_MAX {
+        if self.new.len() >= NEW_MIN.max(self.old.len().isqrt()) {
             self.merge();
         }
     }
@@ -76,7 +77,7 @@ mod tests {
             let mut all: Vec<u64> = sorted.iter().collect();
             all.sort_unstable();
             prop_assert!(all.into_iter().eq(model.iter().copied()), "each once");
-            prop_assert!(sorted.memory() <= (model.len() + 2 * NEW_MAX) * 8);
+            prop_assert!(sorted.memory() <= (model.len() + 2 * NEW_MIN) * 8);
         }
     }
 }

@@ -44,23 +44,28 @@ enum Remotes {
     V6(Vec<Remote<16>>),
 }
 
-/// An address and when it was sent to, in milliseconds: a client that is cut off looks up a lot, each time from a new end.
+/// An address and when it was sent to, as bytes: a client that is cut off looks up a lot, each time from a new end.
 struct Remote<const N: usize> {
     address: [u8; N],
-    sent_ms: u32,
+    /// The lower bytes of the time in nanoseconds: those of 78 hours, far above any idle time.
+    sent: [u8; SENT_BYTES],
 }
+
+const SENT_BYTES: usize = 6;
 
 impl<const N: usize> Remote<N> {
-    fn live(&self, now: u64, idle_ns: u64) -> bool {
-        u64::from(millis(now).wrapping_sub(self.sent_ms)) * NS_PER_MS <= idle_ns
+    fn new(address: [u8; N], now: u64) -> Self {
+        let mut sent = [0; SENT_BYTES];
+        sent.copy_from_slice(&now.to_le_bytes()[..SENT_BYTES]);
+        Self { address, sent }
     }
-}
 
-const NS_PER_MS: u64 = 1_000_000;
-
-/// Wraps around after 49 days, which only differences are taken of.
-const fn millis(ns: u64) -> u32 {
-    (ns / NS_PER_MS) as u32
+    fn live(&self, now: u64, idle_ns: u64) -> bool {
+        let mut sent = [0; 8];
+        sent[..SENT_BYTES].copy_from_slice(&self.sent);
+        let since = now.wrapping_sub(u64::from_le_bytes(sent)) % (1 << (8 * SENT_BYTES));
+        since <= idle_ns
+    }
 }
 
 impl Remotes {
@@ -109,8 +114,7 @@ fn note<const N: usize>(remotes: &mut Vec<Remote<N>>, now: u64, idle_ns: u64, ad
     if remotes.len() == remotes.capacity() {
         remotes.reserve_exact(REMOTES_STEP);
     }
-    let sent_ms = millis(now);
-    remotes.push(Remote { address, sent_ms });
+    remotes.push(Remote::new(address, now));
 }
 
 fn let_in<const N: usize>(remotes: &[Remote<N>], now: u64, idle_ns: u64, address: [u8; N]) -> bool {
@@ -345,13 +349,24 @@ mod tests {
     #[test]
     fn a_port_leads_to_whoever_has_it_however_many_come_and_go() {
         let mut nat = nat();
+        // Soon the ports begin again, in between those that are taken.
+        nat.next_port = u16::MAX - 400;
         let remote: IpAddr = [192, 0, 2, 1].into();
+        let mut again = 0;
         for round in 0..40_u64 {
             let now = round * 20 * SECOND;
             for host in 0..50_u32 {
-                // Every third comes back with the end it had, the others with new ones.
-                let port = if host.is_multiple_of(3) { 7 } else { round as u16 };
+                // Every third comes back with the end it had, some when it is dead, the others with new ones.
+                let port = match host % 3 {
+                    0 if host % 2 == 1 && round % 2 == 1 => continue,
+                    0 => 7,
+                    _ => round as u16,
+                };
                 let inside = SocketAddr::from(([10, 0, 0, 2], port));
+                let key = (host, (inside.ip(), port));
+                let dead = |index: usize| !nat.mappings[index].live(now, nat.idle_ns);
+                let known = nat.of(key).ok().and_then(|turn| nat.at(nat.by_inside[turn]).ok());
+                again += usize::from(known.is_some_and(dead));
                 let outside = nat.outgoing(now, host, inside, remote).unwrap();
                 assert_eq!(nat.incoming(now, outside.port(), remote), Some((host, inside)));
                 assert_eq!(nat.outgoing(now, host, inside, remote), Some(outside));
@@ -369,5 +384,22 @@ mod tests {
             "the dead make room: {}",
             nat.mappings.len()
         );
+        assert!(nat.mappings[0].outside < u16::MAX - 400, "the ports began again");
+        assert!(again > 0, "an end whose mapping was dead came back");
+    }
+
+    #[test]
+    fn time_does_not_run_out_and_addresses_are_of_both_families() {
+        let far: u64 = (1 << 48) - SECOND;
+        let inside: SocketAddr = "[2001:db8::2]:6881".parse().unwrap();
+        let remote: IpAddr = "2001:db8::9".parse().unwrap();
+        let outside = vec![[198, 51, 100, 1].into(), "2001:db8::1".parse().unwrap()];
+        let mut nat = Nat::new(outside, 30 * SECOND);
+        let outside = nat.outgoing(far, 7, inside, remote).unwrap();
+        assert!(outside.is_ipv6());
+        let late = far + 30 * SECOND;
+        assert_eq!(nat.incoming(late, outside.port(), remote), Some((7, inside)));
+        assert_eq!(nat.incoming(late + 1, outside.port(), remote), None);
+        assert_eq!(nat.incoming(far, outside.port(), [192, 0, 2, 1].into()), None);
     }
 }

@@ -10,7 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::world::*;
-use crate::link::{self, Accepted, Channel, FRAME_LEN, Link, LinkError, Resumption, ServerAuth};
+use crate::link::session::Session;
+use crate::link::{self, Accepted, Channel, FRAME_LEN, Link, LinkError, Resumption, ServerAuth, Until};
 use crate::runtime::Spawn;
 
 /// Where a connection breaks: in which direction, after how many bytes.
@@ -305,6 +306,27 @@ async fn a_parked_session_ends_with_its_time_and_takes_its_tickets_along() {
         "{waited:?}"
     );
     assert_eq!(world.auth.with_memory(|memory| memory.tickets.len()), 0);
+    // Their secrets too, although handles are still held.
+    assert!(pair.server.shared().with_session(Session::take_issued).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_wants_no_resumption_reads_to_the_end_and_hears_at_once_that_the_connection_is_gone() {
+    let world = World::listed();
+    let pair = world.link().await;
+    pair.client.send(Channel::PACKET, message(1, 10)).await.unwrap();
+    pass(1.0).await;
+    cut(&pair);
+    let _ = pair.server.try_send(Channel::PACKET, Bytes::new());
+    pass(1.0).await;
+    let start = crate::runtime::Clock::now(&world.server);
+    let read = [
+        pair.server.recv_until(Until::Down).await,
+        pair.server.recv_until(Until::Down).await,
+    ];
+    assert_eq!(read, [Some((Channel::PACKET, message(1, 10))), None]);
+    let waited = crate::runtime::Clock::now(&world.server).saturating_since(start);
+    assert!(waited < Duration::from_secs(60), "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]
