@@ -58,8 +58,6 @@ pub(crate) struct Half {
     pub(crate) flight: Queue<Segment>,
     /// Leading segments of `flight` that are on the receiver's access link.
     pub(crate) landing: u16,
-    /// Lost, or waiting behind what was lost, by offset.
-    pub(crate) lost: VecDeque<Segment>,
     /// Retransmissions in a row without a delivery.
     pub(crate) tries: u8,
     /// A retransmission is scheduled.
@@ -73,10 +71,20 @@ pub(crate) struct Half {
     pub(crate) next: u64,
     pub(crate) unread: Queue<Bytes>,
     pub(crate) read: u64,
-    pub(crate) early: BTreeMap<u64, Segment>,
     /// The receiver has everything, the end included.
     pub(crate) ended: bool,
     pub(crate) reader: Option<Waker>,
+    /// What loss leaves behind; mostly nothing.
+    astray: Option<Box<Astray>>,
+}
+
+/// Segments of one direction that are neither in flight nor delivered.
+#[derive(Default)]
+struct Astray {
+    /// Lost, or waiting behind what was lost, by offset.
+    lost: VecDeque<Segment>,
+    /// Came before what is in front of them.
+    early: BTreeMap<u64, Segment>,
 }
 
 /// More credits than this are merged into the last.
@@ -107,7 +115,8 @@ impl Half {
     /// Takes a segment that arrived; `true` if the reader has something new.
     pub(crate) fn receive(&mut self, segment: Segment) -> bool {
         if segment.offset > self.next {
-            self.early.insert(segment.offset, segment);
+            let early = &mut self.astray.get_or_insert_default().early;
+            early.insert(segment.offset, segment);
             return false;
         }
         // A segment is retransmitted whole: what is behind `next` is a duplicate.
@@ -115,9 +124,12 @@ impl Half {
             return false;
         }
         self.take(segment);
-        while let Some(segment) = self.early.remove(&self.next) {
+        while let Some(astray) = &mut self.astray
+            && let Some(segment) = astray.early.remove(&self.next)
+        {
             self.take(segment);
         }
+        self.tidy();
         true
     }
 
@@ -131,8 +143,33 @@ impl Half {
 
     /// Puts a segment among the lost.
     pub(crate) fn lose(&mut self, segment: Segment) {
-        let place = self.lost.partition_point(|other| other.offset < segment.offset);
-        self.lost.insert(place, segment);
+        let lost = &mut self.astray.get_or_insert_default().lost;
+        let place = lost.partition_point(|other| other.offset < segment.offset);
+        lost.insert(place, segment);
+    }
+
+    pub(crate) fn has_lost(&self) -> bool {
+        self.astray.as_ref().is_some_and(|astray| !astray.lost.is_empty())
+    }
+
+    /// The first of the lost, to be sent again.
+    pub(crate) fn pop_lost(&mut self) -> Option<Segment> {
+        let segment = self.astray.as_mut()?.lost.pop_front();
+        self.tidy();
+        segment
+    }
+
+    /// Nothing is sent again.
+    fn give_up(&mut self) {
+        if let Some(astray) = &mut self.astray {
+            astray.lost.clear();
+        }
+        self.tidy();
+    }
+
+    fn tidy(&mut self) {
+        self.astray
+            .take_if(|astray| astray.lost.is_empty() && astray.early.is_empty());
     }
 
     fn wake(&mut self) {
@@ -227,7 +264,7 @@ impl Conn {
     /// Nothing that `side` wrote is sent again.
     pub(crate) fn give_up(&mut self, side: usize) {
         if let Some(halves) = &mut self.halves.0 {
-            halves[side].lost.clear();
+            halves[side].give_up();
         }
     }
 

@@ -500,10 +500,10 @@ impl State {
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };
-        if conn.halves.at(side).lost.is_empty() {
+        if !conn.halves.at(side).has_lost() {
             self.transmit_segment(key, side, segment);
         } else {
-            conn.halves.at(side).lost.push_back(segment);
+            conn.halves.at(side).lose(segment);
         }
     }
 
@@ -643,7 +643,7 @@ impl State {
         }
         self.conns
             .get_mut(key)
-            .is_some_and(|conn| !conn.halves.at(side).lost.is_empty())
+            .is_some_and(|conn| conn.halves.at(side).has_lost())
     }
 
     fn retransmit(&mut self, key: Key, side: usize) {
@@ -659,13 +659,13 @@ impl State {
             return self.fail(key, side, io::ErrorKind::TimedOut);
         }
         half.tries += 1;
-        let Some(segment) = half.lost.pop_front() else {
+        let Some(segment) = half.pop_lost() else {
             return;
         };
         self.net.counters.retransmitted += 1;
         if self.transmit_segment(key, side, segment)
             && let Some(conn) = self.conns.get_mut(key)
-            && !conn.halves.at(side).lost.is_empty()
+            && conn.halves.at(side).has_lost()
         {
             conn.halves.at(side).armed = true;
             let at = conn.halves.at(side).arrival_last.max(self.now) + round_trip / 2;
@@ -678,7 +678,7 @@ impl State {
             return;
         }
         while let Some(conn) = self.conns.get_mut(key)
-            && let Some(segment) = conn.halves.at(side).lost.pop_front()
+            && let Some(segment) = conn.halves.at(side).pop_lost()
         {
             self.net.counters.retransmitted += 1;
             if !self.transmit_segment(key, side, segment) {
