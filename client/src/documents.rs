@@ -15,6 +15,7 @@ use phantom_core::runtime::Runtime;
 use phantom_core::service::Service;
 use phantom_core::trusted_time::TimeLimits;
 use phantom_core::units::{Instant, WallTime};
+use rand_core::Rng;
 
 /// Pause after the first vain attempt to get a newer document, doubled after each further one.
 const RETRY_FIRST: Duration = Duration::from_secs(5);
@@ -29,6 +30,9 @@ pub(crate) struct Documents {
     failures: u32,
     /// Not to be asked for before.
     retry: Instant,
+    /// Where in the time for a refresh this client asks, drawn for each document: if all did so at once, entries would have to
+    /// give thousands of documents in a second.
+    place: u16,
     pub(crate) clock_refused: bool,
 }
 
@@ -52,6 +56,7 @@ impl Documents {
             failures: 0,
             retry: Instant::ZERO,
             clock_refused: false,
+            place: 0,
         };
         this.look(rt);
         this
@@ -100,7 +105,8 @@ impl Documents {
     /// When to ask for a newer one.
     pub(crate) fn due<R: Runtime>(&mut self, rt: &R) -> Instant {
         let time = self.time(rt);
-        let wait = self.cache.refresh_at().saturating_since(time);
+        let part = self.cache.refresh_spread() / u32::from(u16::MAX) * u32::from(self.place);
+        let wait = (self.cache.refresh_at() + part).saturating_since(time);
         if self.is_usable() {
             (rt.now() + wait).max(self.retry)
         } else {
@@ -151,6 +157,7 @@ impl Documents {
 
     fn look<R: Runtime>(&mut self, rt: &R) {
         self.view = self.cache.newest().map(|newest| View::new(rt, newest));
+        self.place = rt.rng("document refresh").next_u32() as u16;
         if let Some(newest) = self.cache.newest() {
             rt.emit(Event::DocumentAccepted {
                 valid_after: newest.document.valid_after,

@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use crate::candidate::{Candidate, dial, mark_sensitive, redial};
 use crate::config::ClientConfig;
 use crate::documents::Documents;
+use crate::news::News;
 use crate::state::Kept;
 
 /// Nodes of the document that one question to it gives.
@@ -33,7 +34,7 @@ const SHUN_FOR: Duration = Duration::from_secs(60);
 /// Entries so shunned at a time; giving one up takes 15 s at least.
 const SHUNNED_MAX: usize = 16;
 
-/// What a task of this module found out. Sent boxed: a channel has room for 32 of them from the start.
+/// What a task of this module found out.
 pub(crate) enum Found {
     /// A step knows these.
     Candidates(Step, Vec<Candidate>),
@@ -72,7 +73,7 @@ pub(crate) struct Entrance<R: Runtime> {
     dht_asks: u32,
     /// What carried nothing lately, and until when each is not dialled; the latest first.
     shunned: VecDeque<(Candidate, Instant)>,
-    found: mpsc::Sender<Box<Found>>,
+    found: mpsc::Sender<Box<News>>,
 }
 
 /// What the ladder learns from; and whether friends should be asked.
@@ -90,7 +91,7 @@ impl<R: Runtime> Entrance<R> {
         rt: &R,
         config: &Arc<ClientConfig>,
         kept: &Kept,
-        found: mpsc::Sender<Box<Found>>,
+        found: mpsc::Sender<Box<News>>,
     ) -> Self {
         let installation = &config.installation;
         let mut cached = installation.dht_nodes.to_vec();
@@ -145,7 +146,7 @@ impl<R: Runtime> Entrance<R> {
                 .ok()
                 .flatten();
             // Whoever dropped the other end does not wait for it.
-            let _ = found.send(Box::new(Found::Resumed(resumed))).await;
+            let _ = found.send(Box::new(News::Found(Found::Resumed(resumed)))).await;
         })));
     }
 
@@ -275,7 +276,9 @@ impl<R: Runtime> Entrance<R> {
         );
         let task = Owned(self.rt.spawn("client dials", async move {
             let result = dial(&rt, step, &to, &config.link).await;
-            let _ = found.send(Box::new(Found::Dialled(attempt, result))).await; // as in `resume`
+            let _ = found
+                .send(Box::new(News::Found(Found::Dialled(attempt, result))))
+                .await; // as in `resume`
         }));
         let dial = Dial {
             _task: task,
@@ -365,10 +368,10 @@ impl<R: Runtime> Entrance<R> {
                 nothing = false;
                 let candidates = addresses.into_iter().take(ADDRESSES_PER_NAME);
                 let candidates = candidates.map(|at| Candidate::of_static(entry, at));
-                let resolved = Box::new(Found::Resolved(name, candidates.collect()));
+                let resolved = Box::new(News::Found(Found::Resolved(name, candidates.collect())));
                 let _ = found.send(resolved).await; // as in `resume`
             }
-            let end = Box::new(Found::End(Step::Static, climb, nothing));
+            let end = Box::new(News::Found(Found::End(Step::Static, climb, nothing)));
             let _ = found.send(end).await; // as in `resume`
         });
         self.asking.insert(Step::Static, Owned(task));
@@ -420,13 +423,13 @@ impl<R: Runtime> Entrance<R> {
                     mark_sensitive(&marking, &new.bridge);
                     let candidates = Candidate::of_bridge(&new.bridge).collect();
                     // If the channel is full, the next question finds it again.
-                    let _ = told.try_send(Box::new(Found::Candidates(Step::Dht, candidates)));
+                    let _ = told.try_send(Box::new(News::Found(Found::Candidates(Step::Dht, candidates))));
                 },
             )
             .await;
-            let taught = Box::new(Found::Dht(pins, dht.known_nodes()));
+            let taught = Box::new(News::Found(Found::Dht(pins, dht.known_nodes())));
             let _ = found.send(taught).await; // as in `resume`
-            let end = Box::new(Found::End(Step::Dht, climb, count == 0));
+            let end = Box::new(News::Found(Found::End(Step::Dht, climb, count == 0)));
             let _ = found.send(end).await; // as in `resume`
         });
         self.asking.insert(Step::Dht, Owned(task));

@@ -13,6 +13,7 @@ mod documents;
 mod entry;
 mod invitations;
 mod mail;
+mod news;
 mod run;
 mod session;
 pub mod state;

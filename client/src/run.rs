@@ -22,6 +22,7 @@ use crate::documents::Documents;
 use crate::entry::{Entrance, Found, Sources, Won};
 use crate::invitations::{FetchId, Fetches};
 use crate::mail::{Index, Mail, Time};
+use crate::news::News;
 use crate::session::{Session, Told};
 use crate::state::{CLIENT_FILE, DOCUMENT_FILE, Kept, Safe, StateError};
 use crate::user::{ClientSide, Command, DocumentStatus, EntryStatus, Notice, Status};
@@ -52,8 +53,7 @@ enum Purpose {
 /// What the task woke up for.
 enum Turn {
     Link(Option<(Channel, Bytes)>),
-    Found(Box<Found>),
-    Told(Box<Told>),
+    News(Box<News>),
     Command(Option<Box<Command>>),
     /// Time passed, or the user took a notice.
     Time,
@@ -79,7 +79,7 @@ struct Client<R: Runtime> {
     mail: Mail<R>,
     fetches: Fetches,
     rng: Frugal,
-    told: mpsc::Sender<Box<Told>>,
+    news: mpsc::Sender<Box<News>>,
 }
 
 /// Runs a client until its user stops it or goes away.
@@ -95,10 +95,9 @@ pub fn run<R: Runtime>(
         mut commands,
         notices,
     } = side;
-    let (find, mut found) = mpsc::channel(REPORTS);
-    let (tell, mut told) = mpsc::channel(REPORTS);
+    let (tell, mut news) = mpsc::channel(REPORTS);
     // On the heap, and not a part of what is left when the client runs: thousands of them wait in one process.
-    let open = Box::pin(Client::open(rt.clone(), config, notices.clone(), find, tell));
+    let open = Box::pin(Client::open(rt.clone(), config, notices.clone(), tell));
     async move {
         rt.emit(Event::Started);
         let mut client = Box::new(open.await?);
@@ -109,8 +108,7 @@ pub fn run<R: Runtime>(
             let wants_room = client.mail.has_ready();
             let turn = tokio::select! {
                 biased;
-                news = found.recv() => news.map_or(Turn::Time, Turn::Found),
-                news = told.recv() => news.map_or(Turn::Time, Turn::Told),
+                news = news.recv() => news.map_or(Turn::Time, Turn::News),
                 message = incoming(client.session.as_ref()) => Turn::Link(message),
                 command = commands.recv() => Turn::Command(command),
                 room = notices.reserve(), if wants_room => {
@@ -122,8 +120,10 @@ pub fn run<R: Runtime>(
             match turn {
                 Turn::Link(Some((channel, bytes))) => client.incoming(channel, bytes),
                 Turn::Link(None) => client.lost(),
-                Turn::Found(found) => client.found(*found),
-                Turn::Told(told) => client.told(*told),
+                Turn::News(news) => match *news {
+                    News::Found(found) => client.found(found),
+                    News::Told(told) => client.told(told),
+                },
                 Turn::Command(None) => break,
                 Turn::Command(Some(command)) => match *command {
                     Command::Stop => break,
@@ -154,8 +154,7 @@ impl<R: Runtime> Client<R> {
         rt: R,
         config: ClientConfig,
         notices: mpsc::Sender<Box<Notice>>,
-        find: mpsc::Sender<Box<Found>>,
-        told: mpsc::Sender<Box<Told>>,
+        news: mpsc::Sender<Box<News>>,
     ) -> Result<Self, ClientError> {
         let (rt, config) = (&rt, Arc::new(config));
         config.installation.mark_sensitive(rt);
@@ -177,7 +176,7 @@ impl<R: Runtime> Client<R> {
         let mut documents = Documents::restore(rt, pins, config.time, &kept.directory, &signed);
         let time_kept = documents.time(rt);
         Ok(Self {
-            entrance: Entrance::new(rt, &config, &kept, find),
+            entrance: Entrance::new(rt, &config, &kept, news.clone()),
             requests: Requests::new(config.request_limit),
             rt: rt.clone(),
             config,
@@ -193,7 +192,7 @@ impl<R: Runtime> Client<R> {
             mail,
             fetches: Fetches::default(),
             rng: rng.into(),
-            told,
+            news,
         })
     }
 
@@ -453,7 +452,7 @@ impl<R: Runtime> Client<R> {
         lost.into_iter().for_each(|purpose| self.failed(at, purpose));
         self.tell_connected(step, candidate.address(), resumed);
         self.sessions += 1;
-        let session = Session::new(&self.rt, self.sessions, link, candidate, step, self.told.clone());
+        let session = Session::new(&self.rt, self.sessions, link, candidate, step, self.news.clone());
         self.documents.new_entry(at.now);
         self.session = Some(session);
     }

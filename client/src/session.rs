@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::candidate::Candidate;
 use crate::documents;
+use crate::news::News;
 
 /// Pause before an entry that could not say how to use it is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(3);
@@ -27,7 +28,7 @@ const SILENT_LIMITS: u32 = 3;
 /// Documents are long and links may be slow.
 const RPC_LIMIT: Duration = Duration::from_secs(30);
 
-/// What a task of a session found out; with the session's number. Sent boxed, as [`crate::entry::Found`].
+/// What a task of a session found out; with the session's number.
 pub(crate) enum Told {
     Hops(u64, Option<(LinkHandle, EntryHops)>),
     Document(u64, Option<Bytes>),
@@ -44,7 +45,7 @@ pub(crate) struct Session<R: Runtime> {
     pub(crate) step: Step,
     /// How to use it as a hop, once it has said so.
     pub(crate) hop: Option<EntryHop>,
-    told: mpsc::Sender<Box<Told>>,
+    told: mpsc::Sender<Box<News>>,
     asking: Option<Owned<R::Task>>,
     fetching: Option<Owned<R::Task>>,
     /// When to ask it (again) how to use it.
@@ -61,7 +62,7 @@ impl<R: Runtime> Session<R> {
         link: Link,
         candidate: Candidate,
         step: Step,
-        told: mpsc::Sender<Box<Told>>,
+        told: mpsc::Sender<Box<News>>,
     ) -> Self {
         let config = RpcConfig {
             calls: 4,
@@ -102,7 +103,7 @@ impl<R: Runtime> Session<R> {
         self.asking = Some(Owned(self.rt.spawn("client registers", async move {
             let answer = register(&rpc, handle).await;
             // Whoever dropped the other end does not wait for it.
-            let _ = told.send(Box::new(Told::Hops(number, answer))).await;
+            let _ = told.send(Box::new(News::Told(Told::Hops(number, answer)))).await;
         })));
         None
     }
@@ -140,7 +141,7 @@ impl<R: Runtime> Session<R> {
         let (rpc, told, number) = (self.rpc.clone(), self.told.clone(), self.number);
         self.fetching = Some(Owned(self.rt.spawn("client fetches a document", async move {
             let document = documents::ask(&rpc, known).await;
-            let news = Box::new(Told::Document(number, document));
+            let news = Box::new(News::Told(Told::Document(number, document)));
             let _ = told.send(news).await; // as in `drive`
         })));
     }

@@ -18,7 +18,7 @@ const A_WHILE: Duration = Duration::from_millis(1_500);
 struct World {
     rt: TokioRuntime,
     entrance: Entrance<TokioRuntime>,
-    found: mpsc::Receiver<Box<Found>>,
+    found: mpsc::Receiver<Box<News>>,
     kept: Kept,
     documents: Documents,
     _dir: tempfile::TempDir,
@@ -60,8 +60,11 @@ impl World {
             };
             self.entrance.drive(&mut sources);
             dialled.extend(self.entrance.dials.values().map(|dial| dial.candidate.clone()));
-            while let Ok(found) = self.found.try_recv() {
-                assert!(self.entrance.take(*found, &mut self.kept).is_none());
+            while let Ok(news) = self.found.try_recv() {
+                let News::Found(found) = *news else {
+                    unreachable!("nothing else reports here");
+                };
+                assert!(self.entrance.take(found, &mut self.kept).is_none());
             }
             self.rt.sleep(Duration::from_millis(5)).await;
         }

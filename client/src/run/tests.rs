@@ -134,9 +134,8 @@ async fn the_highest_time_is_stored_though_nothing_else_changes() {
     let dir = tempfile::tempdir().expect("a directory");
     let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
     let (_user, side) = channels();
-    let (find, _found) = mpsc::channel(REPORTS);
-    let (tell, _told) = mpsc::channel(REPORTS);
-    let opened = Client::open(rt.clone(), config(), side.notices, find, tell).await;
+    let (tell, _news) = mpsc::channel(REPORTS);
+    let opened = Client::open(rt.clone(), config(), side.notices, tell).await;
     let mut client = opened.expect("a new client");
     client.settle().await.expect("stored");
     client.drive();
@@ -151,9 +150,8 @@ async fn what_a_lost_link_was_asked_is_asked_again_when_it_is_resumed() {
     let dir = tempfile::tempdir().expect("a directory");
     let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
     let (user, side) = channels();
-    let (find, _found) = mpsc::channel(REPORTS);
-    let (tell, _told) = mpsc::channel(REPORTS);
-    let opened = Client::open(rt.clone(), config(), side.notices, find, tell).await;
+    let (tell, _news) = mpsc::channel(REPORTS);
+    let opened = Client::open(rt.clone(), config(), side.notices, tell).await;
     let mut client = opened.expect("a new client");
     let server = LinkSecret::from_bytes([7; 32]);
     // Nobody listens there: what is lost stays lost.

@@ -165,13 +165,20 @@ impl DirectoryCache {
             .filter(|newest| time < newest.document.valid_until())
     }
 
-    /// When to look for a newer document: a third into the interval after the newest one's, or now.
+    /// When to look for a newer document: a third into the interval after the newest one's, or now. Whoever is one of
+    /// thousands that hold the same document adds a part of [`DirectoryCache::refresh_spread`] drawn for itself.
     pub fn refresh_at(&self) -> WallTime {
         let Some(newest) = &self.newest else {
             return self.time.highest();
         };
         let interval = newest.document.timing.interval;
         newest.document.valid_after + interval + interval / 3
+    }
+
+    /// Over how long clients are to spread: a third of an interval, nothing without a document.
+    pub fn refresh_spread(&self) -> Duration {
+        let newest = self.newest.as_ref();
+        newest.map_or(Duration::ZERO, |newest| newest.document.timing.interval / 3)
     }
 
     /// Takes a signed document or refuses it; see the table of the module. `now` and `wall` are read anew.

@@ -214,7 +214,12 @@ pub async fn accept_telling<R: Runtime, S: Carrier>(
             })
             .await?;
             let shared = Shared::new(session, None);
-            issue(auth, &shared, config.tickets(), &mut rng);
+            // Nodes resume nothing among themselves (SPEC §2.7).
+            let tickets = match kind {
+                PeerKind::Node(_) => 0,
+                PeerKind::Anonymous => config.tickets(),
+            };
+            issue(auth, &shared, tickets, &mut rng);
             let connection = shared.take_over();
             let mut parts = parts(&shared, connection, codec, config);
             parts.server = Some(auth.clone());
