@@ -61,10 +61,10 @@ impl World {
             self.entrance.drive(&mut sources);
             dialled.extend(self.entrance.dials.values().map(|dial| dial.candidate.clone()));
             while let Ok(news) = self.found.try_recv() {
-                let News::Found(found) = *news else {
-                    unreachable!("nothing else reports here");
-                };
-                assert!(self.entrance.take(found, &mut self.kept).is_none());
+                match *news {
+                    News::Found(found) => assert!(self.entrance.take(found, &mut self.kept).is_none()),
+                    News::Told(_) => panic!("a session reported, and there is none"),
+                }
             }
             self.rt.sleep(Duration::from_millis(5)).await;
         }
