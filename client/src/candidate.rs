@@ -262,9 +262,23 @@ fn of_link(error: &LinkError) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use phantom_core::runtime::tokio::{Config, TokioRuntime};
     use proptest::prelude::*;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_node_at_two_addresses_is_held_once_and_another_is_another() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
+        let listed = |port: u16, key: u8| {
+            let (node, server) = (NodeId::from_bytes([key; 16]), LinkPublic::from_bytes([key; 32]));
+            Candidate::listed(([192, 0, 2, 1], port).into(), node, server).shared(&rt)
+        };
+        let (one, same, other) = (listed(1, 7), listed(2, 7), listed(1, 8));
+        assert!(Arc::ptr_eq(&one.who, &same.who) && one != same);
+        assert!(!Arc::ptr_eq(&one.who, &other.who) && one != other);
+    }
 
     proptest! {
         #[test]
