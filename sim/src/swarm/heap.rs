@@ -1,8 +1,8 @@
 //! A monotone radix heap: the pending events of a world.
 //!
 //! Keys are (time, order); times never step back, which is what makes the heap cheaper than a binary one: an event is
-//! moved at most 64 times in its life, in practice two or three, and always sequentially in memory. Dead events
-//! (cancelled sleeps) are dropped when they are met.
+//! moved at most once for each digit of its time, in practice two or three times, and always sequentially in memory. Dead
+//! events (cancelled sleeps) are dropped when they are met.
 
 use std::collections::VecDeque;
 
@@ -15,15 +15,21 @@ pub(crate) struct Item<E> {
     pub(crate) event: E,
 }
 
-/// Buckets from here on hold times about a second or more away.
-const FAR: usize = 30;
+/// Bits of a time that a level tells apart. More would move an event less often and look through more buckets for the next.
+const DIGIT_BITS: u32 = 4;
+const DIGITS: usize = 1 << DIGIT_BITS;
+const LEVELS: usize = (u64::BITS / DIGIT_BITS) as usize;
+/// Buckets of this level and above hold times that are a quarter of a second or more apart.
+const FAR: usize = 7;
 
 pub(crate) struct RadixHeap<E> {
     /// The time of the last refill of `ready`; nothing earlier can be pushed.
     last: u64,
-    /// Bucket k holds items whose time differs from `last` in bit k and in no higher one.
+    /// For each level a bucket for each value of its digit. An item is at the level of the highest digit in which its time
+    /// differs from `last`.
     buckets: Vec<Vec<Item<E>>>,
-    occupied: u64,
+    /// For each level which buckets may hold something.
+    occupied: [u16; LEVELS],
     /// Items at `last`, by order.
     ready: VecDeque<Item<E>>,
     len: usize,
@@ -33,8 +39,8 @@ impl<E: Copy> RadixHeap<E> {
     pub(crate) fn new() -> Self {
         Self {
             last: 0,
-            buckets: (0..64).map(|_| Vec::new()).collect(),
-            occupied: 0,
+            buckets: (0..LEVELS * DIGITS).map(|_| Vec::new()).collect(),
+            occupied: [0; LEVELS],
             ready: VecDeque::new(),
             len: 0,
         }
@@ -62,9 +68,11 @@ impl<E: Copy> RadixHeap<E> {
     }
 
     fn put(&mut self, item: Item<E>) {
-        let bucket = 63 - (item.at ^ self.last).leading_zeros();
-        self.buckets[bucket as usize].push(item);
-        self.occupied |= 1 << bucket;
+        let level = (63 - (item.at ^ self.last).leading_zeros()) / DIGIT_BITS;
+        let digit = (item.at >> (level * DIGIT_BITS)) as usize % DIGITS;
+        let level = level as usize;
+        self.buckets[level * DIGITS + digit].push(item);
+        self.occupied[level] |= 1 << digit;
     }
 
     /// Takes the first event at or before `until`. Those that are not `alive` are dropped unseen.
@@ -77,20 +85,19 @@ impl<E: Copy> RadixHeap<E> {
                 self.len -= 1;
                 return self.ready.pop_front();
             }
-            if self.occupied == 0 {
-                return None;
-            }
-            let bucket = self.occupied.trailing_zeros() as usize;
+            let level = self.occupied.iter().position(|digits| *digits != 0)?;
+            let digit = self.occupied[level].trailing_zeros() as usize;
+            let bucket = level * DIGITS + digit;
             let Some(first) = self.buckets[bucket].iter().map(|item| item.at).min() else {
-                self.occupied &= !(1 << bucket);
+                self.occupied[level] &= !(1 << digit);
                 continue;
             };
             if first > until {
                 return None;
             }
-            self.occupied &= !(1 << bucket);
+            self.occupied[level] &= !(1 << digit);
             let mut items = std::mem::take(&mut self.buckets[bucket]);
-            // Only lower buckets are written to below: all items agree with `first` in bit `bucket` and above.
+            // Only lower levels are written to below: all items agree with `first` in this digit and above.
             self.last = first;
             for item in items.drain(..) {
                 if !alive(&item.event) {
@@ -102,7 +109,7 @@ impl<E: Copy> RadixHeap<E> {
                 }
             }
             // A bucket of far times is filled once in a long while: its memory goes back.
-            if bucket < FAR {
+            if level < FAR {
                 self.buckets[bucket] = items;
             }
             if self.ready.len() > 1 {
@@ -138,10 +145,11 @@ mod tests {
         let (mut now, mut popped, mut seed) = (0, 0, 1);
         for n in 0..20_000u64 {
             seed = mix(seed, n);
-            let delay = match seed % 4 {
+            let delay = match seed % 5 {
                 0 => 0,
                 1 => seed >> 8 & 0xff,
                 2 => seed >> 8 & 0xff_ffff,
+                3 => seed >> 8 & 0xff_ffff_ffff,
                 _ => 50_000,
             };
             let order = mix(seed, 9) >> 40;
