@@ -200,6 +200,18 @@ fn time_passes_only_when_all_sleep_and_to_the_nanosecond() {
 }
 
 #[test]
+fn a_handle_that_is_used_on_another_thread_panics_and_its_world_goes_on() {
+    let mut world = World::new(config(1));
+    let peer = world.add_host(HostSpec::new("one"));
+    let runtime = world.power(peer);
+    let elsewhere = std::thread::scope(|scope| scope.spawn(|| runtime.now()).join());
+    assert!(elsewhere.is_err());
+    assert_eq!(runtime.now(), Instant::ZERO);
+    world.run_until(at(1), &mut ()).unwrap();
+    assert_eq!(runtime.now(), at(1));
+}
+
+#[test]
 fn a_crash_ends_all_tasks_and_keeps_what_was_synced() {
     let mut world = World::new(config(5));
     let peer = world.add_host(HostSpec::new("peer"));

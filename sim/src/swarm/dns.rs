@@ -59,7 +59,7 @@ pub(crate) struct Resolving {
 
 impl Resolving {
     pub(crate) fn start(shared: &Arc<Shared>, peer: u32, incarnation: u32, name: &str) -> io::Result<Self> {
-        let key = shared.lock().ask(peer, incarnation, name)?;
+        let key = shared.state().ask(peer, incarnation, name)?;
         Ok(Self {
             shared: Arc::clone(shared),
             key,
@@ -67,7 +67,7 @@ impl Resolving {
     }
 
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<io::Result<Vec<IpAddr>>> {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state();
         let Some(question) = state.questions.get_mut(self.key) else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
@@ -83,7 +83,7 @@ impl Resolving {
 
 impl Drop for Resolving {
     fn drop(&mut self) {
-        self.shared.lock().questions.remove(self.key);
+        self.shared.state().questions.remove(self.key);
     }
 }
 

@@ -1,28 +1,36 @@
 //! Tasks: a slab of futures, integer wakers, a ready queue, one list of tasks per peer.
 //!
-//! A future is taken out of its slot to be polled and dropped, always outside the world's lock, so that what it does in
-//! there (and in its destructors) may take that lock again.
+//! A future is taken out of its slot to be polled and dropped, always while the world's state is free, so that what it
+//! does in there (and in its destructors) may borrow it again.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Wake, Waker};
 
-use super::slab::{Key, Slab};
+use fragile::Fragile;
+
+use super::slab::{Key, Line, Slab};
 
 /// Keys of tasks that were woken, in the order of their wakes.
-#[derive(Default)]
-pub(crate) struct Ready(Mutex<Vec<Key>>);
+pub(crate) struct Ready(Fragile<RefCell<Vec<Key>>>);
+
+impl Default for Ready {
+    fn default() -> Self {
+        Self(Fragile::new(RefCell::default()))
+    }
+}
 
 impl Ready {
     fn push(&self, key: Key) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+        self.0.get().borrow_mut().push(key);
     }
 
     /// Exchanges the queue for `batch`, which is empty.
     pub(crate) fn swap(&self, batch: &mut Vec<Key>) {
-        std::mem::swap(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), batch);
+        std::mem::swap(&mut *self.0.get().borrow_mut(), batch);
     }
 }
 
@@ -82,8 +90,8 @@ struct Slot {
     name: &'static str,
 }
 
-// With its generation a line of 64 bytes: there are twenty tasks for each peer, and a poll begins with reading one.
-const _: () = assert!(size_of::<Slot>() <= 56);
+// There are twenty tasks for each peer, and a poll begins with reading one.
+const _: () = assert!(Slab::<Slot, Line>::SLOT_BYTES == 64);
 
 impl Default for Slot {
     fn default() -> Self {
@@ -100,7 +108,7 @@ impl Default for Slot {
 
 /// All tasks of a world.
 pub(crate) struct Tasks {
-    slots: Slab<Slot>,
+    slots: Slab<Slot, Line>,
     ready: Arc<Ready>,
 }
 
@@ -151,19 +159,22 @@ impl Tasks {
         key
     }
 
-    /// Takes a task out to poll it; `None` if it is gone.
-    pub(crate) fn begin(&mut self, key: Key) -> Option<Body> {
-        self.slots.get_mut(key)?.body.take()
+    /// Takes a task out to poll it, with its peer and what it is called; `None` if it is gone.
+    pub(crate) fn begin(&mut self, key: Key) -> Option<(Body, u32, &'static str)> {
+        let slot = self.slots.get_mut(key)?;
+        Some((slot.body.take()?, slot.peer, slot.name))
     }
 
-    /// Puts a task back that is not done. Gives it back, to be dropped outside the lock, if it was aborted meanwhile.
-    pub(crate) fn suspend(&mut self, key: Key, body: Body) -> Option<Body> {
+    /// Puts a task back that was polled, unless it is `done` or was aborted meanwhile: gives its body and its peer then, for
+    /// [`Tasks::remove`], and the body to be dropped when the state is free again.
+    pub(crate) fn end(&mut self, key: Key, body: Body, done: bool) -> Option<(Body, Option<u32>)> {
         match self.slots.get_mut(key) {
-            Some(slot) if !slot.aborted => {
+            Some(slot) if !done && !slot.aborted => {
                 slot.body = Some(body);
                 None
             }
-            _ => Some(body),
+            Some(slot) => Some((body, Some(slot.peer))),
+            None => Some((body, None)),
         }
     }
 
@@ -177,11 +188,6 @@ impl Tasks {
         self.slots.get(key).is_some_and(|slot| slot.body.is_none())
     }
 
-    /// Whether a task was aborted while it was polled.
-    pub(crate) fn aborted(&self, key: Key) -> bool {
-        self.slots.get(key).is_some_and(|slot| slot.aborted)
-    }
-
     /// Marks a task that is being polled.
     pub(crate) fn mark_aborted(&mut self, key: Key) {
         if let Some(slot) = self.slots.get_mut(key) {
@@ -189,7 +195,7 @@ impl Tasks {
         }
     }
 
-    /// Removes a task, wherever it is in the list `first` of its peer; its body is to be dropped outside the lock.
+    /// Removes a task, wherever it is in the list `first` of its peer; its body is to be dropped when the state is free again.
     pub(crate) fn remove(&mut self, key: Key, first: &mut Option<Key>) -> Option<Body> {
         let slot = self.slots.remove(key)?;
         let (previous, next) = (self.slots.in_use(slot.previous), self.slots.in_use(slot.next));
@@ -203,7 +209,7 @@ impl Tasks {
         slot.body
     }
 
-    /// Removes all tasks of a list, the latest first; the bodies are to be dropped outside the lock.
+    /// Removes all tasks of a list, the latest first; the bodies are to be dropped when the state is free again.
     pub(crate) fn remove_all(&mut self, first: &mut Option<Key>) -> Vec<Body> {
         let mut bodies = Vec::new();
         while let Some(key) = *first {

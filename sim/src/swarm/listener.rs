@@ -43,7 +43,7 @@ impl Listener {
         incarnation: u32,
         at: SocketAddr,
     ) -> io::Result<Self> {
-        let mut state = shared.lock();
+        let mut state = shared.state();
         if !state.current(peer, incarnation) {
             return Err(io::ErrorKind::NotConnected.into());
         }
@@ -80,7 +80,7 @@ impl phantom_core::runtime::Listener for Listener {
 
     async fn accept(&mut self) -> io::Result<Stream> {
         std::future::poll_fn(|cx| {
-            let mut state = self.shared.lock();
+            let mut state = self.shared.state();
             loop {
                 let Some(listening) = state.listeners.get_mut(self.key) else {
                     return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
@@ -112,7 +112,7 @@ impl phantom_core::runtime::Listener for Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state();
         let Some(listening) = state.listeners.remove(self.key) else {
             return;
         };

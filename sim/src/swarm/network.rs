@@ -27,7 +27,7 @@ const HEADERS: u64 = 66;
 /// Payload of one packet on the wire.
 const SEGMENT: u64 = 1_448;
 
-/// A hasher for tables that are looked up and never iterated: FNV-1a, without a random key.
+/// A hasher for tables that are looked up and never iterated: FNV-1a over words of eight bytes, without a random key.
 #[derive(Clone, Copy)]
 pub(crate) struct Fnv(u64);
 
@@ -43,9 +43,17 @@ impl std::hash::Hasher for Fnv {
         mix(0, self.0)
     }
     fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
+        for part in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..part.len()].copy_from_slice(part);
+            self.write_u64(u64::from_le_bytes(word));
         }
+    }
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0 ^ word).wrapping_mul(0x0100_0000_01B3);
+    }
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
     }
 }
 
@@ -94,32 +102,37 @@ impl Pipe {
     }
 }
 
+/// In this order: the first line of the cache is what every event at the host reads, the second what a packet reads on top
+/// of it where links are modelled.
+#[repr(C, align(64))]
 pub(crate) struct Host {
-    pub(crate) name: Box<str>,
-    pub(crate) system: AsId,
-    pub(crate) inside: bool,
-    /// Powered: between a start and a crash.
-    pub(crate) up: bool,
-    pub(crate) linked: bool,
-    pub(crate) incarnation: u32,
     /// Events that it has caused: their order within an instant.
     pub(crate) caused: u64,
     /// SplitMix64 state for jitter and loss of its packets.
     pub(crate) dice: u64,
-    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) incarnation: u32,
+    pub(crate) tasks: Option<super::slab::Key>,
     pub(crate) nat: Option<u32>,
-    pub(crate) resolver: Option<IpAddr>,
+    pub(crate) system: AsId,
+    pub(crate) next_port: u16,
+    /// Powered: between a start and a crash.
+    pub(crate) up: bool,
+    pub(crate) linked: bool,
+    pub(crate) inside: bool,
+
     pub(crate) loss: Probability,
     pub(crate) jitter_ns: u64,
     pub(crate) uplink: Pipe,
     pub(crate) downlink: Pipe,
+
     pub(crate) listeners: Vec<(Option<IpAddr>, u16, super::slab::Key)>,
+    pub(crate) addresses: Vec<IpAddr>,
     pub(crate) sockets: Vec<(Option<IpAddr>, u16, super::slab::Key)>,
-    pub(crate) next_port: u16,
-    pub(crate) tasks: Option<super::slab::Key>,
+    pub(crate) name: Box<str>,
     pub(crate) disk: Disk,
     pub(crate) streams: Streams,
     pub(crate) wall: Wall,
+    pub(crate) resolver: Option<IpAddr>,
 }
 
 impl Host {

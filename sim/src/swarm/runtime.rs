@@ -50,7 +50,7 @@ impl Runtime {
     }
 
     fn disk<T>(&self, with: impl FnOnce(&mut Disk) -> io::Result<T>) -> io::Result<T> {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state();
         if !state.current(self.peer, self.incarnation) {
             return Err(io::Error::other("the host has crashed"));
         }
@@ -62,11 +62,11 @@ impl rt::Clock for Runtime {
     type Sleep = Sleep;
 
     fn now(&self) -> Instant {
-        Instant::from_nanos(self.shared.lock().now)
+        Instant::from_nanos(self.shared.state().now)
     }
 
     fn wall(&self) -> WallTime {
-        let state = self.shared.lock();
+        let state = self.shared.state();
         state.net.hosts[self.peer as usize]
             .wall
             .read(Instant::from_nanos(state.now))
@@ -95,8 +95,8 @@ impl std::fmt::Debug for Task {
 impl rt::Task for Task {
     fn abort(&self) {
         if let Some(key) = self.key {
-            // The body is dropped here, after the lock.
-            let body = self.shared.lock().abort(key);
+            // The body is dropped here, when the state is free again.
+            let body = self.shared.state().abort(key);
             drop(body);
         }
     }
@@ -110,7 +110,7 @@ impl rt::Spawn for Runtime {
         F: Future<Output = ()> + Send + 'static,
     {
         let shared = Arc::clone(&self.shared);
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state();
         let key = if state.current(self.peer, self.incarnation) {
             Some(state.spawn(self.peer, name, Box::pin(future)))
         } else {
@@ -176,7 +176,7 @@ impl rt::Store for Runtime {
 
 impl rt::Entropy for Runtime {
     fn rng(&self, label: &'static str) -> ChaCha12Rng {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state();
         let seed = state.seed;
         let host = &mut state.net.hosts[self.peer as usize];
         if host.incarnation == self.incarnation {
@@ -191,7 +191,7 @@ impl rt::Entropy for Runtime {
 
 impl rt::Events for Runtime {
     fn emit(&self, event: Event) {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state();
         if state.current(self.peer, self.incarnation) {
             let at = Instant::from_nanos(state.now);
             state.events.push((at, PeerId(self.peer), event));
@@ -199,7 +199,7 @@ impl rt::Events for Runtime {
     }
 
     fn sensitive(&self, kind: Sensitive, bytes: &[u8]) {
-        self.shared.lock().net.leaks.mark(PeerId(self.peer), kind, bytes);
+        self.shared.state().net.leaks.mark(PeerId(self.peer), kind, bytes);
     }
 }
 

@@ -7,7 +7,13 @@ pub(crate) struct Key {
     pub(crate) generation: u32,
 }
 
-struct Slot<T> {
+/// Makes each slot of a [`Slab`] begin a line of the cache: a slot that fills one would otherwise lie across two.
+#[repr(align(64))]
+pub(crate) struct Line;
+
+struct Slot<T, A> {
+    /// Takes no room and aligns the slot like `A`.
+    _aligned: [A; 0],
     generation: u32,
     used: bool,
     value: T,
@@ -15,12 +21,15 @@ struct Slot<T> {
 
 /// Freed values stay where they are, to be reused with their allocations. One piece of memory: what was never used of it is not
 /// resident, and the system moves a large one by mapping it elsewhere.
-pub(crate) struct Slab<T> {
-    slots: Vec<Slot<T>>,
+pub(crate) struct Slab<T, A = ()> {
+    slots: Vec<Slot<T, A>>,
     free: Vec<u32>,
 }
 
-impl<T: Default> Slab<T> {
+impl<T: Default, A> Slab<T, A> {
+    /// Bytes of one slot.
+    pub(crate) const SLOT_BYTES: usize = size_of::<Slot<T, A>>();
+
     pub(crate) const fn new() -> Self {
         Self {
             slots: Vec::new(),
@@ -32,6 +41,7 @@ impl<T: Default> Slab<T> {
     pub(crate) fn take(&mut self) -> Key {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot {
+                _aligned: [],
                 generation: 0,
                 used: false,
                 value: T::default(),
@@ -104,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_stale_key_finds_nothing() {
-        let mut slab = Slab::new();
+        let mut slab = Slab::<_>::new();
         let one = slab.insert(1);
         assert_eq!(slab.remove(one), Some(1));
         let two = slab.insert(2);

@@ -1,13 +1,14 @@
 //! A stream as a program holds it; what happens to it in the network is in `transport`.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::segments::{Endpoint, endpoint};
 use super::slab::Key;
 use super::world::Shared;
 
@@ -16,13 +17,8 @@ pub struct Stream {
     shared: Arc<Shared>,
     conn: Key,
     side: usize,
-    /// Address and port: a `SocketAddr` takes half as much again, and every link has two streams.
-    local: (IpAddr, u16),
-    remote: (IpAddr, u16),
-}
-
-const fn pair(address: SocketAddr) -> (IpAddr, u16) {
-    (address.ip(), address.port())
+    local: Endpoint,
+    remote: Endpoint,
 }
 
 impl std::fmt::Debug for Stream {
@@ -42,28 +38,28 @@ impl Stream {
         incarnation: u32,
         to: SocketAddr,
     ) -> io::Result<Self> {
-        let (conn, local) = shared.lock().dial(peer, incarnation, to)?;
+        let (conn, local) = shared.state().dial(peer, incarnation, to)?;
         Ok(Self {
             shared: Arc::clone(shared),
             conn,
             side: 0,
-            local: pair(local),
-            remote: pair(to),
+            local: endpoint(local),
+            remote: endpoint(to),
         })
     }
 
-    pub(crate) fn accepted(shared: &Arc<Shared>, conn: Key, local: SocketAddr, remote: SocketAddr) -> Self {
+    pub(crate) fn accepted(shared: &Arc<Shared>, conn: Key, local: Endpoint, remote: Endpoint) -> Self {
         Self {
             shared: Arc::clone(shared),
             conn,
             side: 1,
-            local: pair(local),
-            remote: pair(remote),
+            local,
+            remote,
         }
     }
 
     pub(crate) fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state();
         let Some(conn) = state.conns.get_mut(self.conn) else {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         };
@@ -89,13 +85,13 @@ impl phantom_core::runtime::Stream for Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.shared.lock().read(self.conn, self.side, cx, buf)
+        self.shared.state().read(self.conn, self.side, cx, buf)
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.shared.lock().write(self.conn, self.side, cx, buf)
+        self.shared.state().write(self.conn, self.side, cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -103,14 +99,14 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.shared.lock().finish(self.conn, self.side);
+        self.shared.state().finish(self.conn, self.side);
         Poll::Ready(Ok(()))
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.shared.lock().close(self.conn, self.side);
+        self.shared.state().close(self.conn, self.side);
     }
 }
 

@@ -45,7 +45,7 @@ impl Future for Sleep {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let mut state = this.shared.lock();
+        let mut state = this.shared.state();
         if state.now >= this.at {
             if let Some(timer) = this.timer.take() {
                 state.cancel_timer(timer);
@@ -66,7 +66,7 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(timer) = self.timer.take() {
-            self.shared.lock().cancel_timer(timer);
+            self.shared.state().cancel_timer(timer);
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::io::ReadBuf;
 use super::Happening;
 use super::border::{Kind, Protocol};
 use super::network::{Fate, Owner, Sending, flow_of};
-use super::segments::{Conn, End, Segment};
+use super::segments::{Conn, End, Segment, endpoint};
 use super::slab::Key;
 use super::stream::wait;
 use super::world::State;
@@ -93,16 +93,16 @@ impl State {
             incarnation,
             open: true,
             error: None,
-            address: shown,
+            address: endpoint(shown),
         };
-        conn.ends[1].address = to;
+        conn.ends[1].address = endpoint(to);
         self.send_syn(key);
         Ok((key, own))
     }
 
     fn send_syn(&mut self, key: Key) {
         let Some(conn) = self.conns.get(key) else { return };
-        let (from, to) = (conn.ends[0].host, conn.ends[1].address.ip());
+        let (from, to) = (conn.ends[0].host, conn.ends[1].address.0);
         let dialled = match self.net.route(from, to) {
             // What is behind a NAT or a firewall cannot be dialled, except by itself.
             Some(Owner::Host(host)) if host == from || self.net.hosts[host as usize].nat.is_none() => host,
@@ -139,8 +139,8 @@ impl State {
         let sending = Sending {
             from: end.host,
             to: other.host,
-            src: end.address,
-            dst: other.address,
+            src: end.address.into(),
+            dst: other.address.into(),
             protocol: Protocol::Tcp,
             kind,
             payload: &Bytes::new(),
@@ -211,7 +211,7 @@ impl State {
 
     fn syn_arrives(&mut self, key: Key) {
         let Some(conn) = self.conns.get(key) else { return };
-        let (host, to, answered) = (conn.ends[1].host, conn.ends[1].address, conn.answered);
+        let (host, to, answered) = (conn.ends[1].host, conn.ends[1].address.into(), conn.answered);
         if !self.net.hosts[host as usize].up {
             self.net.counters.unroutable += 1;
             return self.syn_lost(key);
@@ -519,8 +519,8 @@ impl State {
             Sending {
                 from,
                 to,
-                src: end.address,
-                dst: other.address,
+                src: end.address.into(),
+                dst: other.address.into(),
                 protocol: Protocol::Tcp,
                 kind: Kind::Data,
                 payload: &segment.payload,

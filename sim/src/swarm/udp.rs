@@ -61,7 +61,7 @@ impl Udp {
         incarnation: u32,
         at: SocketAddr,
     ) -> io::Result<Self> {
-        let mut state = shared.lock();
+        let mut state = shared.state();
         if !state.current(peer, incarnation) {
             return Err(io::ErrorKind::NotConnected.into());
         }
@@ -96,13 +96,13 @@ impl Udp {
 impl phantom_core::runtime::Udp for Udp {
     async fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
         self.shared
-            .lock()
+            .state()
             .send_datagram(self.peer, self.incarnation, self.local, datagram, to)
     }
 
     async fn recv_from(&self) -> io::Result<(Bytes, SocketAddr)> {
         std::future::poll_fn(|cx| {
-            let mut state = self.shared.lock();
+            let mut state = self.shared.state();
             let Some(socket) = state.sockets.get_mut(self.key) else {
                 return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
             };
@@ -126,7 +126,7 @@ impl phantom_core::runtime::Udp for Udp {
 
 impl Drop for Udp {
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state();
         state.sockets.remove(self.key);
         if state.current(self.peer, self.incarnation) {
             state.net.hosts[self.peer as usize]

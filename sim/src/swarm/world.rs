@@ -1,11 +1,13 @@
 //! The world: what the scenario runner holds.
 
+use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use fragile::Fragile;
 use phantom_core::event::{Event, Sensitive};
 use phantom_core::runtime::share::Shares;
 use phantom_core::units::{Instant, Probability};
@@ -21,7 +23,7 @@ use super::nat::Nat;
 use super::network::{Host, Net, NetCounters, Owner, nanos};
 use super::runtime::Runtime;
 use super::segments::{Conn, Spare};
-use super::slab::{Key, Slab};
+use super::slab::{Key, Line, Slab};
 use super::topology::{HostSpec, Network, Topology};
 use super::udp::{Datagram, Socket};
 use crate::host::record::{Detail, mix};
@@ -120,14 +122,17 @@ pub struct HostStatus {
 }
 
 pub(crate) struct Shared {
-    state: Mutex<State>,
+    /// No lock: one thread runs a world, and an atomic exchange waits for all writes before it, which wait for memory. Any
+    /// other thread that comes here panics.
+    state: Fragile<RefCell<State>>,
     ready: Arc<Ready>,
     pub(crate) shares: Shares,
 }
 
 impl Shared {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The state, for as long as no task is polled or dropped: those may come here too.
+    pub(crate) fn state(&self) -> RefMut<'_, State> {
+        self.state.get().borrow_mut()
     }
 }
 
@@ -139,7 +144,7 @@ pub(crate) struct State {
     pub(crate) dead_timers: usize,
     pub(crate) tasks: Tasks,
     pub(crate) net: Net,
-    pub(crate) conns: Slab<Conn>,
+    pub(crate) conns: Slab<Conn, Line>,
     pub(crate) spare: Spare,
     pub(crate) listeners: Slab<Listening>,
     pub(crate) sockets: Slab<Socket>,
@@ -187,7 +192,7 @@ impl State {
             .spawn(peer, &mut self.net.hosts[peer as usize].tasks, name, future)
     }
 
-    /// Ends a task; its body is to be dropped outside the lock.
+    /// Ends a task; its body is to be dropped when the state is free again.
     pub(crate) fn abort(&mut self, key: Key) -> Option<Body> {
         let (peer, _) = self.tasks.whose(key)?;
         if self.tasks.polled(key) {
@@ -230,7 +235,8 @@ struct After {
 
 type Action = Box<dyn FnOnce(&mut World) + Send>;
 
-/// Hosts, their programs, and the network between them.
+/// Hosts, their programs, and the network between them. It stays on the thread that made it, and so do its handles: used
+/// on another one they panic.
 pub struct World {
     shared: Arc<Shared>,
     actions: BTreeMap<(Instant, u64), Action>,
@@ -301,7 +307,7 @@ impl World {
         };
         Self {
             shared: Arc::new(Shared {
-                state: Mutex::new(state),
+                state: Fragile::new(RefCell::new(state)),
                 ready,
                 shares: Shares::default(),
             }),
@@ -321,7 +327,7 @@ impl World {
     /// If an address is taken, or after 16 million hosts.
     pub fn add_host(&mut self, spec: HostSpec) -> PeerId {
         let mut spec = spec;
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state();
         let id = state.net.hosts.len() as u32;
         assert!(id < WORLD, "a world has at most {WORLD} hosts");
         assert!(
@@ -366,7 +372,7 @@ impl World {
     /// Adds a host that answers DNS queries at its addresses and runs no program.
     pub fn add_resolver(&mut self, spec: HostSpec) -> PeerId {
         let id = self.add_host(spec);
-        self.shared.lock().net.hosts[id.index()].up = true;
+        self.shared.state().net.hosts[id.index()].up = true;
         id
     }
 
@@ -378,12 +384,12 @@ impl World {
     {
         let runtime = self.power(peer);
         let future = Box::pin(program(runtime));
-        self.shared.lock().spawn(peer.0, "main", future);
+        self.shared.state().spawn(peer.0, "main", future);
     }
 
     /// Powers `peer` if it is down, and returns its handle: for what is not a task.
     pub fn power(&mut self, peer: PeerId) -> Runtime {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state();
         let host = &mut state.net.hosts[peer.index()];
         host.up = true;
         Runtime {
@@ -397,7 +403,7 @@ impl World {
     /// lost or torn. Nobody is told. No effect on a host that is down.
     pub fn crash(&mut self, peer: PeerId) {
         let bodies = {
-            let state = &mut *self.shared.lock();
+            let state = &mut *self.shared.state();
             let host = &mut state.net.hosts[peer.index()];
             if !host.up {
                 return;
@@ -421,34 +427,34 @@ impl World {
 
     /// The disk is lost; meant for a host that is down.
     pub fn lose_disk(&mut self, peer: PeerId) {
-        self.shared.lock().net.hosts[peer.index()].disk.lose();
+        self.shared.state().net.hosts[peer.index()].disk.lose();
     }
 
     /// The wall clock of `peer` steps by `by_ns` nanoseconds now, backwards if negative.
     pub fn step_clock(&mut self, peer: PeerId, by_ns: i64) {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state();
         let now = Instant::from_nanos(state.now);
         state.net.hosts[peer.index()].wall.step(now, by_ns);
     }
 
     /// Plugs the access link of `peer` in or out: all its packets are lost while it is out.
     pub fn set_link(&mut self, peer: PeerId, plugged: bool) {
-        self.shared.lock().net.hosts[peer.index()].linked = plugged;
+        self.shared.state().net.hosts[peer.index()].linked = plugged;
     }
 
     /// Cuts the border, or ends the cut: all packets that cross it are lost meanwhile.
     pub fn set_cut(&mut self, cut: bool) {
-        self.shared.lock().net.cut = cut;
+        self.shared.state().net.cut = cut;
     }
 
     /// Puts a censor at the border.
     pub fn set_middlebox(&mut self, middlebox: impl Middlebox + 'static) {
-        self.shared.lock().net.middlebox = Some(Box::new(middlebox));
+        self.shared.state().net.middlebox = Some(Box::new(middlebox));
     }
 
     /// Changes what names resolve to.
     pub fn names<T>(&mut self, with: impl FnOnce(&mut Names) -> T) -> T {
-        with(&mut self.shared.lock().names)
+        with(&mut self.shared.state().names)
     }
 
     /// Runs `action` at `at`, before anything else of that instant; at once when the run goes on if that has passed.
@@ -459,22 +465,22 @@ impl World {
 
     /// The present.
     pub fn now(&self) -> Instant {
-        Instant::from_nanos(self.shared.lock().now)
+        Instant::from_nanos(self.shared.state().now)
     }
 
     /// Reads (or, for a test, changes) the disk of `peer`.
     pub fn disk<T>(&self, peer: PeerId, with: impl FnOnce(&mut Disk) -> T) -> T {
-        with(&mut self.shared.lock().net.hosts[peer.index()].disk)
+        with(&mut self.shared.state().net.hosts[peer.index()].disk)
     }
 
     /// How many hosts there are.
     pub fn hosts(&self) -> u32 {
-        self.shared.lock().net.hosts.len() as u32
+        self.shared.state().net.hosts.len() as u32
     }
 
     /// One host.
     pub fn host(&self, peer: PeerId) -> HostStatus {
-        let state = self.shared.lock();
+        let state = self.shared.state();
         let host = &state.net.hosts[peer.index()];
         HostStatus {
             name: host.name.to_string(),
@@ -488,7 +494,7 @@ impl World {
 
     /// What happened so far.
     pub fn counters(&self) -> WorldCounters {
-        let state = self.shared.lock();
+        let state = self.shared.state();
         WorldCounters {
             happenings: state.happenings,
             polls: state.polls,
@@ -502,7 +508,7 @@ impl World {
 
     /// Secrets of each kind that are marked, and bytes searched for them.
     pub fn leak_search(&self) -> (BTreeMap<Sensitive, u64>, u64) {
-        self.shared.lock().net.leaks.volume()
+        self.shared.state().net.leaks.volume()
     }
 
     /// The digest of everything so far, as text.
@@ -551,7 +557,7 @@ impl World {
         while at.as_nanos() > self.second_ends() {
             self.end_second(self.second_ends(), observer);
         }
-        let state = &mut *self.shared.lock();
+        let state = &mut *self.shared.state();
         state.now = state.now.max(at.as_nanos());
     }
 
@@ -577,7 +583,7 @@ impl World {
             }
             // Second by second, so that what enters the digest does not depend on how a run is sliced.
             let second_ends = self.second_ends();
-            let mut state = shared.lock();
+            let mut state = shared.state();
             if !state.next(until.min(second_ends)) {
                 if until <= second_ends {
                     return Ok(());
@@ -592,7 +598,7 @@ impl World {
         }
     }
 
-    /// Polls each task of a batch once. The lock is taken once per task: to put the last one back and take the next.
+    /// Polls each task of a batch once. The state is borrowed once per task: to put the last one back and take the next.
     fn poll_all(&mut self, shared: &Shared, batch: &mut Vec<Key>) -> After {
         if let Some(shuffle) = &mut self.shuffle {
             for n in (1..batch.len()).rev() {
@@ -607,17 +613,15 @@ impl World {
             let mut next = None;
             let after;
             {
-                let state = &mut *shared.lock();
+                let state = &mut *shared.state();
                 if let Some((key, body, done)) = polled.take() {
                     discarded = state.put_back(key, body, done);
                 }
                 for key in keys.by_ref() {
-                    if let Some(body) = state.tasks.begin(key) {
+                    if let Some((body, peer, name)) = state.tasks.begin(key) {
                         state.polls += 1;
+                        self.last = (peer, name);
                         next = Some((key, body));
-                        if let Some(last) = state.tasks.whose(key) {
-                            self.last = last;
-                        }
                         break;
                     }
                 }
@@ -650,7 +654,7 @@ impl World {
     fn end_second(&mut self, at: u64, observer: &mut dyn Observer) {
         self.report(observer);
         let counters = {
-            let net = &mut self.shared.lock().net;
+            let net = &mut self.shared.state().net;
             net.age(at);
             net.counters
         };
@@ -668,7 +672,7 @@ impl World {
     /// Hands what was emitted to the digest and the observer.
     fn report(&mut self, observer: &mut dyn Observer) {
         let (mut events, leaks) = {
-            let state = &mut *self.shared.lock();
+            let state = &mut *self.shared.state();
             if state.events.is_empty() && state.net.reports.is_empty() {
                 return;
             }
@@ -684,7 +688,7 @@ impl World {
             self.digest.event(at, peer, &event);
             observer.on_event(at, peer, &event);
         }
-        let state = &mut *self.shared.lock();
+        let state = &mut *self.shared.state();
         if state.events.is_empty() {
             // The allocation is used again.
             state.events = events;
@@ -693,15 +697,13 @@ impl World {
 }
 
 impl State {
-    /// A task was polled: frees it or puts it back. What is returned is dropped outside the lock.
+    /// A task was polled: frees it or puts it back. What is returned is dropped when the state is free again.
     fn put_back(&mut self, key: Key, body: Body, done: bool) -> Option<Body> {
-        if done || self.tasks.aborted(key) {
-            if let Some((peer, _)) = self.tasks.whose(key) {
-                self.tasks.remove(key, &mut self.net.hosts[peer as usize].tasks);
-            }
-            return Some(body);
+        let (body, peer) = self.tasks.end(key, body, done)?;
+        if let Some(peer) = peer {
+            self.tasks.remove(key, &mut self.net.hosts[peer as usize].tasks);
         }
-        self.tasks.suspend(key, body)
+        Some(body)
     }
 }
 
@@ -709,7 +711,7 @@ impl Drop for World {
     fn drop(&mut self) {
         // Tasks hold the world that holds them: take them out, so that both go.
         let bodies: Vec<Body> = {
-            let state = &mut *self.shared.lock();
+            let state = &mut *self.shared.state();
             let mut bodies = Vec::new();
             for host in &mut state.net.hosts {
                 host.up = false;
