@@ -459,3 +459,43 @@ fn a_friend_fetches_what_opens_the_way_and_learns_none_of_it() {
     assert_arrived(&b.inbox, &to_b);
     assert_arrived(&a.inbox, &to_a);
 }
+
+/// Everybody starts at the same instant and holds the same document: without a draw of its own each would ask for the next one
+/// in the same second as all others.
+#[test]
+fn clients_spread_their_fetch_of_a_document_over_a_third_of_an_interval() {
+    let mut net = Net::new(9, 3, 6);
+    let clients: Vec<PeerId> = (1..=12)
+        .map(|host| {
+            add_client(
+                &mut net,
+                host,
+                &[usize::from(host) % 6],
+                host % 2 == 1,
+                Vec::new(),
+            )
+            .peer
+        })
+        .collect();
+    net.stage.run_until(at(600));
+    let interval = net::timing().interval;
+    let mut fetched: BTreeMap<_, Vec<Instant>> = BTreeMap::new();
+    for record in net.stage.take_records() {
+        if let Event::DocumentAccepted { valid_after, .. } = record.event
+            && clients.contains(&record.peer)
+            // The first one is fetched on arrival.
+            && record.at > at(240)
+        {
+            fetched.entry(valid_after).or_default().push(record.at);
+        }
+    }
+    let spreads: Vec<Duration> = fetched
+        .values()
+        .filter(|times| times.len() == clients.len())
+        .filter_map(|times| Some(times.iter().max()?.saturating_since(*times.iter().min()?)))
+        .collect();
+    assert!(spreads.len() >= 3, "{fetched:?}");
+    for spread in spreads {
+        assert!(spread > interval / 9 && spread < interval / 2, "{fetched:?}");
+    }
+}
