@@ -270,7 +270,7 @@ fn a_crash_ends_all_tasks_and_keeps_what_was_synced() {
 }
 
 #[test]
-fn streams_dropped_by_a_crash_do_not_deadlock_and_old_handles_are_dead() {
+fn streams_dropped_by_a_crash_may_use_the_world_and_old_handles_are_dead() {
     let mut world = World::new(config(5));
     let (a, b) = (
         world.add_host(HostSpec::new("a")),

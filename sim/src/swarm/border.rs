@@ -97,7 +97,7 @@ pub enum Verdict {
 
 /// What stands at the border.
 pub trait Middlebox: Send {
-    /// Decides about a packet that crosses.
+    /// Decides about a packet that crosses. It must not use the world or a handle: their state is borrowed meanwhile.
     fn on_packet(&mut self, now: Instant, packet: &Packet) -> Verdict;
 }
 

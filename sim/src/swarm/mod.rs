@@ -3,8 +3,8 @@
 //! A [`World`] owns hosts, tasks, pending events and the network between hosts. A program that runs on a host gets a
 //! [`Runtime`], which implements [`phantom_core::runtime::Runtime`]. Time is integer nanoseconds and jumps from event to
 //! event; the order of events is (time, host that caused it, that host's count), so it depends on nothing but the seed.
-//! A world stays on the thread that made it: handles are `Send + Sync`, and one that is used anywhere else panics. The
-//! state is never borrowed while a task is polled or dropped.
+//! A world stays on the thread that made it: handles and wakers are `Send + Sync`, and one that is used anywhere else
+//! panics. The state is never borrowed while a task is polled or dropped.
 
 pub mod border;
 mod dns;

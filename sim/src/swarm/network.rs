@@ -2,6 +2,7 @@
 //!
 //! State is per host and per active flow; there is none per pair of hosts.
 
+use std::mem::offset_of;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,8 +103,8 @@ impl Pipe {
     }
 }
 
-/// In this order: the first line of the cache is what every event at the host reads, the second what a packet reads on top
-/// of it where links are modelled.
+/// In this order: the first line of the cache is what every event at the host reads, the second begins with what a dial
+/// reads at either end, and the pipes follow, which are read where links are modelled.
 #[repr(C, align(64))]
 pub(crate) struct Host {
     /// Events that it has caused: their order within an instant.
@@ -122,11 +123,11 @@ pub(crate) struct Host {
 
     pub(crate) loss: Probability,
     pub(crate) jitter_ns: u64,
-    pub(crate) uplink: Pipe,
-    pub(crate) downlink: Pipe,
 
     pub(crate) listeners: Vec<(Option<IpAddr>, u16, super::slab::Key)>,
     pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) uplink: Pipe,
+    pub(crate) downlink: Pipe,
     pub(crate) sockets: Vec<(Option<IpAddr>, u16, super::slab::Key)>,
     pub(crate) name: Box<str>,
     pub(crate) disk: Disk,
@@ -134,6 +135,8 @@ pub(crate) struct Host {
     pub(crate) wall: Wall,
     pub(crate) resolver: Option<IpAddr>,
 }
+
+const _: () = assert!(offset_of!(Host, jitter_ns) < 64 && offset_of!(Host, listeners) == 64);
 
 impl Host {
     pub(crate) fn new(spec: HostSpec, nat: Option<u32>, seed: u64, id: u32, spill: Arc<Spill>) -> Self {

@@ -7,29 +7,21 @@ pub(crate) struct Key {
     pub(crate) generation: u32,
 }
 
-/// Makes each slot of a [`Slab`] begin a line of the cache: a slot that fills one would otherwise lie across two.
-#[repr(align(64))]
-pub(crate) struct Line;
-
-struct Slot<T, A> {
-    /// Takes no room and aligns the slot like `A`.
-    _aligned: [A; 0],
+struct Slot<T> {
     generation: u32,
     used: bool,
     value: T,
 }
 
 /// Freed values stay where they are, to be reused with their allocations. One piece of memory: what was never used of it is not
-/// resident, and the system moves a large one by mapping it elsewhere.
-pub(crate) struct Slab<T, A = ()> {
-    slots: Vec<Slot<T, A>>,
+/// resident, and the system moves a large one by mapping it elsewhere: unless its slots ask for an alignment of more than 16 bytes,
+/// which would have them copied, with both copies resident.
+pub(crate) struct Slab<T> {
+    slots: Vec<Slot<T>>,
     free: Vec<u32>,
 }
 
-impl<T: Default, A> Slab<T, A> {
-    /// Bytes of one slot.
-    pub(crate) const SLOT_BYTES: usize = size_of::<Slot<T, A>>();
-
+impl<T: Default> Slab<T> {
     pub(crate) const fn new() -> Self {
         Self {
             slots: Vec::new(),
@@ -41,7 +33,6 @@ impl<T: Default, A> Slab<T, A> {
     pub(crate) fn take(&mut self) -> Key {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot {
-                _aligned: [],
                 generation: 0,
                 used: false,
                 value: T::default(),
@@ -114,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_stale_key_finds_nothing() {
-        let mut slab = Slab::<_>::new();
+        let mut slab = Slab::new();
         let one = slab.insert(1);
         assert_eq!(slab.remove(one), Some(1));
         let two = slab.insert(2);

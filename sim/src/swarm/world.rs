@@ -23,7 +23,7 @@ use super::nat::Nat;
 use super::network::{Host, Net, NetCounters, Owner, nanos};
 use super::runtime::Runtime;
 use super::segments::{Conn, Spare};
-use super::slab::{Key, Line, Slab};
+use super::slab::{Key, Slab};
 use super::topology::{HostSpec, Network, Topology};
 use super::udp::{Datagram, Socket};
 use crate::host::record::{Detail, mix};
@@ -144,7 +144,7 @@ pub(crate) struct State {
     pub(crate) dead_timers: usize,
     pub(crate) tasks: Tasks,
     pub(crate) net: Net,
-    pub(crate) conns: Slab<Conn, Line>,
+    pub(crate) conns: Slab<Conn>,
     pub(crate) spare: Spare,
     pub(crate) listeners: Slab<Listening>,
     pub(crate) sockets: Slab<Socket>,
@@ -235,8 +235,8 @@ struct After {
 
 type Action = Box<dyn FnOnce(&mut World) + Send>;
 
-/// Hosts, their programs, and the network between them. It stays on the thread that made it, and so do its handles: used
-/// on another one they panic.
+/// Hosts, their programs, and the network between them. It stays on the thread that made it, and so do its handles and
+/// the wakers of its tasks: what is used on another one panics, and what is dropped there may abort the process.
 pub struct World {
     shared: Arc<Shared>,
     actions: BTreeMap<(Instant, u64), Action>,
@@ -449,7 +449,9 @@ impl World {
 
     /// Puts a censor at the border.
     pub fn set_middlebox(&mut self, middlebox: impl Middlebox + 'static) {
-        self.shared.state().net.middlebox = Some(Box::new(middlebox));
+        let former = self.shared.state().net.middlebox.replace(Box::new(middlebox));
+        // It may hold handles.
+        drop(former);
     }
 
     /// Changes what names resolve to.
