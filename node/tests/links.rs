@@ -63,7 +63,8 @@ impl Scene {
     async fn begin(number: u8, newcomer: bool) -> Self {
         let place = tempfile::tempdir().unwrap();
         let net = 100 + (std::process::id() % 100) as u8;
-        let at = |host: u8| SocketAddr::from(([127, net, number, host], 4430));
+        // Not the demo's port: it may have the same network at the same time.
+        let at = |host: u8| SocketAddr::from(([127, net, number, host], 4432));
         let rt = TokioRuntime::start(Config {
             address: Some(at(1).ip()),
             ..Config::new("node", place.path().join("node"))
