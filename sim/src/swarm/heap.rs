@@ -220,7 +220,7 @@ mod tests {
         }
         heap.retain(|n| n % 10 == 0);
         assert_eq!(heap.len(), 100);
-        let alive = |n: &u64| n % 20 == 0 || *n == 10;
+        let alive = |n: &u64| n.is_multiple_of(20) || *n == 10;
         let popped = std::iter::from_fn(|| heap.pop(u64::MAX, alive));
         let wanted = (0..1_000).filter(|n| n % 10 == 0 && alive(n));
         assert!(popped.map(|item| item.event).eq(wanted));
