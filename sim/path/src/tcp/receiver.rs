@@ -1,0 +1,439 @@
+//! The receiving half: reassembly as intervals, and when to acknowledge.
+//!
+//! Linux acknowledges the first segments of a stream at once, then every second one or after a delay that adapts to the
+//! rhythm of arrivals; out of order it answers at once three times and then at most once in a millisecond (RFC 5681 §4.2,
+//! RFC 1122 §4.2.3.2, and "SACK compression" in Linux 4.18).
+
+use super::rtt::Rtt;
+use super::segment::{Ack, Block, MSS, SACKS_MAX, Segment};
+use super::time::{HZ, fires_at_ns, jiffies, jiffies_for_us};
+
+/// Segments acknowledged at once at the start of a stream and after a pause.
+const QUICK_MAX: u8 = 16;
+/// 40 ms, the shortest delay of an acknowledgement.
+const DELAY_MIN: u64 = HZ / 25;
+/// 500 ms, the longest while no round trip is known; with data in both directions 200 ms.
+const DELAY_MAX: u64 = HZ / 2;
+const DELAY_PUSHED_MAX: u64 = HZ / 5;
+/// Acknowledgements of data out of order that are not held back.
+const UNCOMPRESSED: u8 = 3;
+const COMPRESSED_MAX: u8 = 44;
+const COMPRESSION_NS_MAX: u64 = 1_000_000;
+/// Intervals remembered for reports.
+const REPORTED_MAX: usize = 4;
+/// Linux's first window: what fits into 64 KiB in whole segments.
+const WINDOW_START: u32 = 45 * MSS as u32;
+
+/// How a receiver behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceiverConfig {
+    /// Bytes that may wait for the program, at the start. Linux: `tcp_rmem[1]` of 128 KiB, of which headers and slack take
+    /// two fifths.
+    pub buffer_start: u32,
+    /// The same at most, however fast the program reads. Linux: as much of `tcp_rmem[2]`.
+    pub buffer_max: u32,
+}
+
+impl Default for ReceiverConfig {
+    fn default() -> Self {
+        Self {
+            buffer_start: 79 << 10,
+            buffer_max: 16 << 20,
+        }
+    }
+}
+
+/// The state of one direction at its receiving end.
+#[derive(Clone, Debug)]
+pub struct Receiver {
+    next: u64,
+    /// Read by the program.
+    read: u64,
+    /// `next` in the last acknowledgement.
+    acknowledged: u64,
+    window_end: u64,
+    /// Where the stream ends, with the place of its end; the largest number: not known.
+    end: u64,
+    window: Window,
+    disorder: Option<Box<Disorder>>,
+    echo_ms: u32,
+    /// A duplicate to report.
+    duplicate: Option<Box<Block>>,
+    owes: bool,
+    owes_now: bool,
+    pushed: bool,
+    quick: u8,
+    /// Jiffies of the present delay; 0: nothing has arrived yet.
+    delay: u32,
+    arrived_at: u32,
+    /// When the delayed acknowledgement is due; the largest number: none waits.
+    delayed_until_ns: u64,
+    /// The round trip that the handshake took, in microseconds; 0: unknown.
+    rtt_us: u32,
+}
+
+/// The announced window, and how it grows.
+#[derive(Clone, Debug)]
+struct Window {
+    /// Announced at most.
+    threshold: u32,
+    buffer: u32,
+    buffer_max: u32,
+    /// Bytes read in the last round trip, and where and when, in milliseconds, this one began.
+    read_before: u32,
+    round_began_ms: u32,
+    read_from: u64,
+}
+
+/// What arrived before what precedes it.
+#[derive(Clone, Debug, Default)]
+struct Disorder {
+    /// Sorted and apart.
+    blocks: Vec<Block>,
+    /// The last that changed first.
+    reported: Vec<Block>,
+    uncompressed: u8,
+    compressed: u8,
+    compressed_until_ns: Option<u64>,
+    compressed_next: u64,
+}
+
+impl Receiver {
+    /// Expects the first byte of a stream; the handshake took this round trip.
+    pub fn new(config: ReceiverConfig, rtt_us: u32) -> Self {
+        Self {
+            next: 0,
+            read: 0,
+            acknowledged: 0,
+            window_end: WINDOW_START.min(config.buffer_start).into(),
+            end: u64::MAX,
+            window: Window {
+                threshold: WINDOW_START.min(config.buffer_start),
+                buffer: config.buffer_start,
+                buffer_max: config.buffer_max,
+                read_before: 10 * u32::from(MSS),
+                read_from: 0,
+                round_began_ms: 0,
+            },
+            disorder: None,
+            echo_ms: 0,
+            duplicate: None,
+            owes: false,
+            owes_now: false,
+            pushed: false,
+            quick: 0,
+            delay: 0,
+            arrived_at: 0,
+            delayed_until_ns: u64::MAX,
+            rtt_us,
+        }
+    }
+
+    /// The first byte that has not arrived.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Bytes up to here may be sent.
+    pub fn window_end(&self) -> u64 {
+        self.window_end
+    }
+
+    /// Bytes in order that nobody has read.
+    pub fn unread(&self) -> u64 {
+        self.next.min(self.end - 1) - self.read
+    }
+
+    /// All of the stream has arrived.
+    pub fn ended(&self) -> bool {
+        self.end == self.next
+    }
+
+    /// When [`Receiver::timer`] wants to be called, in nanoseconds.
+    pub fn timer_ns(&self) -> Option<u64> {
+        let compressed = self
+            .disorder
+            .as_ref()
+            .and_then(|disorder| disorder.compressed_until_ns);
+        let first = self.delayed_until_ns.min(compressed.unwrap_or(u64::MAX));
+        (first != u64::MAX).then_some(first)
+    }
+
+    /// A segment arrived; what is to be sent at once.
+    pub fn segment(&mut self, now_ns: u64, segment: &Segment) -> Option<Ack> {
+        if segment.seq <= self.acknowledged {
+            self.echo_ms = self.echo_ms.max(segment.stamp_ms);
+        }
+        if segment.fin {
+            self.end = segment.end();
+        }
+        let end = segment.end();
+        let in_window = segment.seq < self.window_end.max(self.next + 1);
+        if end <= self.next || !in_window {
+            // A retransmission that was not needed, or a probe of the window.
+            self.duplicate = (end <= self.next).then(|| {
+                Box::new(Block {
+                    start: segment.seq,
+                    end,
+                })
+            });
+            self.quick = QUICK_MAX;
+            self.owes = true;
+        } else if segment.seq <= self.next {
+            self.in_order(now_ns, segment, end);
+        } else {
+            self.owes = true;
+            self.disorder.get_or_insert_default().insert(Block {
+                start: segment.seq,
+                end,
+            });
+        }
+        self.decide(now_ns)
+    }
+
+    fn in_order(&mut self, now_ns: u64, segment: &Segment, end: u64) {
+        self.next = end;
+        self.arrival(now_ns);
+        self.pushed |= segment.push;
+        self.window.grow();
+        if let Some(disorder) = &mut self.disorder {
+            self.next = disorder.fill(end);
+            if disorder.blocks.is_empty() {
+                self.disorder = None;
+                // RFC 5681 §4.2: at once when a gap is filled.
+                self.owes_now = true;
+            }
+        }
+        self.owes_now |= segment.fin;
+    }
+
+    /// Learns the rhythm of arrivals.
+    fn arrival(&mut self, now_ns: u64) {
+        let now = jiffies(now_ns) as u32;
+        self.owes = true;
+        if self.delay == 0 {
+            self.quick = QUICK_MAX;
+            self.delay = DELAY_MIN as u32;
+        } else {
+            let pause = now - self.arrived_at;
+            if pause <= DELAY_MIN as u32 / 2 {
+                self.delay = self.delay / 2 + DELAY_MIN as u32 / 2;
+            } else if pause < self.delay {
+                self.delay = (self.delay / 2 + pause).min(self.pause_max());
+            } else if pause > self.pause_max() {
+                // The sender starts again after a time-out.
+                self.quick = QUICK_MAX;
+            }
+        }
+        self.arrived_at = now;
+    }
+
+    /// The retransmission time-out of this end, in jiffies.
+    fn pause_max(&self) -> u32 {
+        let mut rtt = Rtt::default();
+        if self.rtt_us > 0 {
+            rtt.sample(self.rtt_us, 0, 0);
+        }
+        jiffies_for_us(rtt.timeout_us()) as u32
+    }
+
+    /// The program has read so many bytes. What is to be sent at once.
+    pub fn read(&mut self, now_ns: u64, bytes: u64) -> Option<Ack> {
+        let bytes = bytes.min(self.unread());
+        self.read += bytes;
+        self.window.read(now_ns / 1_000, self.read, self.rtt_us);
+        let drained = bytes > 0 && self.unread() == 0;
+        let overdue = self.next - self.acknowledged > u64::from(MSS);
+        let announced = self.window_end.saturating_sub(self.next);
+        let opens = self.owes_window(announced);
+        if (self.owes && (overdue || self.pushed && drained)) || opens {
+            return Some(self.acknowledge());
+        }
+        None
+    }
+
+    /// A reader that made room tells of it when the window at least doubles.
+    fn owes_window(&self, announced: u64) -> bool {
+        let room = self.window.room(self.next - self.read);
+        2 * announced <= self.window.threshold.into() && room >= 2 * announced && room >= u64::from(MSS)
+    }
+
+    fn decide(&mut self, now_ns: u64) -> Option<Ack> {
+        let overdue = self.next - self.acknowledged > u64::from(MSS);
+        if overdue || self.quick > 0 || self.owes_now {
+            return Some(self.acknowledge());
+        }
+        let rtt_us = self.rtt_us;
+        if let Some(disorder) = &mut self.disorder {
+            if disorder.answers_at_once(now_ns, self.next, rtt_us) {
+                return Some(self.acknowledge());
+            }
+            return None;
+        }
+        self.delay(now_ns)
+    }
+
+    /// Sets the timer of a delayed acknowledgement.
+    fn delay(&mut self, now_ns: u64) -> Option<Ack> {
+        let mut wait = u64::from(self.delay);
+        if wait > DELAY_MIN {
+            let mut max = if self.pushed { DELAY_PUSHED_MAX } else { DELAY_MAX };
+            if self.rtt_us > 0 {
+                max = max.min((u64::from(self.rtt_us) * HZ / 1_000_000).max(DELAY_MIN));
+            }
+            wait = wait.min(max);
+        }
+        wait = wait.min(DELAY_PUSHED_MAX);
+        if jiffies(self.delayed_until_ns) <= jiffies(now_ns) + wait / 4 {
+            return Some(self.acknowledge());
+        }
+        self.delayed_until_ns = self.delayed_until_ns.min(fires_at_ns(now_ns, wait));
+        None
+    }
+
+    /// A timer is due; what is to be sent.
+    pub fn timer(&mut self, now_ns: u64) -> Option<Ack> {
+        if let Some(disorder) = &mut self.disorder
+            && disorder.compressed_until_ns.is_some_and(|until| until <= now_ns)
+        {
+            return Some(self.acknowledge());
+        }
+        if self.delayed_until_ns > now_ns {
+            return None;
+        }
+        self.delayed_until_ns = u64::MAX;
+        if !self.owes {
+            return None;
+        }
+        // The second segment did not come in time: wait longer for the next.
+        self.delay = (self.delay * 2).min(self.pause_max());
+        Some(self.acknowledge())
+    }
+
+    /// The acknowledgement of all that arrived.
+    pub fn acknowledge(&mut self) -> Ack {
+        if self.owes && self.quick > 0 {
+            self.quick -= 1;
+            if self.quick == 0 {
+                self.delay = DELAY_MIN as u32;
+            }
+        }
+        (self.owes, self.owes_now, self.pushed) = (false, false, false);
+        self.delayed_until_ns = u64::MAX;
+        self.acknowledged = self.next;
+        let room = self.window.room(self.next - self.read);
+        self.window_end = self.window_end.max(self.next + room);
+        let mut ack = Ack {
+            next: self.next,
+            window_end: self.window_end,
+            echo_ms: self.echo_ms,
+            ..Ack::default()
+        };
+        let reported = self
+            .disorder
+            .as_ref()
+            .map_or(&[][..], |disorder| &disorder.reported);
+        let blocks = self
+            .duplicate
+            .take()
+            .map(|block| *block)
+            .into_iter()
+            .chain(reported.iter().copied());
+        for (place, block) in ack.sacks.iter_mut().zip(blocks.take(SACKS_MAX)) {
+            *place = block;
+            ack.sack_count += 1;
+        }
+        if let Some(disorder) = &mut self.disorder {
+            disorder.compressed = 0;
+            disorder.compressed_until_ns = None;
+        }
+        ack
+    }
+}
+
+impl Window {
+    /// Bytes that may be announced while so many are unread.
+    fn room(&self, unread: u64) -> u64 {
+        u64::from(self.buffer)
+            .saturating_sub(unread)
+            .min(self.threshold.into())
+    }
+
+    /// A segment arrived: the sender may come to need a larger window.
+    fn grow(&mut self) {
+        self.threshold = (self.threshold + 2 * u32::from(MSS)).min(self.buffer);
+    }
+
+    /// Dynamic right-sizing (Fisk and Feng 2001): room for twice what a round trip carried, more while that grows.
+    fn read(&mut self, now_us: u64, read: u64, rtt_us: u32) {
+        let now_ms = (now_us / 1_000) as u32;
+        if rtt_us == 0 || now_ms.wrapping_sub(self.round_began_ms) < rtt_us / 1_000 {
+            return;
+        }
+        let carried = read - self.read_from;
+        let before = u64::from(self.read_before);
+        if carried > before {
+            let wanted = 2 * carried + 16 * u64::from(MSS);
+            let growth = u128::from(wanted) * u128::from(carried - before) / u128::from(before.max(1));
+            let wanted = (u128::from(wanted) + 2 * growth).min(self.buffer_max.into());
+            self.buffer = self.buffer.max(wanted as u32);
+            self.read_before = carried.min(u32::MAX.into()) as u32;
+        }
+        self.read_from = read;
+        self.round_began_ms = now_ms;
+    }
+}
+
+impl Disorder {
+    fn insert(&mut self, new: Block) {
+        let first = self.blocks.partition_point(|block| block.end < new.start);
+        let after = self.blocks.partition_point(|block| block.start <= new.end);
+        let mut merged = new;
+        for block in &self.blocks[first..after] {
+            merged.start = merged.start.min(block.start);
+            merged.end = merged.end.max(block.end);
+        }
+        self.blocks.splice(first..after, [merged]);
+        self.reported
+            .retain(|block| block.end < merged.start || block.start > merged.end);
+        self.reported.insert(0, merged);
+        self.reported.truncate(REPORTED_MAX);
+    }
+
+    /// The first byte that is missing now that all before `next` has arrived.
+    fn fill(&mut self, next: u64) -> u64 {
+        let mut next = next;
+        let filled = self.blocks.iter().take_while(|block| {
+            let reached = block.start <= next;
+            if reached {
+                next = next.max(block.end);
+            }
+            reached
+        });
+        let filled = filled.count();
+        self.blocks.drain(..filled);
+        self.reported.retain(|block| block.start > next);
+        next
+    }
+
+    /// Whether an acknowledgement may not wait.
+    fn answers_at_once(&mut self, now_ns: u64, next: u64, rtt_us: u32) -> bool {
+        if self.compressed >= COMPRESSED_MAX {
+            return true;
+        }
+        if self.compressed_next != next {
+            self.compressed_next = next;
+            self.uncompressed = 0;
+        }
+        if self.uncompressed < UNCOMPRESSED {
+            self.uncompressed += 1;
+            return true;
+        }
+        self.compressed += 1;
+        if self.compressed_until_ns.is_none() {
+            let wait = u64::from(rtt_us) * 1_000 / 20;
+            self.compressed_until_ns = Some(now_ns + wait.min(COMPRESSION_NS_MAX));
+        }
+        false
+    }
+}

@@ -1,0 +1,367 @@
+//! The sending half: the window, what is sent when, and the state that recovery works on.
+//!
+//! Modelled on Linux 6.18: RACK-TLP (RFC 8985), proportional rate reduction (RFC 6937), F-RTO (RFC 5682) and undo of what
+//! proves to have been needless by time stamps or duplicate reports (RFC 3522, RFC 3708). What an acknowledgement causes is in
+//! `acked`, what losses cause in `recovery`, and timers in `timers`.
+
+use super::busy::Busy;
+use super::congestion::{Algorithm, Congestion};
+use super::rtt::Rtt;
+use super::segment::{Ack, MSS, Segment};
+use super::sent::Sent;
+
+/// RFC 6928.
+pub const WINDOW_START: u32 = 10;
+/// A threshold that nothing has set.
+const ENDLESS: u32 = u32::MAX / 2;
+/// Duplicate acknowledgements that say of a loss without waiting, as long as the path keeps its order.
+pub(crate) const REORDERING_START: u16 = 3;
+
+/// How a sender behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct SenderConfig {
+    /// Which congestion control.
+    pub algorithm: Algorithm,
+    /// Segments that may be sent before the first acknowledgement.
+    pub window_start: u32,
+}
+
+impl Default for SenderConfig {
+    fn default() -> Self {
+        Self {
+            algorithm: Algorithm::Cubic,
+            window_start: WINDOW_START,
+        }
+    }
+}
+
+/// Where a sender stands with losses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum State {
+    /// All is well.
+    Open,
+    /// Something arrived out of order.
+    Disorder,
+    /// The window was reduced for a loss that a probe repaired.
+    Reduced,
+    /// Losses are being repaired.
+    Recovery,
+    /// A time-out happened.
+    Loss,
+}
+
+/// What the timer is for: Linux has one for all four.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    Nothing,
+    Retransmission,
+    /// A tail loss probe (RFC 8985 §7).
+    Probe,
+    /// The reordering window of RACK.
+    Reordering,
+    /// The receiver has no room: probes ask for it (RFC 9293 §3.8.6.1).
+    Window,
+}
+
+/// Counters for reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SenderCounters {
+    /// Segments sent again.
+    pub again: u32,
+    /// Time-outs.
+    pub timeouts: u32,
+    /// Recoveries without a time-out.
+    pub recoveries: u32,
+    /// Tail loss probes.
+    pub probes: u32,
+    /// Reductions of the window that were taken back.
+    pub undone: u32,
+}
+
+/// The state of one direction at its sending end.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    /// Bytes that the program has written, and whether it has ended.
+    pub(crate) written: u64,
+    pub(crate) fin: bool,
+    fin_sent: bool,
+    /// The next byte that was never sent, with the place of the end.
+    pub(crate) next: u64,
+    /// The first that is not acknowledged.
+    pub(crate) una: u64,
+    pub(crate) window_end: u64,
+    pub(crate) busy: Busy,
+    /// Segments acknowledged in any way, in all; wraps.
+    pub(crate) delivered: u32,
+    pub(crate) window: u32,
+    pub(crate) threshold: u32,
+    /// Acknowledged segments towards the next growth of the window.
+    pub(crate) towards: u32,
+    pub(crate) congestion: Congestion,
+    pub(crate) rtt: Rtt,
+    pub(crate) state: State,
+    /// The present state ends when this is acknowledged.
+    pub(crate) high: u64,
+    /// Whether the window is what limits, until when that holds, and how many were out at most.
+    pub(crate) limited: bool,
+    pub(crate) limited_until: u64,
+    pub(crate) out_max: u32,
+    /// Quarters of the shortest round trip that RACK waits; more after needless retransmissions.
+    pub(crate) rack_steps: u8,
+    pub(crate) reordering: u16,
+    pub(crate) reordering_seen: bool,
+    /// F-RTO is at work.
+    pub(crate) frto: bool,
+    pub(crate) waiting: Waiting,
+    pub(crate) timer_ns: u64,
+    /// Jiffies of the retransmission time-out with its back-off.
+    pub(crate) timeout_jiffies: u32,
+    /// Time-outs since the last progress.
+    pub(crate) retries: u8,
+    /// When a segment was sent last.
+    pub(crate) sent_at_ns: u64,
+    config: SenderConfig,
+    pub(crate) counters: SenderCounters,
+}
+
+/// Milliseconds of a host's time stamp clock, which never shows 0.
+pub(crate) fn stamp_ms(now_ns: u64) -> u32 {
+    (now_ns / 1_000_000) as u32 + 1
+}
+
+impl Sender {
+    /// A sender whose handshake took `rtt_us`, 0 if that says nothing, and whose receiver lets it send up to `window_end`.
+    pub fn new(config: SenderConfig, now_ns: u64, rtt_us: u32, window_end: u64) -> Self {
+        let mut rtt = Rtt::default();
+        if rtt_us > 0 {
+            rtt.sample(rtt_us, 0, 0);
+        }
+        let mut sender = Self {
+            written: 0,
+            fin: false,
+            fin_sent: false,
+            next: 0,
+            una: 0,
+            window_end,
+            busy: Busy::default(),
+            delivered: 0,
+            window: config.window_start,
+            threshold: ENDLESS,
+            towards: 0,
+            congestion: Congestion::new(config.algorithm),
+            rtt,
+            state: State::Open,
+            high: 0,
+            limited: false,
+            limited_until: 0,
+            out_max: 0,
+            rack_steps: 1,
+            reordering: REORDERING_START,
+            reordering_seen: false,
+            frto: false,
+            waiting: Waiting::Nothing,
+            timer_ns: u64::MAX,
+            timeout_jiffies: 0,
+            retries: 0,
+            sent_at_ns: now_ns,
+            config,
+            counters: SenderCounters::default(),
+        };
+        sender.reset_timeout();
+        sender.congestion.begin(now_ns / 1_000, 0);
+        sender
+    }
+
+    /// When [`Sender::timer`] wants to be called, in nanoseconds.
+    pub fn timer_ns(&self) -> Option<u64> {
+        (self.waiting != Waiting::Nothing).then_some(self.timer_ns)
+    }
+
+    /// Bytes that the program has written.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Bytes written and not acknowledged.
+    pub fn unacknowledged(&self) -> u64 {
+        self.written - self.una.min(self.written)
+    }
+
+    /// The first byte that is not acknowledged.
+    pub fn una(&self) -> u64 {
+        self.una
+    }
+
+    /// Everything is acknowledged, the end included.
+    pub fn finished(&self) -> bool {
+        self.fin_sent && self.una == self.written + 1
+    }
+
+    /// Segments that may be out.
+    pub fn window_segments(&self) -> u32 {
+        self.window
+    }
+
+    /// What it did so far.
+    pub fn counters(&self) -> SenderCounters {
+        self.counters
+    }
+
+    /// Time-outs in a row.
+    pub fn retries(&self) -> u8 {
+        self.retries
+    }
+
+    /// The program wrote so many bytes more. What can be sent is given to `send`.
+    pub fn write(&mut self, now_ns: u64, bytes: u64, send: &mut impl FnMut(Segment)) {
+        self.restart_after_idle(now_ns);
+        self.written += bytes;
+        self.send_new(now_ns, false, send);
+    }
+
+    /// The program will not write any more.
+    pub fn finish(&mut self, now_ns: u64, send: &mut impl FnMut(Segment)) {
+        self.fin = true;
+        self.send_new(now_ns, false, send);
+    }
+
+    /// An acknowledgement arrived.
+    pub fn ack(&mut self, now_ns: u64, ack: &Ack, send: &mut impl FnMut(Segment)) {
+        if ack.next > self.next {
+            // Of what was never sent: RFC 9293 §3.10.7.4 answers and drops it.
+            return;
+        }
+        let next = self.acked(now_ns, ack);
+        self.send_lost_or_new(now_ns, next, send);
+        if self.state == State::Open {
+            self.busy.rest();
+        }
+    }
+
+    /// RFC 2861: a window that was not used for a time-out is halved for each, down to the initial one.
+    fn restart_after_idle(&mut self, now_ns: u64) {
+        if !self.busy.flight.is_empty() || self.written > self.next {
+            return;
+        }
+        let timeout_ns = self.rtt.timeout_us() * 1_000;
+        let mut idle_ns = now_ns.saturating_sub(self.sent_at_ns);
+        if idle_ns <= timeout_ns {
+            return;
+        }
+        self.congestion.idle(idle_ns);
+        let restart = self.config.window_start.min(self.window);
+        self.threshold = self.threshold.max(self.window - self.window / 4);
+        while idle_ns > timeout_ns && self.window > restart {
+            idle_ns -= timeout_ns;
+            self.window /= 2;
+        }
+        self.window = self.window.max(restart);
+        self.out_max = 0;
+    }
+
+    /// Whether there is something that was never sent.
+    pub(crate) fn has_new(&self) -> bool {
+        self.next < self.written || self.fin && !self.fin_sent
+    }
+
+    /// The next segment that was never sent, if the receiver has room for it.
+    fn new_segment(&mut self, now_ns: u64) -> Option<Segment> {
+        if !self.has_new() {
+            return None;
+        }
+        let left = self.written - self.next.min(self.written);
+        let room = self.window_end.saturating_sub(self.next);
+        let len = left.min(MSS.into());
+        if len > room {
+            return None;
+        }
+        // Nagle (RFC 896) is off: whoever writes small pieces here wants them sent. A runt still waits behind the window.
+        let last = len == left;
+        let fin = last && self.fin;
+        let segment = Segment {
+            seq: self.next,
+            len: len as u16,
+            fin,
+            push: last,
+            again: false,
+            stamp_ms: stamp_ms(now_ns),
+        };
+        self.fin_sent |= fin;
+        self.next = segment.end();
+        self.busy.flight.push(Sent {
+            seq: segment.seq,
+            at_us: now_ns / 1_000,
+            len: segment.len,
+            sacked: false,
+            lost: false,
+            again: false,
+            ever_again: false,
+            fin,
+        });
+        self.sent_at_ns = now_ns;
+        Some(segment)
+    }
+
+    /// Sends what was never sent as far as the windows let it; with `probe` one segment in any case. How many were sent.
+    pub(crate) fn send_new(&mut self, now_ns: u64, probe: bool, send: &mut impl FnMut(Segment)) -> u32 {
+        let mut sent = 0;
+        let mut limited = false;
+        while self.has_new() {
+            if self.busy.flight.in_network() >= self.window && !(probe && sent == 0) {
+                limited = true;
+                break;
+            }
+            let first = self.busy.flight.is_empty();
+            let Some(segment) = self.new_segment(now_ns) else {
+                break;
+            };
+            send(segment);
+            sent += 1;
+            if first || self.waiting == Waiting::Probe {
+                self.rearm(now_ns);
+            }
+            if probe {
+                break;
+            }
+        }
+        limited |= self.busy.flight.in_network() >= self.window;
+        if sent > 0 {
+            if self.in_reduction() {
+                self.busy.prr_out += sent;
+            }
+            if !probe {
+                self.schedule_probe(now_ns, false);
+            }
+        }
+        if sent > 0 || limited {
+            self.note_limit(limited);
+        }
+        if self.busy.flight.is_empty() && self.has_new() && self.waiting == Waiting::Nothing {
+            self.await_window(now_ns);
+        }
+        sent
+    }
+
+    /// Whether the window limits, judged once for each window of data.
+    fn note_limit(&mut self, limited: bool) {
+        let out = self.busy.flight.out();
+        if self.una >= self.limited_until || limited || !self.limited && out > self.out_max {
+            self.limited = limited;
+            self.out_max = out;
+            self.limited_until = self.next;
+        }
+    }
+
+    /// A window that is not used must not grow (RFC 7661).
+    pub(crate) fn is_limited(&self) -> bool {
+        self.limited || self.slow_start() && self.window < 2 * self.out_max
+    }
+
+    pub(crate) fn slow_start(&self) -> bool {
+        self.window < self.threshold
+    }
+
+    pub(crate) fn in_reduction(&self) -> bool {
+        matches!(self.state, State::Reduced | State::Recovery)
+    }
+}
