@@ -21,6 +21,7 @@ mod segments;
 mod slab;
 mod stage;
 mod stream;
+mod tcp;
 mod timer;
 pub mod topology;
 mod transport;
@@ -39,7 +40,7 @@ pub use stream::Stream;
 pub use timer::Sleep;
 pub use topology::{Access, AsId, HostSpec, NatSpec, Network, Topology};
 pub use udp::Udp;
-pub use world::{HostStatus, RunError, World, WorldConfig, WorldCounters};
+pub use world::{HostStatus, RunError, StreamModel, World, WorldConfig, WorldCounters};
 
 /// What is due at a time.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +55,13 @@ pub(crate) enum Happening {
         side: u8,
         /// How.
         step: Step,
+    },
+    /// A packet of a TCP stream is at the access link of its receiver, or through it.
+    Packet {
+        /// Which.
+        packet: Key,
+        /// At the link.
+        landing: bool,
     },
     /// A datagram arrives.
     Datagram(Key),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::leak::Tail;
 use super::queue::Queue;
 use super::slab::Key;
+use super::tcp::Lanes;
 
 /// Address and port. A `SocketAddr` takes half as much again, and every link has two streams.
 pub(crate) type Endpoint = (IpAddr, u16);
@@ -227,10 +228,14 @@ impl Spare {
 pub(crate) struct Conn {
     pub(crate) ends: [End; 2],
     pub(crate) halves: Halves,
+    /// In their place where streams are TCP.
+    pub(crate) lanes: Option<Lanes>,
     /// The dialler, until the stream is established.
     pub(crate) dialling: Option<Waker>,
     /// One way, without jitter.
     pub(crate) delay: u64,
+    /// When the last SYN was sent.
+    pub(crate) dialled_at: u64,
     pub(crate) flow: u64,
     pub(crate) listener: Option<Key>,
     /// SYNs sent again.
@@ -256,7 +261,12 @@ impl Conn {
         let (reader, writer) = halves.map_or((None, None), |halves| {
             (halves[1 - side].reader.take(), halves[side].writer.take())
         });
-        for waker in [reader, writer, dialler].into_iter().flatten() {
+        let lanes = self.lanes.as_deref_mut().map(|lanes| {
+            let reader = lanes[1 - side].take_reader();
+            (reader, lanes[side].take_writer())
+        });
+        let (lane_reader, lane_writer) = lanes.unwrap_or_default();
+        for waker in [reader, writer, lane_reader, lane_writer, dialler].into_iter().flatten() {
             waker.wake();
         }
     }
@@ -267,6 +277,10 @@ impl Conn {
             dialler.wake();
         }
         self.halves.made().for_each(Half::wake);
+        if self.lanes.is_some() {
+            self.wake(0);
+            self.wake(1);
+        }
     }
 
     /// Nothing that `side` wrote is sent again.
@@ -282,6 +296,10 @@ impl Conn {
         if let Some(halves) = &mut self.halves.0 {
             halves[side].writer = None;
             halves[1 - side].reader = None;
+        }
+        if let Some(lanes) = &mut self.lanes {
+            lanes[side].take_writer();
+            lanes[1 - side].take_reader();
         }
     }
 }

@@ -19,7 +19,8 @@ use super::network::{Fate, Owner, Sending, flow_of};
 use super::segments::{Conn, End, Segment, endpoint};
 use super::slab::Key;
 use super::stream::wait;
-use super::world::State;
+use super::tcp;
+use super::world::{State, StreamModel};
 
 /// The most that travels as one segment.
 const SEGMENT_MAX: usize = 16 << 10;
@@ -57,6 +58,10 @@ pub(crate) enum Step {
     Credit,
     /// A reset is at this end.
     Reset,
+    /// The timer of the TCP sender at this end.
+    SenderTimer,
+    /// The timer of the TCP receiver of what this end sends.
+    ReceiverTimer,
 }
 
 impl State {
@@ -115,6 +120,7 @@ impl State {
         if let (Some(conn), Some(delay)) = (self.conns.get_mut(key), delay) {
             conn.ends[1].host = dialled;
             conn.delay = delay;
+            conn.dialled_at = self.now;
         }
         match self.control(key, 0, Kind::Syn) {
             Fate::Arrives(at) => self.step(from, at, key, 0, Step::Syn),
@@ -151,7 +157,7 @@ impl State {
         self.net.transmit(self.now, sending)
     }
 
-    fn step(&mut self, source: u32, at: u64, conn: Key, side: usize, step: Step) {
+    pub(super) fn step(&mut self, source: u32, at: u64, conn: Key, side: usize, step: Step) {
         self.schedule(
             source,
             at,
@@ -187,6 +193,8 @@ impl State {
                 }
             }
             Step::Reset => self.fail(key, side, io::ErrorKind::ConnectionReset),
+            Step::SenderTimer => self.sender_timer(key, side),
+            Step::ReceiverTimer => self.receiver_timer(key, side),
         }
     }
 
@@ -254,7 +262,10 @@ impl State {
             return;
         }
         conn.established = true;
-        conn.halves = self.spare.take();
+        match self.stream_model {
+            StreamModel::Plain => conn.halves = self.spare.take(),
+            StreamModel::Tcp => conn.lanes = Some(tcp::lanes(self.now, self.now - conn.dialled_at)),
+        }
         conn.wake(0);
         self.send_ack(key);
     }
@@ -268,7 +279,10 @@ impl State {
         match self.control(key, 0, Kind::Ack) {
             Fate::Arrives(at) => {
                 if let Some(conn) = self.conns.get_mut(key) {
-                    conn.halves.at(0).arrival_last = at;
+                    match &mut conn.lanes {
+                        Some(lanes) => lanes[0].arrival_last = at,
+                        None => conn.halves.at(0).arrival_last = at,
+                    }
                 }
                 self.step(from, at, key, 0, Step::Ack);
             }
@@ -278,7 +292,7 @@ impl State {
     }
 
     /// Gives the stream to its listener.
-    fn accept(&mut self, key: Key) {
+    pub(super) fn accept(&mut self, key: Key) {
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };
@@ -307,7 +321,7 @@ impl State {
         self.free_if_unused(key);
     }
 
-    fn send_reset(&mut self, key: Key, from: usize) {
+    pub(super) fn send_reset(&mut self, key: Key, from: usize) {
         let Some(conn) = self.conns.get(key) else { return };
         let host = conn.ends[from].host;
         match self.control(key, from, Kind::Reset) {
@@ -320,7 +334,7 @@ impl State {
     }
 
     /// A censor sends both ends a reset; it stands half way.
-    fn reset_both(&mut self, key: Key) {
+    pub(super) fn reset_both(&mut self, key: Key) {
         let Some(conn) = self.conns.get(key) else { return };
         let (hosts, at) = ([conn.ends[0].host, conn.ends[1].host], self.now + conn.delay / 2);
         let answered = conn.answered;
@@ -331,7 +345,7 @@ impl State {
     }
 
     /// The end at `side` is told that the stream is dead.
-    fn fail(&mut self, key: Key, side: usize, error: io::ErrorKind) {
+    pub(super) fn fail(&mut self, key: Key, side: usize, error: io::ErrorKind) {
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };
@@ -361,6 +375,9 @@ impl State {
         let Some(conn) = self.conns.get_mut(key) else {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         };
+        if conn.lanes.is_some() {
+            return self.lane_read(key, side, cx, buf);
+        }
         let half = conn.halves.at(1 - side);
         let before = half.read;
         while buf.remaining() > 0
@@ -412,6 +429,12 @@ impl State {
             conn.ends[side].error = Some(io::ErrorKind::BrokenPipe);
             return Poll::Ready(Err(error.into()));
         }
+        if conn.lanes.is_some() {
+            if !self.current(host.0, host.1) {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            return self.lane_write(key, side, cx, buf);
+        }
         let half = conn.halves.at(side);
         if half.fin {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -456,6 +479,9 @@ impl State {
         };
         if conn.ends[side].error.is_some() || !conn.established {
             return;
+        }
+        if conn.lanes.is_some() {
+            return self.lane_finish(key, side);
         }
         let half = conn.halves.at(side);
         if half.fin {

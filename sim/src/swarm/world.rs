@@ -24,6 +24,7 @@ use super::network::{Host, Net, NetCounters, Owner, nanos};
 use super::runtime::Runtime;
 use super::segments::{Conn, Spare};
 use super::slab::{Key, Slab};
+use super::tcp::Packet;
 use super::topology::{HostSpec, Network, Topology};
 use super::udp::{Datagram, Socket};
 use crate::host::record::{Detail, mix};
@@ -45,6 +46,8 @@ pub struct WorldConfig {
     pub step_limit: u64,
     /// What lies between hosts.
     pub network: Network,
+    /// How streams behave.
+    pub streams: StreamModel,
     /// Bytes of a stream that may be in flight or unread. Default 256 KiB, between Linux's initial and largest window.
     pub window_bytes: u64,
     /// Chance that a datagram comes twice.
@@ -61,11 +64,23 @@ impl WorldConfig {
             shuffle: None,
             step_limit: u64::MAX,
             network: Network::default(),
+            streams: StreamModel::default(),
             window_bytes: 256 << 10,
             duplicate: Probability::ZERO,
             detail: Detail::World,
         }
     }
+}
+
+/// How streams behave between their ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StreamModel {
+    /// Reliable and in order, in segments of up to 16 KiB, bounded by [`WorldConfig::window_bytes`]; a loss costs a time-out.
+    /// Without a congestion window: cheap, and what other engines have.
+    #[default]
+    Plain,
+    /// As Linux does it: see [`phantom_path::tcp`].
+    Tcp,
 }
 
 /// Why a run itself failed, as opposed to what it shows.
@@ -146,6 +161,11 @@ pub(crate) struct State {
     pub(crate) net: Net,
     pub(crate) conns: Slab<Conn>,
     pub(crate) spare: Spare,
+    pub(crate) stream_model: StreamModel,
+    /// Packets of TCP streams on their way.
+    pub(crate) packets: Slab<Packet>,
+    /// What a sender is about to send; empty in between.
+    pub(crate) segments_out: Vec<phantom_path::tcp::Segment>,
     pub(crate) listeners: Slab<Listening>,
     pub(crate) sockets: Slab<Socket>,
     pub(crate) datagrams: Slab<Datagram>,
@@ -217,6 +237,7 @@ impl State {
         match item.event {
             Happening::Timer(timer) => self.timer_fires(timer),
             Happening::Stream { conn, side, step } => self.stream_step(conn, side.into(), step),
+            Happening::Packet { packet, landing } => self.packet_step(packet, landing),
             Happening::Datagram(datagram) => self.datagram_arrives(datagram),
             Happening::Dns(question, asked) => self.dns_step(question, asked),
         }
@@ -292,6 +313,9 @@ impl World {
             net,
             conns: Slab::new(),
             spare: Spare::default(),
+            stream_model: config.streams,
+            packets: Slab::new(),
+            segments_out: Vec::new(),
             listeners: Slab::new(),
             sockets: Slab::new(),
             datagrams: Slab::new(),

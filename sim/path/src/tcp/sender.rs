@@ -182,6 +182,11 @@ impl Sender {
         self.written
     }
 
+    /// The program has said that it will not write any more.
+    pub fn is_ending(&self) -> bool {
+        self.fin
+    }
+
     /// Bytes written and not acknowledged.
     pub fn unacknowledged(&self) -> u64 {
         self.written - self.una.min(self.written)
