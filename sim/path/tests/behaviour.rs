@@ -60,7 +60,7 @@ proptest! {
         back in any_link(),
         bytes in 1_u64..300_000,
         seed: u64,
-        paced in prop_oneof![Just(None), (100_u64..20_000, 1_000_000_u64..300_000_000).prop_map(Some)],
+        paced in prop_oneof![Just(None), (100_u64..20_000, 1_000_000_u64..4_000_000_000).prop_map(Some)],
     ) {
         let path = Path { forth, back };
         let flow = Flow { paced, ..Flow::new(bytes) };

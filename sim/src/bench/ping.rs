@@ -15,7 +15,7 @@ use phantom_core::units::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::host::record::mix;
-use crate::swarm::{HostSpec, Network, World, WorldConfig};
+use crate::swarm::{HostSpec, Network, StreamModel, World, WorldConfig};
 
 /// Bytes of a request, and of a reply.
 pub const MESSAGE_BYTES: usize = 1_024;
@@ -175,8 +175,14 @@ pub struct OnSwarm {
 /// # Panics
 /// If the run fails: it has no step limit, so it does not.
 pub fn on_swarm(network: Network, peers: u32, seed: u64, seconds: u64, idle_only: bool) -> OnSwarm {
+    // What the others have between hosts is a delay, and no congestion.
+    let streams = match network {
+        Network::Fixed(_) => StreamModel::Plain,
+        Network::Modelled(_) => StreamModel::Tcp,
+    };
     let mut world = World::new(WorldConfig {
         network,
+        streams,
         ..WorldConfig::new(seed)
     });
     let tally = Arc::new(Tally::default());

@@ -115,14 +115,18 @@ impl Lane {
 impl Payload {
     fn write(&mut self, bytes: &[u8]) {
         for piece in bytes.chunks(CHUNK_MAX) {
-            self.pieces.push_back((self.written, Bytes::copy_from_slice(piece)));
+            self.pieces
+                .push_back((self.written, Bytes::copy_from_slice(piece)));
             self.written += piece.len() as u64;
         }
     }
 
     /// The piece that holds a byte, and where in it.
     fn find(&self, offset: u64) -> Option<(usize, usize)> {
-        let index = self.pieces.partition_point(|(start, _)| *start <= offset).checked_sub(1)?;
+        let index = self
+            .pieces
+            .partition_point(|(start, _)| *start <= offset)
+            .checked_sub(1)?;
         Some((index, (offset - self.pieces[index].0) as usize))
     }
 
@@ -256,7 +260,9 @@ impl State {
     fn act(&mut self, key: Key, side: usize, act: impl FnOnce(&mut Sender, u64, &mut Vec<Segment>)) {
         let now = self.now;
         let mut out = std::mem::take(&mut self.segments_out);
-        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
         let host = conn.ends[side].host;
         let Some(lane) = conn.lane(side) else { return };
         act(&mut lane.sender, now, &mut out);
@@ -278,7 +284,9 @@ impl State {
         if let Some(ack) = ack {
             self.send(key, side, Load::Ack(ack));
         }
-        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
         let host = conn.ends[side].host;
         let Some(lane) = conn.lane(1 - side) else { return };
         if let Some(at) = lane.receiver.timer_ns()
@@ -291,7 +299,9 @@ impl State {
 
     /// Puts a packet of the end `side` on its way.
     fn send(&mut self, key: Key, side: usize, load: Load) {
-        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
         let (end, other) = (&conn.ends[side], &conn.ends[1 - side]);
         let (from, to) = (end.host, other.host);
         let (src, dst) = (end.address.into(), other.address.into());
@@ -327,7 +337,14 @@ impl State {
                     side: side as u8,
                     load,
                 });
-                self.schedule(from, at, Happening::Packet { packet, landing: !direct });
+                self.schedule(
+                    from,
+                    at,
+                    Happening::Packet {
+                        packet,
+                        landing: !direct,
+                    },
+                );
             }
             Fate::Reset => self.reset_both(key),
             _ => {}
@@ -336,7 +353,9 @@ impl State {
 
     /// A packet is at the access link of its receiver, or through it.
     pub(super) fn packet_step(&mut self, packet: Key, landing: bool) {
-        let Some(found) = self.packets.get(packet).copied() else { return };
+        let Some(found) = self.packets.get(packet).copied() else {
+            return;
+        };
         let side = usize::from(found.side);
         let conn = found.conn.and_then(|key| Some((key, self.conns.get(key)?)));
         let Some((key, conn)) = conn else {
@@ -350,7 +369,14 @@ impl State {
                 _ => 0,
             };
             match self.net.land(self.now, to, len.into()) {
-                Some(at) => self.schedule(from, at, Happening::Packet { packet, landing: false }),
+                Some(at) => self.schedule(
+                    from,
+                    at,
+                    Happening::Packet {
+                        packet,
+                        landing: false,
+                    },
+                ),
                 None => drop(self.packets.remove(packet)),
             }
             return;
@@ -410,8 +436,14 @@ impl State {
     /// The timer of the sender at `side`.
     pub(super) fn sender_timer(&mut self, key: Key, side: usize) {
         let now = self.now;
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        let (host, incarnation, error) = (conn.ends[side].host, conn.ends[side].incarnation, conn.ends[side].error);
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        let (host, incarnation, error) = (
+            conn.ends[side].host,
+            conn.ends[side].incarnation,
+            conn.ends[side].error,
+        );
         let Some(lane) = conn.lane(side) else { return };
         if lane.sender_due != now {
             return;
@@ -422,14 +454,18 @@ impl State {
         }
         // A crashed host sends nothing, and a stream that failed is over.
         if error.is_none() && self.current(host, incarnation) {
-            self.act(key, side, |sender, now, out| sender.timer(now, &mut |segment| out.push(segment)));
+            self.act(key, side, |sender, now, out| {
+                sender.timer(now, &mut |segment| out.push(segment))
+            });
         }
     }
 
     /// The timer of the receiver of lane `side`.
     pub(super) fn receiver_timer(&mut self, key: Key, side: usize) {
         let now = self.now;
-        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
         let (host, incarnation) = (conn.ends[1 - side].host, conn.ends[1 - side].incarnation);
         let Some(lane) = conn.lane(side) else { return };
         if lane.receiver_due != now {

@@ -77,9 +77,9 @@ impl WorldConfig {
 pub enum StreamModel {
     /// Reliable and in order, in segments of up to 16 KiB, bounded by [`WorldConfig::window_bytes`]; a loss costs a time-out.
     /// Without a congestion window: cheap, and what other engines have.
-    #[default]
     Plain,
     /// As Linux does it: see [`phantom_path::tcp`].
+    #[default]
     Tcp,
 }
 

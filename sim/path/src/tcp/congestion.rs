@@ -72,9 +72,9 @@ impl Congestion {
     }
 
     /// Nothing was sent for so long.
-    pub(crate) fn idle(&mut self, idle_ns: u64) {
+    pub(crate) fn idle(&mut self, now_ns: u64, idle_ns: u64) {
         if let Self::Cubic(cubic) = self {
-            cubic.idle(idle_ns);
+            cubic.idle(now_ns, idle_ns);
         }
     }
 }

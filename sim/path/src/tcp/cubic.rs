@@ -70,9 +70,10 @@ impl Cubic {
     }
 
     /// Nothing was sent for so long: the curve did not go on meanwhile.
-    pub(crate) fn idle(&mut self, idle_ns: u64) {
+    pub(crate) fn idle(&mut self, now_ns: u64, idle_ns: u64) {
         if self.epoch != 0 {
-            self.epoch = self.epoch.saturating_add(jiffies(idle_ns) as u32);
+            let epoch = self.epoch.saturating_add(jiffies(idle_ns) as u32);
+            self.epoch = epoch.min(jiffies(now_ns) as u32 + 1);
         }
     }
 

@@ -253,7 +253,7 @@ impl Sender {
         if idle_ns <= timeout_ns {
             return;
         }
-        self.congestion.idle(idle_ns);
+        self.congestion.idle(now_ns, idle_ns);
         let restart = self.config.window_start.min(self.window);
         self.threshold = self.threshold.max(self.window - self.window / 4);
         while idle_ns > timeout_ns && self.window > restart {
