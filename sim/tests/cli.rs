@@ -81,7 +81,7 @@ fn usage_errors_exit_2_and_name_the_choices() {
         ),
         (
             &["run", "blocked-bootstrap", "seed=abc"],
-            "seed is a whole number from 0, not 'abc'",
+            "seed is a whole number from 0 to 9223372036854775807, not 'abc'",
         ),
         (&["run", "../etc/passwd.toml"], "cannot read ../etc/passwd.toml"),
         (

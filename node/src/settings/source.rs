@@ -12,7 +12,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum SettingsError {
     /// The file cannot be read.
-    #[error("{path}: {error}")]
+    #[error("{path}: {error}{}", hint(error))]
     Read {
         /// The file.
         path: PathBuf,
@@ -31,6 +31,14 @@ pub enum SettingsError {
         /// What was wanted and what was found.
         message: String,
     },
+}
+
+/// What whoever starts without settings is to do.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "; `phantom-node init` writes settings, --config FILE names others",
+        _ => "",
+    }
 }
 
 /// The text of a settings file.

@@ -236,6 +236,14 @@ pub fn run(
     }
     if code == VIOLATED {
         last_lines(err, &replay, &played.result.commit, &dir)?;
+    } else if !args.json {
+        writeln!(
+            err,
+            "run:    {}\ntable and picture: just report {}",
+            dir.display(),
+            from_root(&dir)
+        )
+        .map_err(Stop::disk("writing to stderr"))?;
     }
     Ok(code)
 }
@@ -326,6 +334,8 @@ pub fn replay(
         )
         .map_err(Stop::disk("writing to stderr"))?;
         code = VIOLATED;
+    } else {
+        writeln!(err, "replayed: the same digest as then").map_err(Stop::disk("writing to stderr"))?;
     }
     if code == VIOLATED {
         last_lines(err, &replay, &played.result.commit, dir)?;

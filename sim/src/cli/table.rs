@@ -41,5 +41,12 @@ pub fn verdicts(invariants: &[InvariantResult], claims: &[ClaimResult]) -> Strin
             "",
         ]);
     }
-    format!("{table}\n")
+    let mut text = format!("{table}\n");
+    if claims
+        .iter()
+        .any(|claim| claim.verdict.eq_ignore_ascii_case("undecided"))
+    {
+        text.push_str("UNDECIDED is no failure: a claim speaks of many seeds, and n of them decide it (check --seeds N)\n");
+    }
+    text
 }

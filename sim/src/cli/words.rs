@@ -39,10 +39,13 @@ impl Words {
                 read.scenarios.push(word.clone());
                 continue;
             };
-            let number = |what: &str| {
-                value
-                    .parse::<u64>()
-                    .map_err(|_| Stop::Usage(format!("{what} is a whole number from 0, not '{value}'")))
+            let number = |what: &str, least: u64, most: u64| {
+                let wanted = format!("{what} is a whole number from {least} to {most}, not '{value}'");
+                let number = value
+                    .parse()
+                    .ok()
+                    .filter(|number| (least..=most).contains(number));
+                number.ok_or(Stop::Usage(wanted))
             };
             let twice = match key {
                 "" => return Err(Stop::Usage(format!("'{word}' has no name before '='"))),
@@ -51,17 +54,11 @@ impl Words {
                     false
                 }
                 "seed" => {
-                    let seed = number("seed")?;
-                    if seed > SEED_MAX {
-                        return Err(Stop::Usage(format!("seed is at most {SEED_MAX}, not '{value}'")));
-                    }
+                    let seed = number("seed", 0, SEED_MAX)?;
                     read.seed.replace(seed).is_some()
                 }
                 "threads" => {
-                    let threads = number("threads")?;
-                    if !(1..=1_024).contains(&threads) {
-                        return Err(Stop::Usage(format!("threads is 1 to 1024, not '{value}'")));
-                    }
+                    let threads = number("threads", 1, 1_024)?;
                     read.threads.replace(threads as usize).is_some()
                 }
                 _ => {
@@ -189,12 +186,18 @@ mod tests {
     #[test]
     fn bad_words_say_what_is_wrong() {
         for (words, message) in [
-            (&["seed=abc"][..], "seed is a whole number from 0, not 'abc'"),
+            (
+                &["seed=abc"][..],
+                "seed is a whole number from 0 to 9223372036854775807, not 'abc'",
+            ),
             (
                 &["seed=9223372036854775808"],
-                "seed is at most 9223372036854775807, not '9223372036854775808'",
+                "seed is a whole number from 0 to 9223372036854775807, not '9223372036854775808'",
             ),
-            (&["threads=0"], "threads is 1 to 1024, not '0'"),
+            (
+                &["threads=0"],
+                "threads is a whole number from 1 to 1024, not '0'",
+            ),
             (&["=5"], "'=5' has no name before '='"),
             (&["peers=1", "peers=2"], "peers is given twice"),
             (&["seed=1", "seed=2"], "seed is given twice"),
