@@ -155,7 +155,7 @@ fn connecting_takes_a_round_trip_and_nobody_answers_on_a_closed_port() {
 
 #[test]
 fn a_writer_waits_while_nobody_reads_and_goes_on_when_somebody_does() {
-    MODELS.map(back_pressure);
+    MODELS.into_iter().for_each(back_pressure);
 }
 
 fn back_pressure(streams: StreamModel) {
@@ -269,7 +269,7 @@ fn the_slower_access_link_sets_the_rate() {
 
 #[test]
 fn lost_segments_are_sent_again_and_every_byte_arrives_in_order() {
-    MODELS.map(losses);
+    MODELS.into_iter().for_each(losses);
 }
 
 fn losses(streams: StreamModel) {
@@ -341,7 +341,7 @@ fn a_transfer_takes_as_long_as_on_the_machines_alone() {
 
 #[test]
 fn an_established_stream_hangs_during_a_cut_and_heals_after_it() {
-    MODELS.map(cut);
+    MODELS.into_iter().for_each(cut);
 }
 
 fn cut(streams: StreamModel) {
@@ -378,7 +378,7 @@ fn cut(streams: StreamModel) {
 
 #[test]
 fn a_stream_whose_path_stays_dead_times_out() {
-    MODELS.map(dead_path);
+    MODELS.into_iter().for_each(dead_path);
 }
 
 fn dead_path(streams: StreamModel) {
@@ -406,7 +406,7 @@ fn dead_path(streams: StreamModel) {
 
 #[test]
 fn a_restarted_host_resets_streams_of_its_former_life() {
-    MODELS.map(restart);
+    MODELS.into_iter().for_each(restart);
 }
 
 fn restart(streams: StreamModel) {
