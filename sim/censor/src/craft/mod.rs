@@ -3,8 +3,10 @@
 //! For tests and benchmarks, which make their captures with this; nothing here is meant for a network. Lengths must fit their
 //! fields: what is too long panics.
 
+mod files;
 mod frames;
 mod messages;
 
+pub use files::{PcapFile, PcapNgFile};
 pub use frames::{cooked, cooked_v2, ethernet, loopback, tcp, udp};
 pub use messages::{Hello, dns_query, http_request, quic_initial, tls_records};
