@@ -1,0 +1,451 @@
+//! Packets gathered into flows, within a budget.
+//!
+//! A flow is a 5-tuple from its first packet until it is idle too long, its ports are used anew, or it is forgotten to make
+//! room. Its client is the sender of the SYN; where no SYN is seen, the sender of the first packet. Of each direction
+//! the first bytes are kept as the receiver would get them: in order, each once. A segment that comes too early is
+//! not kept and marks the flow as having a gap; what follows the gap is not kept either.
+//!
+//! Flows are held in ordered maps: nothing depends on a hash, neither the output's order nor, for a hostile capture, the
+//! time that it takes.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::classify::fet::Measured;
+use crate::classify::{FirstBytes, Labels, Transport};
+use crate::packet::{Header, Packet, TcpFlags};
+
+/// Bounds of a table. Where 0 makes no sense it counts as 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowConfig {
+    /// Flows at once; default 65,536. One more and the flow that was idle longest is forgotten.
+    pub flows_max: usize,
+    /// A flow without packets for longer than this is over; default 120 s. Nanoseconds.
+    pub idle_ns: u64,
+    /// Bytes that are kept from the client; default 4096: hellos with post-quantum keys pass 2 KiB.
+    pub client_bytes_max: usize,
+    /// Bytes that are kept from the server; default 512.
+    pub server_bytes_max: usize,
+}
+
+impl Default for FlowConfig {
+    fn default() -> Self {
+        Self {
+            flows_max: 65_536,
+            idle_ns: 120_000_000_000,
+            client_bytes_max: 4096,
+            server_bytes_max: 512,
+        }
+    }
+}
+
+/// Why a flow is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// No packet for the idle time.
+    Idle,
+    /// Another connection began on the same addresses and ports.
+    Reused,
+    /// There was no room: what is told of it may be less than all.
+    Forgotten,
+    /// The capture ended.
+    Capture,
+}
+
+impl End {
+    /// As results write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Reused => "reused",
+            Self::Forgotten => "forgotten",
+            Self::Capture => "capture",
+        }
+    }
+}
+
+/// One direction of a flow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Side {
+    /// Packets, acknowledgements and retransmissions too.
+    pub packets: u64,
+    /// Bytes of payload on the wire, retransmissions too.
+    pub bytes: u64,
+    /// The first bytes, in order.
+    pub first: Vec<u8>,
+    /// How much of `first` is the first packet with a payload.
+    pub first_packet_len: usize,
+    /// A segment was missing, or cut when it was captured, before the first bytes were all there.
+    pub gap: bool,
+    /// A FIN was seen.
+    pub fin: bool,
+    /// A RST was seen.
+    pub rst: bool,
+    next_seq: Option<u32>,
+}
+
+/// A flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// From 0, in the order of first packets.
+    pub number: u64,
+    /// What it runs over.
+    pub transport: Transport,
+    /// Who began.
+    pub client: SocketAddr,
+    /// The other.
+    pub server: SocketAddr,
+    /// The client's SYN was seen, so that its first bytes are the connection's.
+    pub syn: bool,
+    /// Time of the first packet in nanoseconds since 1970.
+    pub first_ns: u64,
+    /// Time of the last packet.
+    pub last_ns: u64,
+    /// From client to server.
+    pub up: Side,
+    /// From server to client.
+    pub down: Side,
+    /// What the rule on fully encrypted traffic needs of the first data packet of the client.
+    pub fet: Option<Measured>,
+    /// Why it is over.
+    pub end: Option<End>,
+    isn: Option<u32>,
+}
+
+impl Flow {
+    fn new(number: u64, at_ns: u64, packet: &Packet<'_>) -> Self {
+        let syn_ack = matches!(packet.header, Header::Tcp { flags, .. } if flags.syn && flags.ack);
+        let (client, server) = if syn_ack {
+            (packet.destination, packet.source)
+        } else {
+            (packet.source, packet.destination)
+        };
+        Self {
+            number,
+            transport: transport(packet),
+            client,
+            server,
+            syn: false,
+            first_ns: at_ns,
+            last_ns: at_ns,
+            up: Side::default(),
+            down: Side::default(),
+            fet: None,
+            end: None,
+            isn: None,
+        }
+    }
+
+    /// The first bytes of the client.
+    pub fn first_bytes(&self) -> FirstBytes<'_> {
+        FirstBytes {
+            transport: self.transport,
+            stream: &self.up.first,
+            first_packet_len: self.up.first_packet_len,
+            fet: self.fet,
+        }
+    }
+
+    /// What all classifiers say of it.
+    pub fn labels(&self) -> Labels {
+        Labels::of(&self.first_bytes())
+    }
+
+    fn add(&mut self, at_ns: u64, packet: &Packet<'_>, config: &FlowConfig) {
+        self.last_ns = self.last_ns.max(at_ns);
+        let from_client = packet.source == self.client;
+        let (side, max) = if from_client {
+            (&mut self.up, config.client_bytes_max)
+        } else {
+            (&mut self.down, config.server_bytes_max)
+        };
+        side.packets += 1;
+        side.bytes += u64::from(packet.payload_len);
+        let new = match packet.header {
+            Header::Udp => packet.payload,
+            Header::Tcp { flags, seq, .. } => {
+                side.fin |= flags.fin;
+                side.rst |= flags.rst;
+                if flags.syn && from_client && !flags.ack {
+                    self.syn = true;
+                    self.isn = Some(seq);
+                }
+                side.in_order(flags, seq, packet)
+            }
+        };
+        if new.is_empty() {
+            return;
+        }
+        if side.first.is_empty() {
+            side.first_packet_len = new.len().min(max);
+            if from_client && self.transport == Transport::Tcp {
+                self.fet = Measured::of(new);
+            }
+        }
+        let room = max - side.first.len().min(max);
+        side.first.extend_from_slice(&new[..new.len().min(room)]);
+    }
+
+    /// Whether a packet begins another connection on the same addresses and ports.
+    fn is_reused_by(&self, packet: &Packet<'_>) -> bool {
+        let Header::Tcp { flags, seq, .. } = packet.header else {
+            return false;
+        };
+        if !flags.syn || flags.ack {
+            return false;
+        }
+        let begun = self.up.bytes + self.down.bytes > 0;
+        if packet.source == self.client {
+            // The same number again is a retransmission.
+            self.isn.map_or(begun, |isn| isn != seq)
+        } else {
+            // From the other side it is a simultaneous open, unless that connection is over or its client was only guessed.
+            [&self.up, &self.down].iter().any(|side| side.fin || side.rst) || (self.isn.is_none() && begun)
+        }
+    }
+}
+
+impl Side {
+    /// What of a segment's payload is new and follows what is there.
+    fn in_order<'a>(&mut self, flags: TcpFlags, seq: u32, packet: &Packet<'a>) -> &'a [u8] {
+        // A SYN takes a number of its own; data may follow it at once (TCP Fast Open).
+        let seq = if flags.syn { seq.wrapping_add(1) } else { seq };
+        if flags.rst || packet.payload_len == 0 {
+            if flags.syn {
+                self.next_seq = Some(seq);
+            }
+            return &[];
+        }
+        let next = *self.next_seq.get_or_insert(seq);
+        // How far the segment begins before what is expected; as a signed number, since sequence numbers wrap.
+        let behind = next.wrapping_sub(seq).cast_signed();
+        let Ok(known) = usize::try_from(behind) else {
+            self.gap = true;
+            return &[];
+        };
+        let new_on_wire = (packet.payload_len as usize).saturating_sub(known);
+        if new_on_wire == 0 {
+            return &[];
+        }
+        let new = packet.payload.get(known..).unwrap_or_default();
+        if new.len() < new_on_wire {
+            // The capture cut it: what follows would not follow. The place stays where the capture's bytes end.
+            self.gap = true;
+        }
+        self.next_seq = Some(next.wrapping_add(new.len() as u32));
+        new
+    }
+}
+
+/// The two ends in an order that does not depend on who sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    ports: u32,
+    low: u128,
+    high: u128,
+    kind: u8,
+}
+
+impl Key {
+    fn of(packet: &Packet<'_>) -> Self {
+        let bits = |address: SocketAddr| {
+            let ip = match address.ip() {
+                IpAddr::V4(ip) => u128::from(ip.to_bits()),
+                IpAddr::V6(ip) => ip.to_bits(),
+            };
+            (ip, address.port())
+        };
+        let (source, destination) = (bits(packet.source), bits(packet.destination));
+        let (low, high) = (source.min(destination), source.max(destination));
+        Self {
+            ports: u32::from(low.1) << 16 | u32::from(high.1),
+            low: low.0,
+            high: high.0,
+            kind: u8::from(packet.source.is_ipv6()) << 1 | u8::from(transport(packet) == Transport::Udp),
+        }
+    }
+}
+
+/// Flows that are going on.
+pub struct FlowTable {
+    config: FlowConfig,
+    by_key: BTreeMap<Key, usize>,
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+    /// The ends of the list from the flow that was idle longest to the one that was just used.
+    oldest: usize,
+    newest: usize,
+    now_ns: u64,
+    flows: u64,
+    forgotten: u64,
+}
+
+struct Slot {
+    key: Key,
+    /// `None` if the slot is free.
+    flow: Option<Flow>,
+    older: usize,
+    newer: usize,
+}
+
+const NONE: usize = usize::MAX;
+
+impl FlowTable {
+    /// A table without flows.
+    pub fn new(config: FlowConfig) -> Self {
+        Self {
+            config: FlowConfig {
+                flows_max: config.flows_max.max(1),
+                client_bytes_max: config.client_bytes_max.max(1),
+                server_bytes_max: config.server_bytes_max.max(1),
+                ..config
+            },
+            by_key: BTreeMap::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            oldest: NONE,
+            newest: NONE,
+            now_ns: 0,
+            flows: 0,
+            forgotten: 0,
+        }
+    }
+
+    /// Adds a packet that was captured at `at_ns` and hands out the flows that are over now, in the order of their last
+    /// packets. Times that go back count as the latest so far.
+    pub fn add(&mut self, at_ns: u64, packet: &Packet<'_>, mut over: impl FnMut(Flow)) {
+        self.now_ns = self.now_ns.max(at_ns);
+        while let Some(flow) = self.flow(self.oldest)
+            && self.now_ns - flow.last_ns > self.config.idle_ns
+        {
+            self.remove(self.oldest, End::Idle, &mut over);
+        }
+        let key = Key::of(packet);
+        let mut slot = self.by_key.get(&key).copied();
+        if let Some(known) = slot
+            && self.flow(known).is_some_and(|flow| flow.is_reused_by(packet))
+        {
+            self.remove(known, End::Reused, &mut over);
+            slot = None;
+        }
+        let slot = match slot {
+            Some(slot) => {
+                self.unlink(slot);
+                slot
+            }
+            None => {
+                if self.by_key.len() >= self.config.flows_max {
+                    self.forgotten += 1;
+                    self.remove(self.oldest, End::Forgotten, &mut over);
+                }
+                self.insert(key, packet)
+            }
+        };
+        self.link(slot);
+        let now_ns = self.now_ns;
+        if let Some(flow) = &mut self.slots[slot].flow {
+            flow.add(now_ns, packet, &self.config);
+        }
+    }
+
+    /// Ends the table: hands out all flows that are left, in the order of their first packets.
+    pub fn finish(mut self, mut over: impl FnMut(Flow)) {
+        let mut left: Vec<Flow> = self.slots.drain(..).filter_map(|slot| slot.flow).collect();
+        left.sort_unstable_by_key(|flow| flow.number);
+        for mut flow in left {
+            flow.end = Some(End::Capture);
+            over(flow);
+        }
+    }
+
+    /// Flows that are going on.
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Whether no flow is going on.
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    /// Flows that were ever in the table.
+    pub const fn flows(&self) -> u64 {
+        self.flows
+    }
+
+    /// Flows that were forgotten to make room.
+    pub const fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    fn flow(&self, slot: usize) -> Option<&Flow> {
+        self.slots.get(slot)?.flow.as_ref()
+    }
+
+    fn insert(&mut self, key: Key, packet: &Packet<'_>) -> usize {
+        let flow = Flow::new(self.flows, self.now_ns, packet);
+        self.flows += 1;
+        let new = Slot {
+            key,
+            flow: Some(flow),
+            older: NONE,
+            newer: NONE,
+        };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot] = new;
+                slot
+            }
+            None => {
+                self.slots.push(new);
+                self.slots.len() - 1
+            }
+        };
+        self.by_key.insert(key, slot);
+        slot
+    }
+
+    fn remove(&mut self, slot: usize, end: End, over: &mut impl FnMut(Flow)) {
+        self.unlink(slot);
+        self.by_key.remove(&self.slots[slot].key);
+        self.free.push(slot);
+        if let Some(mut flow) = self.slots[slot].flow.take() {
+            flow.end = Some(end);
+            over(flow);
+        }
+    }
+
+    /// Takes a slot out of the list.
+    fn unlink(&mut self, slot: usize) {
+        let (older, newer) = (self.slots[slot].older, self.slots[slot].newer);
+        match older {
+            NONE => self.oldest = newer,
+            older => self.slots[older].newer = newer,
+        }
+        match newer {
+            NONE => self.newest = older,
+            newer => self.slots[newer].older = older,
+        }
+    }
+
+    /// Puts a slot at the list's newer end.
+    fn link(&mut self, slot: usize) {
+        let older = std::mem::replace(&mut self.newest, slot);
+        self.slots[slot].older = older;
+        self.slots[slot].newer = NONE;
+        match older {
+            NONE => self.oldest = slot,
+            older => self.slots[older].newer = slot,
+        }
+    }
+}
+
+fn transport(packet: &Packet<'_>) -> Transport {
+    match packet.header {
+        Header::Tcp { .. } => Transport::Tcp,
+        Header::Udp => Transport::Udp,
+    }
+}
+
+#[cfg(test)]
+mod tests;
