@@ -282,8 +282,8 @@ pub struct FlowTable {
 
 struct Slot {
     key: Key,
-    /// `None` if the slot is free.
-    flow: Option<Flow>,
+    /// `None` if the slot is free. Boxed: a flow is large, and slots move when there come to be more.
+    flow: Option<Box<Flow>>,
     older: usize,
     newer: usize,
 }
@@ -350,11 +350,18 @@ impl FlowTable {
 
     /// Ends the table: hands out all flows that are left, in the order of their first packets.
     pub fn finish(mut self, mut over: impl FnMut(Flow)) {
-        let mut left: Vec<Flow> = self.slots.drain(..).filter_map(|slot| slot.flow).collect();
-        left.sort_unstable_by_key(|flow| flow.number);
-        for mut flow in left {
-            flow.end = Some(End::Capture);
-            over(flow);
+        // Flows are large, so their places are sorted.
+        let mut left: Vec<(u64, usize)> = self
+            .by_key
+            .values()
+            .filter_map(|slot| Some((self.flow(*slot)?.number, *slot)))
+            .collect();
+        left.sort_unstable();
+        for (_, slot) in left {
+            if let Some(mut flow) = self.slots[slot].flow.take() {
+                flow.end = Some(End::Capture);
+                over(*flow);
+            }
         }
     }
 
@@ -379,7 +386,7 @@ impl FlowTable {
     }
 
     fn flow(&self, slot: usize) -> Option<&Flow> {
-        self.slots.get(slot)?.flow.as_ref()
+        self.slots.get(slot)?.flow.as_deref()
     }
 
     fn insert(&mut self, key: Key, packet: &Packet<'_>) -> usize {
@@ -387,7 +394,7 @@ impl FlowTable {
         self.flows += 1;
         let new = Slot {
             key,
-            flow: Some(flow),
+            flow: Some(Box::new(flow)),
             older: NONE,
             newer: NONE,
         };
@@ -411,7 +418,7 @@ impl FlowTable {
         self.free.push(slot);
         if let Some(mut flow) = self.slots[slot].flow.take() {
             flow.end = Some(end);
-            over(flow);
+            over(*flow);
         }
     }
 

@@ -5,6 +5,8 @@
 
 /// Thousandths of a bit per byte, rounded down; 0 for no bytes. Off by at most one thousandth from the exact value.
 pub fn millibits(bytes: &[u8]) -> u32 {
+    // So that counts fit in 32 bits and sums in 64; nobody has a packet of 4 GiB.
+    let bytes = &bytes[..bytes.len().min(u32::MAX as usize)];
     let mut counts = [0_u32; 256];
     for &byte in bytes {
         counts[usize::from(byte)] += 1;
@@ -14,16 +16,16 @@ pub fn millibits(bytes: &[u8]) -> u32 {
         return 0;
     }
     // H = log2(n) - sum(c log2 c) / n
-    let mut sum = 0_u128;
-    for &count in counts.iter().filter(|count| **count > 1) {
-        sum += match TABLE.get(count as usize) {
-            Some(&value) => u128::from(value),
-            None => u128::from(count) * u128::from(log2(u64::from(count))),
-        };
-    }
-    let whole = u128::from(len) * u128::from(log2(len));
+    let sum: u64 = counts
+        .iter()
+        .map(|&count| match TABLE.get(count as usize) {
+            Some(&value) => value,
+            None => u64::from(count) * log2(u64::from(count)),
+        })
+        .sum();
+    let over = u128::from((len * log2(len)).saturating_sub(sum));
     // At most 8 bits, whatever the rounding of logarithms does.
-    (whole.saturating_sub(sum) * 1000 / (u128::from(len) << FRACTION)).min(8000) as u32
+    (over * 1000 / (u128::from(len) << FRACTION)).min(8000) as u32
 }
 
 /// Bits set per byte on average, in thousandths, rounded down, 0 to 8000; 0 for no bytes.
@@ -31,7 +33,11 @@ pub fn popcount_millibits(bytes: &[u8]) -> u32 {
     if bytes.is_empty() {
         return 0;
     }
-    let ones: u64 = bytes.iter().map(|byte| u64::from(byte.count_ones())).sum();
+    // Eight bytes at a time.
+    let (words, rest) = bytes.as_chunks::<8>();
+    let words = words.iter().map(|word| u64::from_ne_bytes(*word).count_ones());
+    let rest = rest.iter().map(|byte| byte.count_ones());
+    let ones: u64 = words.chain(rest).map(u64::from).sum();
     (ones * 1000 / bytes.len() as u64) as u32
 }
 

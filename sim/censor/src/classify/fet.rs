@@ -113,28 +113,24 @@ impl Measured {
         if packet.is_empty() {
             return None;
         }
+        // Without a branch on a byte: what is measured looks random, and so no branch could be foreseen.
         let (mut ones, mut printable, mut run, mut printable_run) = (0_u64, 0_u64, 0_u64, 0_u64);
-        let mut printable_start = None;
-        for (at, &byte) in packet.iter().enumerate() {
+        for &byte in packet {
+            let is_printable = u64::from(is_printable(byte));
             ones += u64::from(byte.count_ones());
-            if is_printable(byte) {
-                printable += 1;
-                run += 1;
-                printable_run = printable_run.max(run);
-            } else {
-                printable_start = printable_start.or(Some(at as u64));
-                run = 0;
-            }
+            printable += is_printable;
+            run = (run + 1) * is_printable;
+            printable_run = printable_run.max(run);
         }
+        let printable_start = packet.iter().take_while(|byte| is_printable(**byte)).count() as u64;
         let mut start = [0; 5];
         let kept = packet.len().min(start.len());
         start[..kept].copy_from_slice(&packet[..kept]);
-        let len = packet.len() as u64;
         Some(Self {
-            len,
+            len: packet.len() as u64,
             ones,
             printable,
-            printable_start: printable_start.unwrap_or(len),
+            printable_start,
             printable_run,
             start,
         })

@@ -3,12 +3,10 @@
 //! Sources: RFC 8446 §4.1.2 and RFC 6347 §4.2.1 for the layout, RFC 6066 §3 for the name, RFC 7301 for ALPN, RFC 8701 for
 //! GREASE; "JA4: TLS Client Fingerprinting" (FoxIO, technical_details/JA4.md) and "JA3" (Salesforce) for fingerprints.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest as _, Sha256};
 
 use super::cursor::{Cursor, u16s};
-use super::printable;
+use super::{printable, push_hex};
 
 /// What carries a ClientHello; JA4 begins with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,8 +224,10 @@ const SUPPORTED_VERSIONS: u16 = 43;
 fn hex_list(values: &[u16]) -> String {
     let mut text = String::with_capacity(values.len() * 5);
     for (at, value) in values.iter().enumerate() {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{}{value:04x}", if at == 0 { "" } else { "," });
+        if at > 0 {
+            text.push(',');
+        }
+        push_hex(&mut text, &value.to_be_bytes());
     }
     text
 }
@@ -237,11 +237,7 @@ fn short_hash(text: &str) -> String {
     if text.is_empty() {
         return "000000000000".to_owned();
     }
-    Sha256::digest(text)
-        .iter()
-        .take(6)
-        .fold(String::with_capacity(12), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+    let mut hex = String::with_capacity(12);
+    push_hex(&mut hex, &Sha256::digest(text)[..6]);
+    hex
 }

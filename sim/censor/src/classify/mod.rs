@@ -60,14 +60,21 @@ pub fn printable(bytes: &[u8]) -> String {
             b'\\' => text.push_str("\\x5c"),
             0x20..=0x7e => text.push(char::from(byte)),
             _ => {
-                const HEX: &[u8; 16] = b"0123456789abcdef";
                 text.push_str("\\x");
-                text.push(char::from(HEX[usize::from(byte >> 4)]));
-                text.push(char::from(HEX[usize::from(byte & 15)]));
+                push_hex(&mut text, &[byte]);
             }
         }
     }
     text
+}
+
+/// Adds two lower-case digits a byte.
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
 }
 
 #[cfg(test)]
