@@ -4,6 +4,7 @@
 //! alone may be retried; 130 interrupted.
 
 pub mod bench;
+pub mod classify;
 pub mod gate;
 pub mod meter;
 pub mod one;
@@ -71,6 +72,8 @@ enum Command {
         /// A directory under store/
         run_dir: PathBuf,
     },
+    /// Tell what a censor sees in a capture: phantom-sim classify my.pcap
+    Classify(classify::ClassifyArgs),
     /// The engine's own figures, as ratios against its peers in one run
     Bench(bench::BenchArgs),
     /// One measurement of `bench`: one JSON line
@@ -230,6 +233,7 @@ pub fn main(
         Command::Scenario {
             what: ScenarioCommand::Schema,
         } => schema(out),
+        Command::Classify(args) => classify::classify(&args, out, err),
         Command::Bench(args) => bench::bench(&args, out, err),
         Command::BenchOne(args) => bench::one(&args, out),
         Command::Replay { run_dir } => one::replay(&run_dir, players, out, err),
