@@ -43,7 +43,7 @@ pub struct ClassifyArgs {
     /// CSV with a header, a line a flow, as flows end, and nothing else on stdout
     #[arg(long)]
     pub csv: bool,
-    /// A rule whose verdict is told, again for more: fet:paper, fet:detect-py, fet:opengfw, tls, tls:segment, quic, dtls, http, ssh, dns, entropy, length
+    /// A rule whose verdict is told, again for more: fet:paper, fet:detect-py, fet:opengfw, tls, tls:segment, quic, quic:datagram, dtls, http, ssh, dns, entropy, length
     #[arg(long = "rule", value_name = "RULE", default_value = "fet:paper")]
     pub rules: Vec<Classifier>,
     /// A flow without packets for so long is over

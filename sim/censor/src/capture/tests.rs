@@ -193,6 +193,9 @@ fn a_length_that_lies_is_refused_before_anything_is_kept_for_it() {
             error.contains(what) && error.contains("packet 1 at byte"),
             "{error}"
         );
+        // A block that is skipped may be long; where it ends before its time is told.
+        let cut = "4294967280 bytes are wanted and 44 are there";
+        assert!(kind != 77 || error.contains(cut), "{error}");
     }
 }
 

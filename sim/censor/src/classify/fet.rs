@@ -103,7 +103,7 @@ pub struct Measured {
     pub printable_start: u64,
     /// The longest run of bytes in 20 to 7e.
     pub printable_run: u64,
-    /// The first five bytes; zeros beyond `len`, which complete no prefix that Ex5 asks for.
+    /// The first five bytes; zeros beyond `len`.
     pub start: [u8; 5],
 }
 

@@ -87,7 +87,7 @@ pub struct Labels {
     pub name: Option<String>,
     /// The message that would tell the name is there as a whole.
     pub whole: bool,
-    /// The name is there only when segments are joined: a censor that looks at single packets does not see it.
+    /// The name is there only when segments or datagrams are joined: a censor that looks at single packets does not see it.
     pub split: bool,
     /// ALPN, safe to print.
     pub alpn: Vec<String>,
@@ -118,7 +118,7 @@ impl Labels {
         };
         match first.transport {
             Transport::Tcp => labels.tcp(first.stream, packet),
-            Transport::Udp => labels.udp(packet),
+            Transport::Udp => labels.udp(first.stream, packet),
         }
         labels
     }
@@ -152,7 +152,7 @@ impl Labels {
         }
     }
 
-    fn udp(&mut self, datagram: &[u8]) {
+    fn udp(&mut self, stream: &[u8], datagram: &[u8]) {
         if let Look::Found(question) = dns::query(datagram) {
             self.protocol = Some(Protocol::Dns);
             self.whole = true;
@@ -165,8 +165,16 @@ impl Labels {
             }
         } else if let Look::Found(initial) = quic::initial(datagram) {
             self.protocol = Some(Protocol::Quic);
-            if let quic::Inside::Hello(hello) = initial.inside {
-                self.hello(&hello, Carrier::Quic);
+            let mut inside = initial.inside;
+            if inside == quic::Inside::Part
+                && let Look::Found(joined) = quic::initial(stream)
+            {
+                self.split = true;
+                inside = joined.inside;
+            }
+            match inside {
+                quic::Inside::Hello(hello) => self.hello(&hello, Carrier::Quic),
+                _ => self.split = false,
             }
         }
     }
@@ -186,18 +194,20 @@ impl Labels {
             (true, true, None) => "yes, no name".into(),
             (true, true, Some(name)) => name.into(),
         };
+        // The same without joining packets.
+        let in_one = |protocol| match self.protocol == Some(protocol) && self.split {
+            true => "yes, incomplete".into(),
+            false => named(protocol),
+        };
         match classifier {
             Classifier::Fet(variant) => match self.fet {
                 Some(fet) => fet.verdict(variant).name().into(),
                 None => "-".into(),
             },
             Classifier::Tls => named(Protocol::Tls),
-            Classifier::TlsSegment if self.split => match self.protocol {
-                Some(Protocol::Tls) => "yes, incomplete".into(),
-                _ => "-".into(),
-            },
-            Classifier::TlsSegment => named(Protocol::Tls),
+            Classifier::TlsSegment => in_one(Protocol::Tls),
             Classifier::Quic => named(Protocol::Quic),
+            Classifier::QuicDatagram => in_one(Protocol::Quic),
             Classifier::Dtls => named(Protocol::Dtls),
             Classifier::Http => named(Protocol::Http),
             Classifier::Ssh => named(Protocol::Ssh),

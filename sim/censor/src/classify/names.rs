@@ -14,8 +14,10 @@ pub enum Classifier {
     Tls,
     /// [`tls`](super::tls), first segment only.
     TlsSegment,
-    /// [`quic`](super::quic).
+    /// [`quic`](super::quic), joined over datagrams.
     Quic,
+    /// [`quic`](super::quic), first datagram only.
+    QuicDatagram,
     /// [`dtls`](super::dtls).
     Dtls,
     /// [`http`](super::http).
@@ -32,13 +34,14 @@ pub enum Classifier {
 
 impl Classifier {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Fet(Variant::Paper),
         Self::Fet(Variant::DetectPy),
         Self::Fet(Variant::OpenGfw),
         Self::Tls,
         Self::TlsSegment,
         Self::Quic,
+        Self::QuicDatagram,
         Self::Dtls,
         Self::Http,
         Self::Ssh,
@@ -56,6 +59,7 @@ impl Classifier {
             Self::Tls => "tls",
             Self::TlsSegment => "tls:segment",
             Self::Quic => "quic",
+            Self::QuicDatagram => "quic:datagram",
             Self::Dtls => "dtls",
             Self::Http => "http",
             Self::Ssh => "ssh",

@@ -1,8 +1,9 @@
 //! The Initial packet of a QUIC client: its protection is removed with keys that anyone can derive, its ClientHello read.
 //!
 //! Sources: RFC 9000 §17.2 (layout) and §19 (frames), RFC 9001 §5 (keys and protection), RFC 9369 §3.3 (version 2). CRYPTO
-//! frames are joined within one datagram only, as the Great Firewall does (Zohaib et al., USENIX Security 2025, §4), so a
-//! hello that is spread over two datagrams is `Incomplete`.
+//! frames are joined over all Initial packets in the bytes that are given. Of one datagram these are what the Great
+//! Firewall sees, which joins no datagrams (Zohaib et al., USENIX Security 2025, §4); since packets tell their length, the
+//! client's datagrams may also be given one after the other.
 
 use std::collections::BTreeMap;
 
@@ -88,7 +89,7 @@ pub struct Initial {
 pub enum Inside {
     /// A whole ClientHello.
     Hello(ClientHello),
-    /// The hello's beginning or a part of it; the rest is in another datagram.
+    /// A part of a hello; the rest is in another datagram.
     Part,
     /// The keys of this connection ID do not fit: a server's packet, or a client's after a Retry, or damage.
     Locked,
@@ -167,9 +168,9 @@ impl Keys {
     }
 }
 
-/// Reads the Initial packets at the beginning of a datagram from a client.
+/// Reads the Initial packets of one connection at the beginning of a client's datagram, or of several in a row.
 ///
-/// `No` if the datagram does not begin with an Initial of a known version, or is cut short: a datagram has no rest to wait for.
+/// `No` if they do not begin with an Initial of a known version, or that is cut short; `Incomplete` never happens.
 pub fn initial(datagram: &[u8]) -> Look<Initial> {
     let Some(first) = Long::parse(datagram) else {
         return Look::No;

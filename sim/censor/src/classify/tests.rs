@@ -173,9 +173,12 @@ fn fet_variants_differ_in_ex5_and_nowhere_else() {
 
 #[test]
 fn fet_does_not_exempt_a_packet_that_ends_within_a_prefix() {
-    // Three bytes of four bits each on average, of which the third is missing.
-    let short = Measured::of(&[0x17, 0x03]).expect("bytes");
-    assert_ne!(short.verdict(Variant::DetectPy), Verdict::Exempt(Exemption::Tls));
+    // Such short starts of TLS are exempt by Ex1 already, so the average is made up.
+    let short = Measured {
+        ones: 8,
+        ..Measured::of(&[0x17, 0x03]).expect("bytes")
+    };
+    assert_eq!(short.verdict(Variant::DetectPy), Verdict::Flagged);
     assert_eq!(fet::verdict(b"", Variant::Paper), None);
 }
 
@@ -332,6 +335,46 @@ fn two_initials_in_one_datagram_make_one_hello() {
     datagram.extend(craft::quic_initial(Version::V1, &id, &[(50, &message[50..])]));
     let inside = quic::initial(&datagram).found().map(|initial| initial.inside);
     assert!(matches!(inside, Some(Inside::Hello(_))), "{inside:?}");
+    // A third that does not decrypt takes nothing away.
+    let mut third = craft::quic_initial(Version::V1, &id, &[(0, b"x")]);
+    third[500] ^= 1;
+    datagram.extend(third);
+    assert_eq!(
+        quic::initial(&datagram).found().map(|initial| initial.inside),
+        inside
+    );
+}
+
+/// As a browser with post-quantum keys sends it: the hello is longer than a datagram.
+#[test]
+fn a_hello_over_two_datagrams_has_its_name_when_they_are_joined_and_not_before() {
+    let message = Hello {
+        padding: 1500,
+        ..Hello::to("large.example.org")
+    }
+    .message();
+    let id = [9; 8];
+    let first = craft::quic_initial(
+        Version::V1,
+        &id,
+        &[(900, &message[900..1000]), (0, &message[..900])],
+    );
+    let second = craft::quic_initial(Version::V1, &id, &[(1000, &message[1000..])]);
+    let stream = [&first[..], &second].concat();
+    let mut bytes = FirstBytes::packet(Transport::Udp, &stream);
+    bytes.first_packet_len = first.len();
+    let labels = Labels::of(&bytes);
+    assert_eq!(
+        (labels.name.as_deref(), labels.split),
+        (Some("large.example.org"), true)
+    );
+    assert_eq!(labels.says(Classifier::Quic), "large.example.org");
+    assert_eq!(labels.says(Classifier::QuicDatagram), "yes, incomplete");
+    let alone = Labels::of(&FirstBytes::packet(Transport::Udp, &first));
+    assert_eq!(
+        (alone.protocol, alone.whole, alone.split),
+        (Some(Protocol::Quic), false, false)
+    );
 }
 
 /// The name is there when all segments are joined, wherever the split is; before that nobody says there is none.
@@ -409,6 +452,12 @@ fn ja4_is_that_of_its_documents_example() {
     };
     assert_eq!(hello.ja4(Carrier::Tcp), "t13d1516h2_8daaf6152771_e5627efa2ab1");
     assert!(hello.ja4(Carrier::Quic).starts_with("q13d"));
+    // Versions of DTLS count downwards: 1.3 is the lowest.
+    let dtls = ClientHello {
+        versions: vec![0xfefd, 0xfefc],
+        ..hello
+    };
+    assert!(dtls.ja4(Carrier::Dtls).starts_with("dd3d"));
 }
 
 #[test]
@@ -452,6 +501,10 @@ fn a_dtls_hello_in_two_fragments_of_one_datagram_is_joined() {
     assert_eq!(dtls::client_hello(&joined), dtls::client_hello(&whole));
     assert_eq!(dtls::client_hello(&first), Look::Incomplete);
     assert_eq!(dtls::client_hello(&second), Look::Incomplete);
+    assert_eq!(
+        dtls::client_hello(&[first.clone(), first, second].concat()),
+        Look::Incomplete
+    );
 }
 
 #[test]
@@ -529,6 +582,8 @@ fn answers_and_compressed_names_are_no_queries() {
     }
     let long = craft::dns_query(7, &vec!["a".repeat(63); 4].join("."), 1);
     assert_eq!(dns::query(&long), Look::No, "257 bytes of name");
+    let label = craft::dns_query(7, &"a".repeat(64), 1);
+    assert_eq!(dns::query(&label), Look::No, "64 bytes of label");
 }
 
 #[test]
@@ -550,6 +605,12 @@ fn labels_tell_a_split_hello_from_one_that_a_single_segment_shows() {
     assert_eq!(split.says(Classifier::TlsSegment), "yes, incomplete");
     assert_eq!(whole.says(Classifier::TlsSegment), "a.example.org");
     assert_eq!(whole.says(Classifier::Http), "-");
+}
+
+#[test]
+fn printed_bytes_can_be_told_apart() {
+    assert_eq!(printable(b"a.b\x1b\xff"), "a.b\\x1b\\xff");
+    assert_ne!(printable(b"\\x1b"), printable(b"\x1b"));
 }
 
 #[test]

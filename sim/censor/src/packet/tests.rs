@@ -167,8 +167,14 @@ fn what_is_neither_tcp_nor_udp_is_told_apart_from_what_is_broken() {
     assert_eq!(parse(LinkType::Ethernet, &arp), Ok(Frame::NotIp));
     let lldp = [&[0; 12][..], &[0x88, 0xcc, 1, 2, 3]].concat();
     assert_eq!(parse(LinkType::Ethernet, &lldp), Ok(Frame::NotIp));
-    let netlink = [&[0, 0, 0x03, 0x38][..], &[0; 12], &[8; 30]].concat();
+    // Netlink, whose protocol field is no EtherType even where it looks like one; and a frame type of Linux.
+    let ip = segment(v4());
+    let mut netlink = craft::cooked(&ip);
+    netlink[2..4].copy_from_slice(&824_u16.to_be_bytes());
     assert_eq!(parse(LinkType::LinuxSll, &netlink), Ok(Frame::NotIp));
+    let mut loopback = craft::cooked(&ip);
+    loopback[14..16].copy_from_slice(&[0, 4]);
+    assert_eq!(parse(LinkType::LinuxSll, &loopback), Ok(Frame::NotIp));
     let ip = segment(v4());
     for cut in [0, 10, 19, 25, 39] {
         assert_eq!(
