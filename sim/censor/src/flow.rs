@@ -313,7 +313,8 @@ impl FlowTable {
 
     /// Adds a packet that was captured at `at_ns` and hands out the flows that are over now, in the order of their last
     /// packets. Times that go back count as the latest so far.
-    pub fn add(&mut self, at_ns: u64, packet: &Packet<'_>, mut over: impl FnMut(Flow)) {
+    /// Returns where the packet's flow is kept, for [`FlowTable::flow`].
+    pub fn add(&mut self, at_ns: u64, packet: &Packet<'_>, mut over: impl FnMut(Flow)) -> usize {
         self.now_ns = self.now_ns.max(at_ns);
         while let Some(flow) = self.flow(self.oldest)
             && self.now_ns - flow.last_ns > self.config.idle_ns
@@ -346,6 +347,7 @@ impl FlowTable {
         if let Some(flow) = &mut self.slots[slot].flow {
             flow.add(now_ns, packet, &self.config);
         }
+        slot
     }
 
     /// Ends the table: hands out all flows that are left, in the order of their first packets.
@@ -385,7 +387,8 @@ impl FlowTable {
         self.forgotten
     }
 
-    fn flow(&self, slot: usize) -> Option<&Flow> {
+    /// The flow that is kept there.
+    pub fn flow(&self, slot: usize) -> Option<&Flow> {
         self.slots.get(slot)?.flow.as_deref()
     }
 

@@ -8,10 +8,12 @@
 //! - [`packet`]: a captured frame as addresses, ports, flags and a payload.
 //! - [`capture`]: packets out of pcap and pcapng, streamed, within bounds.
 //! - [`flow`]: packets gathered into flows, within a budget.
+//! - [`engine`]: rules over packets and flows: what a censor on the path does.
 //! - [`craft`]: builds what the others read, for tests and benchmarks.
 
 pub mod capture;
 pub mod classify;
 pub mod craft;
+pub mod engine;
 pub mod flow;
 pub mod packet;

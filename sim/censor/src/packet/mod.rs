@@ -62,6 +62,18 @@ pub struct Packet<'a> {
     pub payload_len: u32,
 }
 
+impl Packet<'_> {
+    /// Bytes of the IP packet, with the headers that are usual: TCP's with time stamps.
+    pub fn wire_bytes(&self) -> u32 {
+        let network = if self.source.is_ipv4() { 20 } else { 40 };
+        let transport = match self.header {
+            Header::Tcp { .. } => 32,
+            Header::Udp => 8,
+        };
+        self.payload_len.saturating_add(network + transport)
+    }
+}
+
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame<'a> {

@@ -1,0 +1,126 @@
+//! Residual blocks: what follows for other flows after one was sentenced.
+//!
+//! Measured censors go on blocking for 90 s to 12 h by two, three or four of the addresses and ports of what they caught, and
+//! some start the time anew with every packet (Bock et al., WOOT'21).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::Verdict;
+use super::rule::Way;
+use crate::flow::Flow;
+
+/// What follows for other flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Residual {
+    /// Which flows.
+    pub tuple: Tuple,
+    /// For how long, in nanoseconds.
+    pub for_ns: u64,
+    /// Every packet that it hits starts the time anew.
+    pub renewed: bool,
+    /// Which packets.
+    pub way: Way,
+    /// A reset for both ends instead of silence.
+    pub resets: bool,
+}
+
+/// What two flows must have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tuple {
+    /// Addresses of client and server.
+    Two,
+    /// Addresses of both, and the server's port.
+    Three,
+    /// Addresses and ports of both.
+    Four,
+}
+
+/// A rule's place, addresses of client and server, and the ports that count; 0 for those that do not.
+type Key = (usize, IpAddr, IpAddr, u16, u16);
+
+/// Blocks that hold, by what they are about, with their ends.
+pub(super) struct Residuals {
+    until_ns: BTreeMap<Key, u64>,
+    max: usize,
+    refused: u64,
+}
+
+impl Residual {
+    fn key(&self, place: usize, flow: &Flow) -> Key {
+        let (client, server) = match self.tuple {
+            Tuple::Two => (0, 0),
+            Tuple::Three => (0, flow.server.port()),
+            Tuple::Four => (flow.client.port(), flow.server.port()),
+        };
+        (place, flow.client.ip(), flow.server.ip(), client, server)
+    }
+
+    pub(super) fn verdict(&self) -> Verdict {
+        match self.resets {
+            true => Verdict::Reset {
+                client: true,
+                server: true,
+            },
+            false => Verdict::Drop,
+        }
+    }
+}
+
+impl Residuals {
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            until_ns: BTreeMap::new(),
+            max,
+            refused: 0,
+        }
+    }
+
+    pub(super) fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// A flow was sentenced.
+    pub(super) fn block(&mut self, place: usize, residual: &Residual, flow: &Flow, at_ns: u64) {
+        if self.until_ns.len() >= self.max {
+            self.until_ns.retain(|_, until| *until > at_ns);
+        }
+        if self.until_ns.len() >= self.max {
+            self.refused += 1;
+            return;
+        }
+        let until = at_ns.saturating_add(residual.for_ns);
+        self.until_ns.insert(residual.key(place, flow), until);
+    }
+
+    /// Whether a flow is hit.
+    pub(super) fn holds(&mut self, place: usize, residual: &Residual, flow: &Flow, at_ns: u64) -> bool {
+        if self.until_ns.is_empty() {
+            return false;
+        }
+        let key = residual.key(place, flow);
+        match self.until_ns.get_mut(&key) {
+            Some(until) if *until > at_ns => {
+                if residual.renewed {
+                    *until = at_ns.saturating_add(residual.for_ns);
+                }
+                true
+            }
+            Some(_) => {
+                self.until_ns.remove(&key);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// A packet of a sentenced flow itself came.
+    pub(super) fn renew(&mut self, place: usize, residual: &Residual, flow: &Flow, at_ns: u64) {
+        if residual.renewed
+            && let Some(until) = self.until_ns.get_mut(&residual.key(place, flow))
+            && *until > at_ns
+        {
+            *until = at_ns.saturating_add(residual.for_ns);
+        }
+    }
+}
