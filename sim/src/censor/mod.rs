@@ -4,6 +4,8 @@
 //! back ends; what is added here is when a rule holds, addresses that it learns later, and counters per rule and second. It
 //! decides per packet, so a drop hits established streams in both directions.
 
+pub mod on_path;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -227,7 +229,7 @@ impl Censor {
                     }
                 }
             }
-            Verdict::Reset => {
+            Verdict::Reset { .. } => {
                 acted.reset += 1;
                 counts.streams_reset = 1;
             }
@@ -276,7 +278,10 @@ impl Middlebox for Censor {
             }
             let verdict = match entry.rules.decide(flow) {
                 Judged::Drop => Verdict::Drop,
-                Judged::Reset => Verdict::Reset,
+                Judged::Reset => Verdict::Reset {
+                    client: true,
+                    server: true,
+                },
                 Judged::Pass => match entry.rules.decide_name(question?, transaction(packet)) {
                     Answer::Pass => return None,
                     Answer::Silence => Verdict::Drop,
@@ -339,6 +344,7 @@ mod tests {
             payload: Bytes::new(),
             name: (kind == Kind::Query).then(|| "entry.example".into()),
             flow,
+            seq: 0,
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Hosts are inside or outside. Every packet between the two sides (stream segments with their handshakes, datagrams,
 //! DNS queries and answers) is handed to the world's [`Middlebox`] when it enters the network, with the bytes that a real
-//! observer would read. Pure acknowledgements are not modelled and not shown.
+//! observer would read.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,7 +38,7 @@ pub enum Kind {
     Syn,
     /// Answers a [`Kind::Syn`].
     SynAck,
-    /// Ends a handshake.
+    /// Ends a handshake, or acknowledges data.
     Ack,
     /// Bytes of a stream, possibly its end.
     Data,
@@ -73,6 +73,8 @@ pub struct Packet {
     pub name: Option<Arc<str>>,
     /// The same number for all packets of a stream, or of a pair of UDP endpoints.
     pub flow: u64,
+    /// The sequence number of a stream's segment. Each direction begins with 0, which the SYN takes.
+    pub seq: u32,
 }
 
 /// What becomes of a packet.
@@ -82,8 +84,13 @@ pub enum Verdict {
     Pass,
     /// It is lost without a sign.
     Drop,
-    /// It is lost, and both ends of its stream get a reset; a datagram is dropped.
-    Reset,
+    /// It is lost, and these ends of its stream get a reset; a datagram is dropped.
+    Reset {
+        /// The end that dialled.
+        client: bool,
+        /// The end that was dialled.
+        server: bool,
+    },
     /// A DNS query is answered from here; anything else passes.
     ForgeDns {
         /// With these addresses; none: there is no such name.

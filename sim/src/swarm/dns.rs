@@ -236,6 +236,7 @@ impl State {
             payload,
             name: Some(name),
             flow,
+            seq: 0,
             tail: None,
         };
         self.net.transmit(self.now, sending)

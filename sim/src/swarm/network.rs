@@ -259,6 +259,8 @@ pub(crate) struct Sending<'a> {
     pub(crate) payload: &'a Bytes,
     pub(crate) name: Option<&'a Arc<str>>,
     pub(crate) flow: u64,
+    /// See [`Packet::seq`].
+    pub(crate) seq: u32,
     /// The end of what the stream carried before, for the leak search.
     pub(crate) tail: Option<&'a mut Tail>,
 }
@@ -268,8 +270,8 @@ pub(crate) enum Fate {
     /// It reaches the receiver's access link at this time.
     Arrives(u64),
     Lost,
-    /// A middlebox resets the stream.
-    Reset,
+    /// A middlebox resets the stream at these ends: the one that dialled, the other.
+    Reset([bool; 2]),
     /// A forged answer with these addresses sets out from the border now; the question arrives at this time, or never.
     Forged(Option<u64>, Vec<IpAddr>),
 }
@@ -390,14 +392,15 @@ impl Net {
             payload: sending.payload.clone(),
             name: sending.name.cloned(),
             flow: sending.flow,
+            seq: sending.seq,
         };
         match middlebox.on_packet(packet.at, &packet) {
             Verdict::Pass => Fate::Arrives(arrives),
-            Verdict::Reset if sending.protocol == Protocol::Tcp => {
+            Verdict::Reset { client, server } if sending.protocol == Protocol::Tcp => {
                 self.border.reset += 1;
-                Fate::Reset
+                Fate::Reset([client, server])
             }
-            Verdict::Drop | Verdict::Reset => {
+            Verdict::Drop | Verdict::Reset { .. } => {
                 self.border.dropped += 1;
                 Fate::Lost
             }
@@ -439,13 +442,14 @@ impl Net {
             payload: if outbound { query } else { answer },
             name: Some(name),
             flow: flow_of(src, dst),
+            seq: 0,
             tail: None,
         };
         let asked = self.cross(now, packet(true), true, now);
         if let Fate::Arrives(_) | Fate::Forged(Some(_), _) = asked {
             // The resolver has taken the lie by then, but what crosses is seen.
             let answered = self.cross(now, packet(false), false, now);
-            if let (Fate::Arrives(_), Fate::Lost | Fate::Reset) = (&asked, &answered) {
+            if let (Fate::Arrives(_), Fate::Lost | Fate::Reset(_)) = (&asked, &answered) {
                 return Some(answered);
             }
         }

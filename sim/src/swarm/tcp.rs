@@ -307,12 +307,12 @@ impl State {
         let (src, dst) = (end.address.into(), other.address.into());
         let Some(lanes) = &mut conn.lanes else { return };
         let lane = &mut lanes[side];
-        let (payload, kind, again) = match &load {
+        let (payload, kind, again, offset) = match &load {
             Load::Segment(segment) => {
                 let payload = lane.payload.cut(segment.seq, segment.len.into());
-                (payload, Kind::Data, segment.again)
+                (payload, Kind::Data, segment.again, segment.seq)
             }
-            _ => (Bytes::new(), Kind::Ack, false),
+            _ => (Bytes::new(), Kind::Ack, false, lane.sender.next()),
         };
         let sending = Sending {
             from,
@@ -324,6 +324,7 @@ impl State {
             payload: &payload,
             name: None,
             flow: conn.flow,
+            seq: (offset as u32).wrapping_add(1),
             // What is sent again does not follow what was sent last.
             tail: (!again).then_some(&mut lane.tail),
         };
@@ -346,7 +347,7 @@ impl State {
                     },
                 );
             }
-            Fate::Reset => self.reset_both(key),
+            Fate::Reset(ends) => self.reset_ends(key, ends),
             _ => {}
         }
     }

@@ -124,7 +124,7 @@ impl State {
         }
         match self.control(key, 0, Kind::Syn) {
             Fate::Arrives(at) => self.step(from, at, key, 0, Step::Syn),
-            Fate::Reset => self.step(from, self.now + delay.unwrap_or(0), key, 0, Step::Reset),
+            Fate::Reset([true, _]) => self.step(from, self.now + delay.unwrap_or(0), key, 0, Step::Reset),
             _ => self.syn_lost(key),
         }
     }
@@ -152,6 +152,7 @@ impl State {
             payload: &Bytes::new(),
             name: None,
             flow: conn.flow,
+            seq: u32::from(kind == Kind::Ack),
             tail: None,
         };
         self.net.transmit(self.now, sending)
@@ -241,7 +242,7 @@ impl State {
         }
         match self.control(key, 1, Kind::SynAck) {
             Fate::Arrives(at) => self.step(host, at, key, 0, Step::SynAck),
-            Fate::Reset => self.reset_both(key),
+            Fate::Reset(ends) => self.reset_ends(key, ends),
             _ => self.syn_lost(key),
         }
     }
@@ -286,7 +287,7 @@ impl State {
                 }
                 self.step(from, at, key, 0, Step::Ack);
             }
-            Fate::Reset => self.reset_both(key),
+            Fate::Reset(ends) => self.reset_ends(key, ends),
             _ => self.step(from, self.now + SYN_TIMEOUT_NS, key, 0, Step::AckAgain),
         }
     }
@@ -326,20 +327,22 @@ impl State {
         let host = conn.ends[from].host;
         match self.control(key, from, Kind::Reset) {
             Fate::Arrives(at) => self.step(host, at, key, 1 - from, Step::Reset),
-            Fate::Reset => self.reset_both(key),
+            Fate::Reset(ends) => self.reset_ends(key, ends),
             // A refusal that is lost leaves the dialler to its retries.
             _ if from == 1 && !conn_established(self.conns.get(key)) => self.syn_lost(key),
             _ => {}
         }
     }
 
-    /// A censor sends both ends a reset; it stands half way.
-    pub(super) fn reset_both(&mut self, key: Key) {
+    /// A censor sends these ends a reset; it stands half way.
+    pub(super) fn reset_ends(&mut self, key: Key, [client, server]: [bool; 2]) {
         let Some(conn) = self.conns.get(key) else { return };
         let (hosts, at) = ([conn.ends[0].host, conn.ends[1].host], self.now + conn.delay / 2);
         let answered = conn.answered;
-        self.step(hosts[1], at, key, 0, Step::Reset);
-        if answered {
+        if client {
+            self.step(hosts[1], at, key, 0, Step::Reset);
+        }
+        if server && answered {
             self.step(hosts[0], at, key, 1, Step::Reset);
         }
     }
@@ -552,6 +555,7 @@ impl State {
                 payload: &segment.payload,
                 name: None,
                 flow: conn.flow,
+                seq: (segment.offset as u32).wrapping_add(1),
                 tail: Some(&mut conn.halves.at(side).tail),
             },
         );
@@ -570,8 +574,8 @@ impl State {
                 self.step(from, at, key, side, step);
                 true
             }
-            Fate::Reset => {
-                self.reset_both(key);
+            Fate::Reset(ends) => {
+                self.reset_ends(key, ends);
                 true
             }
             _ => {

@@ -199,6 +199,7 @@ impl State {
                     payload: &payload,
                     name: None,
                     flow: flow_of(src, to),
+                    seq: 0,
                     tail: None,
                 },
             );

@@ -197,6 +197,11 @@ impl Sender {
         self.una
     }
 
+    /// The first byte that was never sent.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
     /// Everything is acknowledged, the end included.
     pub fn finished(&self) -> bool {
         self.fin_sent && self.una == self.written + 1
