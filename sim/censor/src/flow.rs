@@ -39,9 +39,11 @@ impl Default for FlowConfig {
     }
 }
 
-/// Why a flow is over.
+/// Why a flow is over. One that both sides closed or one aborted is [`End::Closed`], however it left the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
+    /// A FIN of each side or a RST was seen.
+    Closed,
     /// No packet for the idle time.
     Idle,
     /// Another connection began on the same addresses and ports.
@@ -56,6 +58,7 @@ impl End {
     /// As results write it.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Closed => "closed",
             Self::Idle => "idle",
             Self::Reused => "reused",
             Self::Forgotten => "forgotten",
@@ -184,6 +187,17 @@ impl Flow {
         }
         let room = max - side.first.len().min(max);
         side.first.extend_from_slice(&new[..new.len().min(room)]);
+    }
+
+    /// Whether nothing is to come but retransmissions.
+    const fn is_closed(&self) -> bool {
+        self.up.rst || self.down.rst || (self.up.fin && self.down.fin)
+    }
+
+    /// The same, over.
+    fn over(mut self, end: End) -> Self {
+        self.end = Some(if self.is_closed() { End::Closed } else { end });
+        self
     }
 
     /// Whether a packet begins another connection on the same addresses and ports.
@@ -336,7 +350,8 @@ impl FlowTable {
             }
             None => {
                 if self.by_key.len() >= self.config.flows_max {
-                    self.forgotten += 1;
+                    let closed = self.flow(self.oldest).is_some_and(Flow::is_closed);
+                    self.forgotten += u64::from(!closed);
                     self.remove(self.oldest, End::Forgotten, &mut over);
                 }
                 self.insert(key, packet)
@@ -360,9 +375,8 @@ impl FlowTable {
             .collect();
         left.sort_unstable();
         for (_, slot) in left {
-            if let Some(mut flow) = self.slots[slot].flow.take() {
-                flow.end = Some(End::Capture);
-                over(*flow);
+            if let Some(flow) = self.slots[slot].flow.take() {
+                over(flow.over(End::Capture));
             }
         }
     }
@@ -382,7 +396,7 @@ impl FlowTable {
         self.flows
     }
 
-    /// Flows that were forgotten to make room.
+    /// Flows that were forgotten to make room before they were closed.
     pub const fn forgotten(&self) -> u64 {
         self.forgotten
     }
@@ -419,9 +433,8 @@ impl FlowTable {
         self.unlink(slot);
         self.by_key.remove(&self.slots[slot].key);
         self.free.push(slot);
-        if let Some(mut flow) = self.slots[slot].flow.take() {
-            flow.end = Some(end);
-            over(*flow);
+        if let Some(flow) = self.slots[slot].flow.take() {
+            over(flow.over(end));
         }
     }
 

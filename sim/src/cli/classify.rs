@@ -407,7 +407,7 @@ fn stream(args: &ClassifyArgs, out: &mut dyn Write, err: &mut dyn Write) -> Resu
     let mut summary = format!("{} packets, {flows} flows{}", capture.packets(), left.text());
     if forgotten > 0 {
         summary.push_str(&format!(
-            "; {forgotten} flows were forgotten to make room and may be told twice: raise --flows above {}",
+            "; {forgotten} flows were forgotten to make room before they were closed, and what follows of them is told as other flows: raise --flows above {}",
             args.flows
         ));
     }

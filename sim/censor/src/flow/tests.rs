@@ -239,6 +239,24 @@ fn a_full_table_forgets_the_flow_that_was_idle_longest_and_says_so() {
 }
 
 #[test]
+fn a_closed_flow_that_makes_room_is_not_forgotten() {
+    for goodbye in ["FA", "R"] {
+        let config = FlowConfig {
+            flows_max: 1,
+            ..FlowConfig::default()
+        };
+        let mut fixture = Fixture::new(config);
+        fixture.tcp(0, true, "S", 0, b"").tcp(1, true, "FA", 1, b"");
+        fixture.tcp(2, false, goodbye, 0, b"");
+        let (from, to) = (address("192.0.2.1:1"), address("192.0.2.9:53"));
+        fixture.add(3, &craft::udp(from, to, b"x"));
+        assert_eq!(fixture.table.forgotten(), 0);
+        let ends: Vec<_> = fixture.finish().iter().map(|flow| flow.end).collect();
+        assert_eq!(ends, [Some(End::Closed), Some(End::Capture)]);
+    }
+}
+
+#[test]
 fn time_that_goes_back_neither_ends_a_flow_nor_panics() {
     let mut fixture = Fixture::new(FlowConfig::default());
     fixture
