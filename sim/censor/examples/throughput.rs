@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Two captures of 50,000 small packets: connections of five packets as they are usual, and the worst case, in which every
-//! packet is the first of a flow and so has every classifier run on it.
+//! packet is the first of a flow and so has every classifier run on it. On Linux the bar is held against the time that the
+//! kernel gave this thread, since other processes may share the core; elsewhere against the median turn.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -33,20 +34,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         stored.write_all(file.bytes())?;
         let mut times = Vec::new();
         let mut seen = Seen::default();
+        let before = cpu_time();
         for _ in 0..TURNS {
             let start = now();
             seen = run(File::open(stored.path())?)?;
             times.push(start.elapsed());
         }
+        let cpu = before
+            .zip(cpu_time())
+            .map(|(before, after)| after.saturating_sub(before));
         times.sort_unstable();
         let rate = |time: Duration| seen.packets as f64 / time.as_secs_f64();
         let median = rate(times[TURNS / 2]);
-        missed |= median < WANTED_PER_SECOND;
+        let per_core = cpu.map_or(median, |cpu| rate(cpu / TURNS as u32));
+        missed |= per_core < WANTED_PER_SECOND;
         println!(
-            "{what}: {} packets, {} flows, {} bytes; {:.2} M packets/s (median of {TURNS}; {:.2} to {:.2}); {} labelled, {} flagged",
+            "{what}: {} packets, {} flows, {} bytes; {:.2} M packets/s per core, by the clock {:.2} M (median of {TURNS}; {:.2} to {:.2}); {} labelled, {} flagged",
             seen.packets,
             seen.flows,
             file.bytes().len(),
+            per_core / 1e6,
             median / 1e6,
             rate(times[TURNS - 1]) / 1e6,
             rate(times[0]) / 1e6,
@@ -63,6 +70,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 fn now() -> Instant {
     Instant::now()
+}
+
+/// What the kernel says this thread ran, where it says so.
+fn cpu_time() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
 
 #[derive(Default)]

@@ -26,14 +26,13 @@ const BAR_FILE_BYTES_MIN: u64 = 8 << 20;
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  tcpdump -i any -w my.pcap 'tcp or udp'          capture, then stop with Ctrl-C
-  phantom-sim classify my.pcap                    a table: which flows would be flagged, which names are in the clear
-  phantom-sim classify my.pcap --rule fet:opengfw --rule tls:segment
-                                                  as OpenGFW judges; and which names a censor sees that joins no segments
+  tcpdump -i any -w my.pcap 'tcp or udp'      capture; Ctrl-C ends it
+  phantom-sim classify my.pcap                which flows are flagged, which names are seen
+  phantom-sim classify my.pcap --rule tls --rule tls:segment
+                                              names with and without joining segments
   zcat big.pcap.gz | phantom-sim classify - --csv > flows.csv
 
-A flow is flagged if its first data packet from the client looks fully encrypted (Wu et al., USENIX Security 2023): such
-connections were blocked in China from 2021 to 2023. What the rules are and what they do not see: docs/CENSOR.md")]
+A flow is flagged if its first data packet looks fully encrypted (Wu et al., USENIX Security 2023); such connections were blocked in China from 2021 to 2023. The rules and what they do not see: docs/CENSOR.md")]
 pub struct ClassifyArgs {
     /// A pcap or pcapng file, or - for stdin
     pub file: PathBuf,
