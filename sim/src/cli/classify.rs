@@ -363,11 +363,13 @@ fn stream(args: &ClassifyArgs, out: &mut dyn Write, err: &mut dyn Write) -> Resu
         };
         let frame = LinkType::from_number(record.link).and_then(|link| parse(link, record.data));
         match frame {
-            Ok(Frame::Packet(packet)) => table.add(record.at_ns, &packet, |flow| {
-                if written.is_ok() {
-                    written = output.add(&flow, &rules);
-                }
-            }),
+            Ok(Frame::Packet(packet)) => {
+                table.add(record.at_ns, &packet, |flow| {
+                    if written.is_ok() {
+                        written = output.add(&flow, &rules);
+                    }
+                });
+            }
             Ok(Frame::Fragment { .. }) => left.fragments += 1,
             Ok(Frame::OtherProtocol(_)) => left.other_protocols += 1,
             Ok(Frame::NotIp) => left.not_ip += 1,
