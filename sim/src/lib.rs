@@ -1,6 +1,7 @@
 //! The testbed.
 
 pub mod bench;
+pub mod capture;
 pub mod censor;
 pub mod check;
 pub mod cli;

@@ -4,6 +4,7 @@ use phantom_core::units::{Instant, WallTime};
 use std::sync::Arc;
 use thiserror::Error;
 
+use crate::capture::SharedCapture;
 use crate::check::observe::Sink;
 use crate::host::record::{Checkpoint, Detail};
 use crate::loopback::LoopbackStage;
@@ -53,12 +54,14 @@ pub struct RunOutput {
 }
 
 /// How a plan is played, apart from what is in it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manner {
     /// Draws the order of wakes of one instant from this; `None`: the order in which they were caused.
     pub shuffle: Option<u64>,
     /// How much the checkpoints keep.
     pub detail: Detail,
+    /// Where to write what crosses the border.
+    pub capture: Option<SharedCapture>,
 }
 
 /// Why a run has no result. Exit code 3, but for [`RunError::OtherBuild`] and [`RunError::Unable`].
@@ -106,14 +109,27 @@ const MADSIM_BUILD: &str =
 /// # Errors
 /// This build has none, or none that plays so.
 pub fn player(runtime: &str, manner: Manner) -> Result<Box<dyn Player>, RunError> {
-    let Manner { shuffle, detail } = manner;
+    let Manner {
+        shuffle,
+        detail,
+        capture,
+    } = manner;
     if shuffle.is_some() && runtime != "swarm" {
         return Err(RunError::Unable(format!(
             "the runtime '{runtime}' has a scheduler of its own: only swarm shuffles the wakes of one instant"
         )));
     }
+    if capture.is_some() && runtime != "swarm" {
+        return Err(RunError::Unable(format!(
+            "the runtime '{runtime}' has no packets of its own to capture: wanted swarm"
+        )));
+    }
     match runtime {
-        "swarm" => Ok(Box::new(SwarmPlayer { shuffle, detail })),
+        "swarm" => Ok(Box::new(SwarmPlayer {
+            shuffle,
+            detail,
+            capture,
+        })),
         "paused" => Ok(Box::new(StagePlayer::<PausedStage>::new(detail))),
         "turmoil" => Ok(Box::new(StagePlayer::<TurmoilStage>::new(detail))),
         "tokio" => Ok(Box::new(StagePlayer::<LoopbackStage>::new(detail))),

@@ -344,7 +344,7 @@ mod tests {
             payload: Bytes::new(),
             name: (kind == Kind::Query).then(|| "entry.example".into()),
             flow,
-            seq: 0,
+            tcp: Default::default(),
         }
     }
 

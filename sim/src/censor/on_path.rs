@@ -56,11 +56,12 @@ fn wire(packet: &Packet) -> Wire<'_> {
                 syn: matches!(packet.kind, Kind::Syn | Kind::SynAck),
                 ack: packet.kind != Kind::Syn,
                 rst: packet.kind == Kind::Reset,
-                ..TcpFlags::default()
+                fin: packet.tcp.fin,
+                psh: packet.tcp.push,
             },
-            seq: packet.seq,
-            ack: 0,
-            window: 0,
+            seq: packet.tcp.seq,
+            ack: packet.tcp.ack,
+            window: packet.tcp.window.min(u16::MAX.into()) as u16,
         },
     };
     Wire {

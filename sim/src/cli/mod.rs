@@ -113,6 +113,15 @@ pub struct RunArgs {
     /// Draw the order of wakes of one instant from N: another trace of the same world, whose verdicts must be the same
     #[arg(long, value_name = "N")]
     pub shuffle: Option<u64>,
+    /// Write what crosses the border to a pcapng file, for Wireshark; what the censor did is a comment on the packet
+    #[arg(long, value_name = "FILE")]
+    pub pcap: Option<PathBuf>,
+    /// Only packets from or to this host, as in client-3 (as often as you like)
+    #[arg(long, value_name = "NAME", requires = "pcap")]
+    pub pcap_host: Vec<String>,
+    /// The file does not become larger than so many megabytes
+    #[arg(long, value_name = "N", requires = "pcap", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub pcap_mb: u64,
 }
 
 /// What `check` takes.

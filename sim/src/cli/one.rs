@@ -9,6 +9,7 @@ use super::progress::Progress;
 use super::store::{self, Draft, EventLog, RESULT_FORMAT, RunResult, link_latest, run_dir, run_key};
 use super::words::{Words, from_root};
 use super::{FAILED, HOLDS, Players, RunArgs, Stop, VIOLATED, library, table};
+use crate::capture::{CaptureConfig, SharedCapture};
 use crate::check::claims::ClaimResult;
 use crate::check::judge::{Judge, Judgement};
 use crate::check::observe::{Observation, Seen, Sink};
@@ -158,9 +159,11 @@ pub fn run(
     let plan = Arc::new(Plan::draw(&loaded, seed));
     let runtime = args.runtime.name();
     let shuffle = args.shuffle;
+    let capture = capture(args)?;
     let manner = Manner {
         shuffle,
         detail: Detail::World,
+        capture: capture.clone(),
     };
     let player = players(runtime, manner)?;
     if args.twice && !player.repeats() {
@@ -192,6 +195,9 @@ pub fn run(
     let log = EventLog::create(draft.path())?;
     let played = play(&loaded, &plan, on, Some(log), Some(&progress));
     progress.finish();
+    if let Some(capture) = &capture {
+        finish(capture, args, err)?;
+    }
     let mut played = match played {
         Ok(played) => played,
         Err(stop) if stop.code() == FAILED => {
@@ -218,6 +224,7 @@ pub fn run(
             let manner = Manner {
                 shuffle,
                 detail: Detail::PerPeer,
+                capture: None,
             };
             let player = players(runtime, manner)?;
             let on = On {
@@ -246,6 +253,42 @@ pub fn run(
         .map_err(Stop::disk("writing to stderr"))?;
     }
     Ok(code)
+}
+
+/// The capture that is asked for, begun.
+fn capture(args: &RunArgs) -> Result<Option<SharedCapture>, Stop> {
+    let Some(path) = &args.pcap else {
+        return Ok(None);
+    };
+    let config = CaptureConfig {
+        bytes_max: args.pcap_mb * 1_000_000,
+        hosts: args.pcap_host.clone(),
+        ..CaptureConfig::new(path)
+    };
+    let capture = SharedCapture::create(config)
+        .map_err(|error| Stop::Usage(format!("--pcap: cannot write {}: {error}", path.display())))?;
+    Ok(Some(capture))
+}
+
+/// Ends a capture and says what is in it.
+fn finish(capture: &SharedCapture, args: &RunArgs, err: &mut dyn Write) -> Result<(), Stop> {
+    let summary = capture.finish().map_err(Stop::disk("writing the capture"))?;
+    if args.json {
+        return Ok(());
+    }
+    let mut said = format!(
+        "captured: {} packets in {} ({} bytes)",
+        summary.packets,
+        capture.path().display(),
+        summary.bytes
+    );
+    if summary.left_out > 0 {
+        said.push_str(&format!(
+            "; {} more did not fit: --pcap-mb, or --pcap-host for fewer",
+            summary.left_out
+        ));
+    }
+    writeln!(err, "{said}").map_err(Stop::disk("writing to stderr"))
 }
 
 /// Says that a run failed, and what is wanted after it.
@@ -301,6 +344,7 @@ pub fn replay(
     let manner = Manner {
         shuffle: stored.shuffle,
         detail: Detail::World,
+        capture: None,
     };
     let player = players(&stored.runtime, manner)?;
     if !player.repeats() {

@@ -11,6 +11,7 @@ use super::border;
 use super::observe::Observer;
 use super::times;
 use super::world::{self, Ground, LINK_PORT, Opening, extra, rtt};
+use crate::capture::SharedCapture;
 use crate::censor::Timed;
 use crate::check::observe::{Seen, Sink};
 use crate::host::Wall;
@@ -29,12 +30,14 @@ const NAT_UDP: Duration = Duration::from_secs(120);
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 1, 2));
 
 /// The default back end.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct SwarmPlayer {
     /// Draws the order of wakes of one instant from this; `None`: the order in which they were caused.
     pub shuffle: Option<u64>,
     /// How much the checkpoints keep.
     pub detail: Detail,
+    /// Where to write what crosses the border.
+    pub capture: Option<SharedCapture>,
 }
 
 impl Player for SwarmPlayer {
@@ -57,11 +60,14 @@ impl Player for SwarmPlayer {
 
 impl SwarmPlayer {
     /// A world with the hosts of `plan`, about to begin.
-    pub(super) fn open(self, plan: &Plan) -> Result<Opening<Swarm>, RunError> {
+    pub(super) fn open(&self, plan: &Plan) -> Result<Opening<Swarm>, RunError> {
         let begins = Instant::ZERO + times::warm_up(plan);
         let mut stage = stage(plan, self);
         hosts(plan, &mut stage);
         censor(plan, begins, &stage)?;
+        if let Some(capture) = &self.capture {
+            watch(plan, capture, &mut stage)?;
+        }
         Ok(Opening {
             ground: Swarm { stage, searched: 0 },
             begins,
@@ -145,7 +151,7 @@ impl Ground for Swarm {
 }
 
 /// The world's network: the plan's regions, each with its networks.
-fn stage(plan: &Plan, SwarmPlayer { shuffle, detail }: SwarmPlayer) -> SwarmStage {
+fn stage(plan: &Plan, player: &SwarmPlayer) -> SwarmStage {
     let mut topology = Topology::new();
     let regions: Vec<_> = plan
         .network
@@ -166,12 +172,31 @@ fn stage(plan: &Plan, SwarmPlayer { shuffle, detail }: SwarmPlayer) -> SwarmStag
         topology.lose(regions[*one], regions[*two], chance(*loss));
     }
     SwarmStage::with(WorldConfig {
-        shuffle,
-        detail,
+        shuffle: player.shuffle,
+        detail: player.detail,
         network: Network::Modelled(topology),
         step_limit: plan.step_limit,
         ..WorldConfig::new(plan.seed)
     })
+}
+
+/// Captures what the hosts that are asked for send across the border, and what is sent to them.
+fn watch(plan: &Plan, capture: &SharedCapture, stage: &mut SwarmStage) -> Result<(), RunError> {
+    let mut addresses = Vec::new();
+    for name in capture.hosts() {
+        let host = plan.hosts.iter().find(|host| host.name == name);
+        let host = host.ok_or_else(|| {
+            let some: Vec<&str> = plan.hosts.iter().take(6).map(|host| host.name.as_str()).collect();
+            RunError::Unable(format!(
+                "no host is called '{name}' to capture; there are {} and others",
+                some.join(", ")
+            ))
+        })?;
+        addresses.extend(host.addresses());
+    }
+    capture.begin(times::world_begins(plan), addresses);
+    stage.world().set_tap(capture.clone());
+    Ok(())
 }
 
 /// A share that the checker has found to be one.

@@ -73,8 +73,23 @@ pub struct Packet {
     pub name: Option<Arc<str>>,
     /// The same number for all packets of a stream, or of a pair of UDP endpoints.
     pub flow: u64,
-    /// The sequence number of a stream's segment. Each direction begins with 0, which the SYN takes.
+    /// What a stream's segment has in its header; of no meaning for others.
+    pub tcp: Tcp,
+}
+
+/// Fields of a TCP header. Sequence numbers of each direction begin with 0, which the SYN takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tcp {
+    /// The first byte's number.
     pub seq: u32,
+    /// The next number that its sender waits for. 0 where streams are [`Plain`](super::StreamModel::Plain).
+    pub ack: u32,
+    /// Bytes that its sender takes beyond that; the same holds.
+    pub window: u32,
+    /// It ends the direction.
+    pub fin: bool,
+    /// Its sender has nothing more at the moment.
+    pub push: bool,
 }
 
 /// What becomes of a packet.
@@ -106,6 +121,12 @@ pub enum Verdict {
 pub trait Middlebox: Send {
     /// Decides about a packet that crosses. It must not use the world or a handle: their state is borrowed meanwhile.
     fn on_packet(&mut self, now: Instant, packet: &Packet) -> Verdict;
+}
+
+/// Watches what crosses, and what the middlebox says of it; a cut border drops everything.
+pub trait Tap: Send {
+    /// A packet came to the border. It must not use the world or a handle: their state is borrowed meanwhile.
+    fn on_packet(&mut self, packet: &Packet, verdict: &Verdict);
 }
 
 /// A middlebox that others hold too: a scenario reads its counters and changes its lists.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::Happening;
-use super::border::{Kind, Protocol};
+use super::border::{Kind, Protocol, Tcp};
 use super::network::{EPHEMERAL_FIRST, Fate, Owner, Sending, flow_of};
 use super::slab::Key;
 use super::world::{Shared, State};
@@ -236,7 +236,7 @@ impl State {
             payload,
             name: Some(name),
             flow,
-            seq: 0,
+            tcp: Tcp::default(),
             tail: None,
         };
         self.net.transmit(self.now, sending)

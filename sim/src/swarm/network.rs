@@ -11,7 +11,7 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 use phantom_core::units::{BitRate, Instant, Probability};
 
-use super::border::{BorderCounters, Direction, Kind, Middlebox, Packet, Protocol, Verdict};
+use super::border::{BorderCounters, Direction, Kind, Middlebox, Packet, Protocol, Tap, Tcp, Verdict};
 use super::leak::{Hit, Leaks, Tail};
 use super::nat::Nat;
 use super::topology::{AsId, Delays, HostSpec, Way};
@@ -217,6 +217,7 @@ pub(crate) struct Net {
     pub(crate) fixed: Option<u64>,
     pub(crate) delays: Delays,
     pub(crate) middlebox: Option<Box<dyn Middlebox>>,
+    pub(crate) tap: Option<Box<dyn Tap>>,
     pub(crate) leaks: Leaks,
     pub(crate) hits: Vec<Hit>,
     pub(crate) reports: Vec<Leak>,
@@ -259,8 +260,8 @@ pub(crate) struct Sending<'a> {
     pub(crate) payload: &'a Bytes,
     pub(crate) name: Option<&'a Arc<str>>,
     pub(crate) flow: u64,
-    /// See [`Packet::seq`].
-    pub(crate) seq: u32,
+    /// Of a segment.
+    pub(crate) tcp: Tcp,
     /// The end of what the stream carried before, for the leak search.
     pub(crate) tail: Option<&'a mut Tail>,
 }
@@ -356,11 +357,7 @@ impl Net {
     fn cross(&mut self, now: u64, sending: Sending<'_>, outbound: bool, arrives: u64) -> Fate {
         self.border.packets += 1;
         self.border.bytes += sending.payload.len() as u64;
-        if self.cut {
-            self.border.dropped += 1;
-            return Fate::Lost;
-        }
-        if !sending.payload.is_empty() {
+        if !self.cut && !sending.payload.is_empty() {
             match sending.tail {
                 Some(tail) => self.leaks.search_stream(tail, sending.payload, &mut self.hits),
                 None => self.leaks.search(sending.payload, &mut self.hits),
@@ -375,9 +372,15 @@ impl Net {
                 });
             }
         }
-        let Some(middlebox) = &mut self.middlebox else {
-            return Fate::Arrives(arrives);
-        };
+        if self.tap.is_none() {
+            if self.cut {
+                self.border.dropped += 1;
+                return Fate::Lost;
+            }
+            if self.middlebox.is_none() {
+                return Fate::Arrives(arrives);
+            }
+        }
         let packet = Packet {
             at: Instant::from_nanos(now),
             src: sending.src,
@@ -392,9 +395,17 @@ impl Net {
             payload: sending.payload.clone(),
             name: sending.name.cloned(),
             flow: sending.flow,
-            seq: sending.seq,
+            tcp: sending.tcp,
         };
-        match middlebox.on_packet(packet.at, &packet) {
+        let verdict = match &mut self.middlebox {
+            _ if self.cut => Verdict::Drop,
+            Some(middlebox) => middlebox.on_packet(packet.at, &packet),
+            None => Verdict::Pass,
+        };
+        if let Some(tap) = &mut self.tap {
+            tap.on_packet(&packet, &verdict);
+        }
+        match verdict {
             Verdict::Pass => Fate::Arrives(arrives),
             Verdict::Reset { client, server } if sending.protocol == Protocol::Tcp => {
                 self.border.reset += 1;
@@ -442,7 +453,7 @@ impl Net {
             payload: if outbound { query } else { answer },
             name: Some(name),
             flow: flow_of(src, dst),
-            seq: 0,
+            tcp: Tcp::default(),
             tail: None,
         };
         let asked = self.cross(now, packet(true), true, now);

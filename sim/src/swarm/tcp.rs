@@ -13,7 +13,7 @@ use phantom_path::tcp::{Ack, MSS, Receiver, ReceiverConfig, Segment, Sender, Sen
 use tokio::io::ReadBuf;
 
 use super::Happening;
-use super::border::{Kind, Protocol};
+use super::border::{Kind, Protocol, Tcp};
 use super::leak::Tail;
 use super::network::{Fate, Sending};
 use super::segments::Conn;
@@ -306,13 +306,26 @@ impl State {
         let (from, to) = (end.host, other.host);
         let (src, dst) = (end.address.into(), other.address.into());
         let Some(lanes) = &mut conn.lanes else { return };
+        let incoming = &lanes[1 - side].receiver;
+        let (expected, room) = (
+            incoming.next(),
+            incoming.window_end().saturating_sub(incoming.next()),
+        );
         let lane = &mut lanes[side];
-        let (payload, kind, again, offset) = match &load {
+        let mut tcp = Tcp {
+            seq: (lane.sender.next() as u32).wrapping_add(1),
+            ack: (expected as u32).wrapping_add(1),
+            window: u32::try_from(room).unwrap_or(u32::MAX),
+            ..Tcp::default()
+        };
+        let (payload, kind, again) = match &load {
             Load::Segment(segment) => {
                 let payload = lane.payload.cut(segment.seq, segment.len.into());
-                (payload, Kind::Data, segment.again, segment.seq)
+                tcp.seq = (segment.seq as u32).wrapping_add(1);
+                (tcp.fin, tcp.push) = (segment.fin, segment.push);
+                (payload, Kind::Data, segment.again)
             }
-            _ => (Bytes::new(), Kind::Ack, false, lane.sender.next()),
+            _ => (Bytes::new(), Kind::Ack, false),
         };
         let sending = Sending {
             from,
@@ -324,7 +337,7 @@ impl State {
             payload: &payload,
             name: None,
             flow: conn.flow,
-            seq: (offset as u32).wrapping_add(1),
+            tcp,
             // What is sent again does not follow what was sent last.
             tail: (!again).then_some(&mut lane.tail),
         };

@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::ReadBuf;
 
 use super::Happening;
-use super::border::{Kind, Protocol};
+use super::border::{Kind, Protocol, Tcp};
 use super::network::{Fate, Owner, Sending, flow_of};
 use super::segments::{Conn, End, Segment, endpoint};
 use super::slab::Key;
@@ -28,6 +28,8 @@ const SEGMENT_MAX: usize = 16 << 10;
 const SYN_RETRIES: u8 = 6;
 const SYN_TIMEOUT_NS: u64 = 1_000_000_000;
 const RETRIES: u8 = 15;
+/// The window in a handshake: what Linux offers first.
+const SYN_WINDOW: u32 = 64_240;
 /// Added to the round trip: Linux's `TCP_RTO_MIN`.
 const RTO_MIN_NS: u64 = 200_000_000;
 /// Linux's `TCP_RTO_MAX`.
@@ -152,7 +154,12 @@ impl State {
             payload: &Bytes::new(),
             name: None,
             flow: conn.flow,
-            seq: u32::from(kind == Kind::Ack),
+            tcp: Tcp {
+                seq: u32::from(matches!(kind, Kind::Ack | Kind::Reset)),
+                ack: u32::from(kind != Kind::Syn),
+                window: SYN_WINDOW,
+                ..Tcp::default()
+            },
             tail: None,
         };
         self.net.transmit(self.now, sending)
@@ -555,7 +562,11 @@ impl State {
                 payload: &segment.payload,
                 name: None,
                 flow: conn.flow,
-                seq: (segment.offset as u32).wrapping_add(1),
+                tcp: Tcp {
+                    seq: (segment.offset as u32).wrapping_add(1),
+                    fin: segment.fin,
+                    ..Tcp::default()
+                },
                 tail: Some(&mut conn.halves.at(side).tail),
             },
         );

@@ -9,7 +9,7 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 
 use super::Happening;
-use super::border::{Kind, Protocol};
+use super::border::{Kind, Protocol, Tcp};
 use super::network::{Fate, Owner, Sending, flow_of};
 use super::slab::Key;
 use super::world::{Shared, State};
@@ -199,7 +199,7 @@ impl State {
                     payload: &payload,
                     name: None,
                     flow: flow_of(src, to),
-                    seq: 0,
+                    tcp: Tcp::default(),
                     tail: None,
                 },
             );

@@ -13,7 +13,7 @@ use phantom_core::runtime::share::Shares;
 use phantom_core::units::{Instant, Probability};
 
 use super::Happening;
-use super::border::{BorderCounters, Middlebox};
+use super::border::{BorderCounters, Middlebox, Tap};
 use super::dns::Question;
 use super::executor::{Body, Ready, Tasks};
 use super::heap::{Item, RadixHeap};
@@ -294,6 +294,7 @@ impl World {
             fixed,
             delays,
             middlebox: None,
+            tap: None,
             leaks: Leaks::default(),
             hits: Vec::new(),
             reports: Vec::new(),
@@ -474,6 +475,13 @@ impl World {
     /// Puts a censor at the border.
     pub fn set_middlebox(&mut self, middlebox: impl Middlebox + 'static) {
         let former = self.shared.state().net.middlebox.replace(Box::new(middlebox));
+        // It may hold handles.
+        drop(former);
+    }
+
+    /// Watches the border.
+    pub fn set_tap(&mut self, tap: impl Tap + 'static) {
+        let former = self.shared.state().net.tap.replace(Box::new(tap));
         // It may hold handles.
         drop(former);
     }

@@ -15,6 +15,7 @@ mod error;
 mod pcap;
 mod pcapng;
 mod window;
+mod write;
 
 use std::io::Read;
 
@@ -23,6 +24,7 @@ use error::Place;
 use pcap::Pcap;
 use pcapng::PcapNg;
 use window::Window;
+pub use write::PcapNgWriter;
 
 /// The longest packet that is read, in bytes; libpcap's own limit.
 pub const PACKET_BYTES_MAX: u32 = 256 * 1024;
