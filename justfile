@@ -127,6 +127,21 @@ bench-engine *params:
     @RUSTFLAGS="--cfg madsim" cargo build --quiet --release --locked -p phantom-sim --bin phantom-sim --target-dir target/madsim
     @cargo run --quiet --release --locked -p phantom-sim -- bench "$@"
 
+# Simulated transfers beside this machine's kernel (root, Linux):  just fidelity --grid fresh [--seed 7] [--from FILE] ...
+[group('measure')]
+[no-exit-message]
+fidelity *params:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    said="$(mktemp)"
+    trap 'rm -f "$said"' EXIT
+    status=0
+    cargo run --quiet --release --locked -p phantom-sim -- fidelity "$@" | tee "$said" || status=$?
+    # A missed bar has a picture as well.
+    dir="$(sed -n 's/^written to //p' "$said")"
+    [ -z "$dir" ] || cargo run --quiet --release --locked -p phantom-reports -- "$dir"
+    exit "$status"
+
 # Costs of links, packets, boxes, the store and lookups (Criterion)
 [group('measure')]
 bench:

@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod classify;
+pub mod fidelity;
 pub mod gate;
 pub mod meter;
 pub mod one;
@@ -76,6 +77,8 @@ enum Command {
     Classify(classify::ClassifyArgs),
     /// The engine's own figures, as ratios against its peers in one run
     Bench(bench::BenchArgs),
+    /// Simulated transfers beside those of this machine's kernel over the same link: exit code 1 if a bar is missed
+    Fidelity(fidelity::FidelityArgs),
     /// One measurement of `bench`: one JSON line
     #[command(hide = true)]
     BenchOne(bench::OneArgs),
@@ -245,6 +248,7 @@ pub fn main(
         Command::Classify(args) => classify::classify(&args, out, err),
         Command::Bench(args) => bench::bench(&args, out, err),
         Command::BenchOne(args) => bench::one(&args, out),
+        Command::Fidelity(args) => fidelity::fidelity(&args, out, err),
         Command::Replay { run_dir } => one::replay(&run_dir, players, out, err),
     };
     result.unwrap_or_else(|stop| {
