@@ -1,4 +1,5 @@
-//! Command line: `phantom-reports RUN_DIR` writes `metrics.csv` and `timeline.svg`.
+//! Command line: `phantom-reports RUN_DIR` writes `metrics.csv` and `timeline.svg`; of a comparison with the kernel it writes
+//! `fidelity.svg`.
 
 use std::fs::File;
 use std::io::Write;
@@ -7,13 +8,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use phantom_reports::run::Run;
-use phantom_reports::{table, timeline};
+use phantom_reports::{scatter, table, timeline};
 
 /// A table and a picture of a run of phantom-sim
 #[derive(Debug, Parser)]
 #[command(name = "phantom-reports", version)]
 struct Cli {
-    /// The directory of a run: store/<scenario>/<key>, or store/latest
+    /// The directory of a run: store/<scenario>/<key>, or store/latest; or of `phantom-sim fidelity`
     run_dir: PathBuf,
     /// Where to write; the run's own directory unless given
     #[arg(long, value_name = "DIR")]
@@ -39,7 +40,11 @@ fn main() -> ExitCode {
 }
 
 /// Writes the report of the run in `dir` into `out`.
-fn report(dir: &Path, out: &Path) -> Result<[PathBuf; 2], String> {
+fn report(dir: &Path, out: &Path) -> Result<Vec<PathBuf>, String> {
+    let fidelity = dir.join("fidelity.csv");
+    if fidelity.is_file() {
+        return compared(dir, &fidelity, out).map(|svg| vec![svg]);
+    }
     let run = Run::read(dir).map_err(|error| error.to_string())?;
     let picture = timeline::svg(&run).map_err(|error| error.to_string())?;
     std::fs::create_dir_all(out).map_err(|error| format!("cannot make {}: {error}", out.display()))?;
@@ -47,5 +52,18 @@ fn report(dir: &Path, out: &Path) -> Result<[PathBuf; 2], String> {
     let file = File::create(&csv).map_err(|error| format!("cannot write {}: {error}", csv.display()))?;
     table::write(&run, file).map_err(|error| format!("cannot write {}: {error}", csv.display()))?;
     std::fs::write(&svg, picture).map_err(|error| format!("cannot write {}: {error}", svg.display()))?;
-    Ok([csv, svg])
+    Ok(vec![csv, svg])
+}
+
+/// Writes the picture of a comparison with the kernel.
+fn compared(dir: &Path, csv: &Path, out: &Path) -> Result<PathBuf, String> {
+    let file = File::open(csv).map_err(|error| format!("cannot read {}: {error}", csv.display()))?;
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let picture = scatter::read(file)
+        .and_then(|rows| scatter::svg(&rows, &format!("Transfers on Linux and simulated: {name}")))
+        .map_err(|error| error.to_string())?;
+    std::fs::create_dir_all(out).map_err(|error| format!("cannot make {}: {error}", out.display()))?;
+    let svg = out.join("fidelity.svg");
+    std::fs::write(&svg, picture).map_err(|error| format!("cannot write {}: {error}", svg.display()))?;
+    Ok(svg)
 }
