@@ -105,6 +105,7 @@ pub fn svg(rows: &[Row], title: &str) -> Result<String, ScatterError> {
         let mut chart = ChartBuilder::on(&frame)
             .x_label_area_size(44)
             .y_label_area_size(70)
+            .margin_left(10)
             .margin_right(24)
             .margin_bottom(8)
             .build_cartesian_2d((low..high).log_scale(), (low..high).log_scale())
