@@ -154,6 +154,11 @@ impl Flow {
         Labels::of(&self.first_bytes())
     }
 
+    /// Whether its ends said that it is over: a FIN from both, or a RST from one. Packets may still come.
+    pub fn is_closed(&self) -> bool {
+        self.up.rst || self.down.rst || (self.up.fin && self.down.fin)
+    }
+
     fn add(&mut self, at_ns: u64, packet: &Packet<'_>, config: &FlowConfig) {
         self.last_ns = self.last_ns.max(at_ns);
         let from_client = packet.source == self.client;

@@ -123,6 +123,8 @@ struct Memory {
     /// Of which flow: slots are used again.
     number: u64,
     outbound: bool,
+    /// It no longer counts among the flows of its pair.
+    closed: bool,
     /// Made again when more of the first bytes are known.
     labels: Option<Box<Labels>>,
     labelled_len: usize,
@@ -184,12 +186,9 @@ impl Engine {
     pub fn decide(&mut self, at_ns: u64, direction: Direction, packet: &Packet<'_>) -> Decision {
         let pairs = &mut self.pairs;
         let slot = self.flows.add(at_ns, packet, |over| {
-            let key = (over.client.ip(), over.server);
-            if let Some(flows) = pairs.get_mut(&key) {
-                *flows -= 1;
-                if *flows == 0 {
-                    pairs.remove(&key);
-                }
+            // One that was closed was taken out at that packet.
+            if !over.is_closed() {
+                leave(pairs, &over);
             }
         });
         let Some(flow) = self.flows.flow(slot) else {
@@ -207,6 +206,10 @@ impl Engine {
                 outbound: (direction == Direction::Outbound) == from_client,
                 ..Memory::default()
             };
+        }
+        if flow.is_closed() && !memory.closed {
+            memory.closed = true;
+            leave(&mut self.pairs, flow);
         }
         memory.look(flow);
         let flows_of_pair = self
@@ -268,6 +271,17 @@ impl Engine {
             }
         }
         Decision::PASS
+    }
+}
+
+/// A flow is no longer under way.
+fn leave(pairs: &mut BTreeMap<(IpAddr, SocketAddr), u32>, flow: &Flow) {
+    let key = (flow.client.ip(), flow.server);
+    if let Some(flows) = pairs.get_mut(&key) {
+        *flows -= 1;
+        if *flows == 0 {
+            pairs.remove(&key);
+        }
     }
 }
 
@@ -338,6 +352,7 @@ impl Case<'_> {
             Condition::Client(addresses) => addresses.has(flow.client),
             Condition::Server(addresses) => addresses.has(flow.server),
             Condition::ServerPort(ports) => ports.iter().any(|range| range.contains(&flow.server.port())),
+            Condition::SourcePortAbove => flow.client.port() > flow.server.port(),
             Condition::Protocol(protocol) => labels.is_some_and(|labels| labels.protocol == Some(*protocol)),
             Condition::Name(names) => labels.is_some_and(|labels| {
                 (rule.reassembles || !labels.split)
@@ -357,6 +372,9 @@ impl Case<'_> {
             Condition::Bytes(way, n) => side(*way, |side| side.bytes) > *n,
             Condition::Flows(n) => self.flows_of_pair > *n,
             Condition::Not(condition) => !self.meets_one(condition, rule, memory),
+            Condition::All(conditions) => conditions
+                .iter()
+                .all(|condition| self.meets_one(condition, rule, memory)),
             Condition::Any(conditions) => conditions
                 .iter()
                 .any(|condition| self.meets_one(condition, rule, memory)),

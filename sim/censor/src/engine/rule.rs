@@ -65,6 +65,9 @@ pub enum Condition {
     Server(Addresses),
     /// To one of these ports.
     ServerPort(Vec<RangeInclusive<u16>>),
+    /// The client's port is greater than the server's: the Great Firewall looks into no other QUIC flow (Zohaib et al., USENIX
+    /// Security 2025, §4).
+    SourcePortAbove,
     /// The client's first bytes are of this protocol.
     Protocol(Protocol),
     /// It asks for one of these names: SNI of TLS and QUIC, Host of HTTP, question of DNS.
@@ -81,10 +84,13 @@ pub enum Condition {
     Packets(Way, u64),
     /// More payload bytes than this.
     Bytes(Way, u64),
-    /// More flows than this are under way between its client's address and its server, itself included.
+    /// More flows than this are under way between its client's address and its server, itself included. A connection that
+    /// both ends closed, or one reset, is not under way.
     Flows(u32),
     /// The opposite.
     Not(Box<Condition>),
+    /// All of these.
+    All(Vec<Condition>),
     /// One of these at least.
     Any(Vec<Condition>),
 }
@@ -176,6 +182,15 @@ impl Rule {
             action: Action::Drop,
             residual: None,
         }
+    }
+
+    /// Whether no rule behind it ever sees a packet: it stops every packet of every flow, always.
+    pub fn stops_all(&self) -> bool {
+        self.all.is_empty()
+            && self.phases.is_empty()
+            && self.acts_on >= ALWAYS
+            && self.way == Way::Both
+            && matches!(self.action, Action::Drop | Action::Reset { .. })
     }
 
     /// Whether it can ever do something.
@@ -278,8 +293,10 @@ impl Condition {
             Self::Name(names) if names.is_empty() => "name",
             Self::Fingerprint(known) if known.is_empty() => "fingerprint",
             Self::FirstPacketLen(lens) if lens.is_empty() => "length",
-            Self::Any(conditions) if conditions.is_empty() => "condition",
-            Self::Any(conditions) => return conditions.iter().try_for_each(Self::check),
+            Self::Any(conditions) | Self::All(conditions) if conditions.is_empty() => "condition",
+            Self::Any(conditions) | Self::All(conditions) => {
+                return conditions.iter().try_for_each(Self::check);
+            }
             Self::Not(condition) => return condition.check(),
             _ => return Ok(()),
         };

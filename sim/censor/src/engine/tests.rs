@@ -44,6 +44,22 @@ impl Talk {
         syn: bool,
         payload: &[u8],
     ) -> Verdict {
+        let flags = TcpFlags {
+            syn,
+            ack: !syn || !from_client,
+            ..TcpFlags::default()
+        };
+        self.segment(engine, at_ns, from_client, flags, payload)
+    }
+
+    fn segment(
+        &mut self,
+        engine: &mut Engine,
+        at_ns: u64,
+        from_client: bool,
+        flags: TcpFlags,
+        payload: &[u8],
+    ) -> Verdict {
         let (source, destination) = match from_client {
             true => (self.client, self.server),
             false => (self.server, self.client),
@@ -54,11 +70,7 @@ impl Talk {
             destination,
             ttl: 64,
             header: Header::Tcp {
-                flags: TcpFlags {
-                    syn,
-                    ack: !syn || !from_client,
-                    ..TcpFlags::default()
-                },
+                flags,
                 seq: *seq,
                 ack: 0,
                 window: 1_000,
@@ -66,7 +78,7 @@ impl Talk {
             payload,
             payload_len: payload.len() as u32,
         };
-        *seq += payload.len() as u32 + u32::from(syn);
+        *seq += payload.len() as u32 + u32::from(flags.syn);
         let direction = if from_client {
             Direction::Outbound
         } else {
@@ -324,6 +336,82 @@ fn too_many_flows_to_one_server_are_cut_and_idle_ones_do_not_count() {
         Talk::new(client(40), server(1)).open(&mut engine, 200 * SECOND),
         Verdict::Pass
     );
+}
+
+#[test]
+fn closed_connections_are_not_parallel_ones() {
+    let over = |n| Rule {
+        all: vec![Condition::Flows(n)],
+        ..Rule::new("count")
+    };
+    let (fin, rst) = (
+        TcpFlags {
+            fin: true,
+            ack: true,
+            ..TcpFlags::default()
+        },
+        TcpFlags {
+            rst: true,
+            ..TcpFlags::default()
+        },
+    );
+    let mut engine = engine(vec![over(2)]);
+    for n in 0..50 {
+        let mut talk = Talk::new(client(n), server(1));
+        assert_eq!(talk.open(&mut engine, 0), Verdict::Pass, "connection {n}");
+        if n % 2 == 0 {
+            talk.segment(&mut engine, 0, true, fin, &[]);
+            talk.segment(&mut engine, 0, false, fin, &[]);
+            // A last acknowledgement does not take it out again.
+            talk.say(&mut engine, 0, &[]);
+        } else {
+            talk.segment(&mut engine, 0, false, rst, &[]);
+        }
+    }
+    assert!(engine.pairs.is_empty());
+    // Half closed is under way.
+    for n in 60..62 {
+        let mut talk = Talk::new(client(n), server(1));
+        assert_eq!(talk.open(&mut engine, 0), Verdict::Pass);
+        talk.segment(&mut engine, 0, true, fin, &[]);
+    }
+    assert_eq!(
+        Talk::new(client(62), server(1)).open(&mut engine, 0),
+        Verdict::Drop
+    );
+    // Neither those that idled out nor those that were closed before are counted twice.
+    Talk::new(client(63), server(2)).open(&mut engine, 200 * SECOND);
+    assert_eq!(engine.pairs.len(), 1);
+}
+
+#[test]
+fn a_flow_from_a_low_port_is_told_from_others() {
+    let mut engine = engine(vec![Rule {
+        all: vec![
+            Condition::SourcePortAbove,
+            Condition::Not(Box::new(Condition::All(vec![
+                Condition::ServerPort(vec![53..=53]),
+                Condition::Transport(Transport::Tcp),
+            ]))),
+        ],
+        ..Rule::new("ports")
+    }]);
+    let mut dial = |from: u16, to: u16| {
+        let (client, server) = (
+            SocketAddr::new(client(0).ip(), from),
+            SocketAddr::new(server(1).ip(), to),
+        );
+        Talk::new(client, server).open(&mut engine, 0)
+    };
+    assert_eq!(dial(444, 443), Verdict::Drop);
+    assert_eq!(dial(443, 443), Verdict::Pass);
+    assert_eq!(dial(442, 443), Verdict::Pass);
+    assert_eq!(dial(444, 53), Verdict::Pass);
+    let empty = Rule {
+        all: vec![Condition::All(Vec::new())],
+        ..Rule::new("x")
+    };
+    assert_eq!(empty.check(), Err(RuleError::Empty { what: "condition" }));
 }
 
 /// Bock et al., FOCI 2020: what does not begin as DNS, HTTP or TLS on these ports is dropped.
