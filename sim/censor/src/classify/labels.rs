@@ -2,13 +2,16 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
 use super::fet::Measured;
 use super::hello::{Carrier, ClientHello};
 use super::length::Window;
 use super::{Classifier, Look, dns, dtls, entropy, http, printable, quic, ssh, tls};
 
 /// What a flow runs over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Transport {
     /// TCP.
     Tcp,
@@ -48,7 +51,8 @@ impl<'a> FirstBytes<'a> {
 }
 
 /// The protocol that the client's first bytes are of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     /// TLS over TCP.
     Tls,

@@ -60,7 +60,8 @@ impl FromIterator<IpAddr> for Addresses {
     }
 }
 
-fn truncated(address: IpAddr, bits: u8) -> IpAddr {
+/// The first address of the prefix of so many bits that this one is in.
+pub(crate) fn truncated(address: IpAddr, bits: u8) -> IpAddr {
     match address {
         IpAddr::V4(ip) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);

@@ -17,6 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use phantom_path::dice::Dice;
 use phantom_path::police::Policer;
+use serde::{Deserialize, Serialize};
 
 use crate::classify::Labels;
 use crate::flow::{Flow, FlowConfig, FlowTable};
@@ -25,7 +26,8 @@ use residual::Residuals;
 use rule::{Action, Bucket, Condition, Rule, Way};
 
 /// Which way a packet crosses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Direction {
     /// From inside to outside.
     Outbound,

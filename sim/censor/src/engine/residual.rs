@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::Verdict;
 use super::rule::Way;
 use crate::flow::Flow;
@@ -26,13 +28,16 @@ pub struct Residual {
 }
 
 /// What two flows must have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Tuple {
     /// Addresses of client and server.
+    #[serde(rename = "2-tuple")]
     Two,
     /// Addresses of both, and the server's port.
+    #[serde(rename = "3-tuple")]
     Three,
     /// Addresses and ports of both.
+    #[serde(rename = "4-tuple")]
     Four,
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use phantom_path::police::Policer;
+use serde::{Deserialize, Serialize};
 
 use super::addresses::Addresses;
 use super::names::Names;
@@ -41,7 +42,8 @@ pub struct Rule {
 }
 
 /// Packets of one direction of a flow, or of both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Way {
     /// Both.
     #[default]
@@ -123,7 +125,8 @@ pub enum Action {
 }
 
 /// Who shares a token bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Bucket {
     /// Each flow has its own.
     Flow,

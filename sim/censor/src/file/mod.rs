@@ -1,0 +1,549 @@
+//! A censor as a file: rules in TOML, each with the source that it was taken from.
+//!
+//! ```
+//! use phantom_censor::file::CensorFile;
+//!
+//! let text = r#"
+//! name = "no-quic"
+//! summary = "Cuts every flow over UDP but DNS"
+//!
+//! [[rule]]
+//! name = "udp-off"
+//! source = "an example"
+//! match = { transport = "udp", not = { ports = [53] } }
+//! action = "drop"
+//! "#;
+//! let censor = CensorFile::parse("no-quic.toml", text)?;
+//! assert_eq!(censor.rules().len(), 1);
+//! # Ok::<(), phantom_censor::file::FileError>(())
+//! ```
+//!
+//! Keys are in kebab case, quantities are text with a unit, and what is not known is refused at its line and column with the
+//! choices. The format is described by example in docs/CENSOR.md.
+
+mod de;
+mod error;
+pub mod units;
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+pub use de::Placed;
+pub use error::{FileError, Place, Problem, nearest};
+use units::{Address, Entropy, Pattern, Percent, Ports, Rate, Size, Time};
+
+use crate::classify::fet::Variant;
+use crate::classify::{Protocol, Transport};
+use crate::engine::addresses::Addresses;
+use crate::engine::residual::{Residual, Tuple};
+use crate::engine::rule::{self, Bucket, Condition, Rule, Way};
+use crate::engine::{Direction, Engine, EngineConfig, RULES_MAX};
+use crate::flow::FlowConfig;
+
+/// The longest text that is read, in bytes.
+pub const TEXT_BYTES_MAX: usize = 1 << 20;
+
+/// A censor. Everything in it is good: [`CensorFile::parse`] is the only way to one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CensorFile {
+    name: String,
+    summary: String,
+    #[serde(default = "flow_idle", skip_serializing_if = "is_flow_idle")]
+    flow_idle: Time,
+    #[serde(rename = "rule", default)]
+    rules: Vec<Placed<RuleText>>,
+}
+
+/// A rule as the file has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RuleText {
+    /// By which it is counted; of its file's rules no other has it.
+    pub name: Placed<String>,
+    /// Where its parameters come from: paper and section, issue, or that they are a guess.
+    pub source: Placed<String>,
+    /// What it sees of the client's first bytes. Default: one segment, as most measured censors.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub inspects: Inspects,
+    /// When it holds. Default: always.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<Phase>,
+    /// Which flows meet it: all of these. Default: every flow.
+    #[serde(rename = "match", default, skip_serializing_if = "is_default")]
+    pub matches: Match,
+    /// On which share of flows that meet it it acts. Default: 100 %.
+    #[serde(default = "all", skip_serializing_if = "is_all")]
+    pub share: Percent,
+    /// On which share of the others: every other flow with data from the client, of whatever transport. Default: 0 %.
+    #[serde(default = "none", skip_serializing_if = "is_none")]
+    pub by_mistake: Percent,
+    /// Which packets of a flow it acts on. Default: both ways.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub way: Way,
+    /// What it does to them.
+    pub action: Action,
+    /// What follows for other flows. Default: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residual: Option<ResidualText>,
+}
+
+/// What a rule sees of the client's first bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Inspects {
+    /// The first data packet alone: a name that is split over two is not seen.
+    #[default]
+    OneSegment,
+    /// The stream, put together.
+    Reassembled,
+}
+
+/// A time in which a rule holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Phase {
+    /// Its beginning.
+    pub from: Time,
+    /// Its end, which does not belong to it.
+    pub until: Time,
+}
+
+/// What a flow must be like: all that is said here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Match {
+    /// Who opened it: from inside (`outbound`) or from outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened: Option<Direction>,
+    /// What carries it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<Transport>,
+    /// The client is one of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Vec<Address>>,
+    /// The server is one of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Vec<Address>>,
+    /// The server's port is one of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<Vec<Ports>>,
+    /// Whether the client's port is greater than the server's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_port_above: Option<bool>,
+    /// The client's first bytes are of one of these protocols.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocols: Option<Vec<Protocol>>,
+    /// It asks for one of these names: SNI of TLS and QUIC, Host of HTTP, question of DNS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<Vec<Pattern>>,
+    /// The rule on fully encrypted traffic flags it, in this text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flagged: Option<Variant>,
+    /// The JA4 of its hello is one of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprints: Option<Vec<String>>,
+    /// Its first data packet is so long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_packet: Option<Lengths>,
+    /// Its first data packet has at least so much entropy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entropy_min: Option<Entropy>,
+    /// More packets than this were seen of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packets: Option<Packets>,
+    /// More payload than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<Bytes>,
+    /// More flows than this are under way between its client's address and its server, itself included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flows: Option<Flows>,
+    /// It is not like this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not: Option<Box<Match>>,
+    /// It is like one of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub any: Option<Vec<Match>>,
+}
+
+/// Lengths from the least to the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Lengths {
+    /// The least.
+    pub min: Size,
+    /// The most.
+    pub max: Size,
+}
+
+/// A count of packets that is exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Packets {
+    /// The first packet beyond it meets the condition.
+    pub over: u64,
+    /// Which are counted. Default: both ways together.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub way: Way,
+}
+
+/// A count of payload bytes that is exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Bytes {
+    /// The first byte beyond it meets the condition.
+    pub over: Size,
+    /// Which are counted. Default: both ways together.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub way: Way,
+}
+
+/// A count of flows that is exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Flows {
+    /// The first flow beyond it meets the condition.
+    pub over: u32,
+}
+
+/// What is done to packets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Action {
+    /// They are lost.
+    Drop,
+    /// They are lost, and these ends get a reset.
+    #[serde(rename_all = "kebab-case")]
+    Reset {
+        /// The end that opened the connection. Default: no.
+        #[serde(default)]
+        client: bool,
+        /// The other. Default: no.
+        #[serde(default)]
+        server: bool,
+    },
+    /// What exceeds a token bucket is lost, each way for itself.
+    Police {
+        /// What comes in.
+        rate: Rate,
+        /// How much is in it at most.
+        burst: Size,
+        /// Whose it is. Default: each flow's own.
+        #[serde(default = "own_bucket")]
+        bucket: Bucket,
+    },
+    /// They come later.
+    Delay(Time),
+    /// A question gets an answer with these addresses ahead of the true one; none: there is no such name.
+    ForgeDns(Vec<IpAddr>),
+}
+
+/// What follows for other flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ResidualText {
+    /// What they have in common with the one that was caught.
+    pub tuple: Tuple,
+    /// For how long.
+    #[serde(rename = "for")]
+    pub lasts: Time,
+    /// Every packet starts the time anew. Default: no.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub renewed: bool,
+    /// Which of their packets. Default: both ways.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub way: Way,
+    /// What is done to them. Default: they are lost.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub action: ResidualAction,
+}
+
+/// What a residual block does to packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResidualAction {
+    /// They are lost.
+    #[default]
+    Drop,
+    /// They are lost, and both ends get a reset.
+    Reset,
+}
+
+impl CensorFile {
+    /// Reads a censor from `text`, which messages call `file`.
+    ///
+    /// # Errors
+    /// What is wrong, each with its line and column: the first mistake of form, or else all rules that make no sense.
+    pub fn parse(file: &str, text: &str) -> Result<Self, FileError> {
+        let failed = |problems| FileError::new(file, text, problems);
+        if text.len() > TEXT_BYTES_MAX {
+            let long = format!(
+                "the file has {} bytes; at most {TEXT_BYTES_MAX} are read",
+                text.len()
+            );
+            return Err(failed(vec![Problem::new(None, long)]));
+        }
+        let censor: Self = de::read(text).map_err(|problem| failed(vec![problem]))?;
+        let problems = censor.problems();
+        if problems.is_empty() {
+            Ok(censor)
+        } else {
+            Err(failed(problems))
+        }
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.rules.is_empty() {
+            problems.push(Problem::new(None, "a censor without a [[rule]] does nothing"));
+        }
+        if let Some(beyond) = self.rules.get(RULES_MAX) {
+            let many = format!("at most {RULES_MAX} rules are kept, and this is one more");
+            problems.push(Problem::new(Some(beyond.at), many));
+        }
+        if self.flow_idle.0 == 0 {
+            problems.push(Problem::new(
+                None,
+                "'flow-idle' of zero forgets every flow at once",
+            ));
+        }
+        let mut stopper: Option<&str> = None;
+        for (place, text) in self.rules.iter().enumerate() {
+            let rule = text.rule();
+            let name = text.name.as_str();
+            let mut at_rule = |at: usize, what: String| {
+                problems.push(Problem::new(Some(at), format!("rule '{name}': {what}")));
+            };
+            if name.trim().is_empty() {
+                at_rule(text.name.at, "its name is empty".to_owned());
+            }
+            if text.source.trim().is_empty() {
+                at_rule(
+                    text.source.at,
+                    "its source is empty: say where it comes from, or that it is a guess".to_owned(),
+                );
+            }
+            if self.rules[..place].iter().any(|other| other.name == text.name) {
+                at_rule(text.name.at, "an earlier rule has this name".to_owned());
+            }
+            if let Some(stopper) = stopper {
+                at_rule(
+                    text.at,
+                    format!("it can never act: rule '{stopper}' before it stops every packet"),
+                );
+            }
+            if let Err(error) = rule.check() {
+                at_rule(text.at, error.to_string());
+            }
+            if rule.stops_all() {
+                stopper.get_or_insert(name);
+            }
+        }
+        problems
+    }
+
+    /// By which it is known.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it does, in a sentence.
+    pub fn summary(&self) -> &str {
+        &self.summary
+    }
+
+    /// Its rules as the file has them.
+    pub fn texts(&self) -> impl Iterator<Item = &RuleText> {
+        self.rules.iter().map(|rule| &rule.value)
+    }
+
+    /// Its rules as the engine takes them.
+    pub fn rules(&self) -> Vec<Rule> {
+        self.texts().map(RuleText::rule).collect()
+    }
+
+    /// Bounds and habits of an engine for it; all chances follow from `seed`.
+    pub fn config(&self, seed: u64) -> EngineConfig {
+        EngineConfig {
+            seed,
+            flows: FlowConfig {
+                idle_ns: self.flow_idle.0,
+                ..FlowConfig::default()
+            },
+            ..EngineConfig::default()
+        }
+    }
+
+    /// The censor at work; all chances follow from `seed`.
+    pub fn engine(&self, seed: u64) -> Engine {
+        Engine::new(self.config(seed), self.rules())
+    }
+
+    /// Writes it as [`CensorFile::parse`] reads it; comments are not kept.
+    ///
+    /// # Errors
+    /// None that is known: TOML has every value that a censor has.
+    pub fn to_text(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+}
+
+impl RuleText {
+    fn rule(&self) -> Rule {
+        Rule {
+            name: self.name.value.clone(),
+            phases: self
+                .phases
+                .iter()
+                .map(|phase| (phase.from.0, phase.until.0))
+                .collect(),
+            all: self.matches.conditions(),
+            reassembles: self.inspects == Inspects::Reassembled,
+            acts_on: self.share.of_2_32(),
+            acts_by_mistake_on: self.by_mistake.of_2_32(),
+            way: self.way,
+            action: self.action.action(),
+            residual: self.residual.map(|residual| Residual {
+                tuple: residual.tuple,
+                for_ns: residual.lasts.0,
+                renewed: residual.renewed,
+                way: residual.way,
+                resets: residual.action == ResidualAction::Reset,
+            }),
+        }
+    }
+}
+
+impl Match {
+    fn conditions(&self) -> Vec<Condition> {
+        let mut all = Vec::new();
+        all.extend(self.opened.map(Condition::Opened));
+        all.extend(self.transport.map(Condition::Transport));
+        all.extend(self.from.as_deref().map(addresses).map(Condition::Client));
+        all.extend(self.to.as_deref().map(addresses).map(Condition::Server));
+        all.extend(self.ports.as_ref().map(|ports| {
+            Condition::ServerPort(ports.iter().map(|ports| ports.first..=ports.last).collect())
+        }));
+        all.extend(self.source_port_above.map(|above| match above {
+            true => Condition::SourcePortAbove,
+            false => Condition::Not(Box::new(Condition::SourcePortAbove)),
+        }));
+        all.extend(
+            self.protocols.as_ref().map(|protocols| {
+                Condition::Any(protocols.iter().copied().map(Condition::Protocol).collect())
+            }),
+        );
+        all.extend(
+            self.names
+                .as_ref()
+                .map(|names| Condition::Name(names.iter().map(|pattern| pattern.0.as_str()).collect())),
+        );
+        all.extend(self.flagged.map(Condition::Flagged));
+        all.extend(
+            self.fingerprints
+                .as_ref()
+                .map(|known| Condition::Fingerprint(known.iter().cloned().collect())),
+        );
+        all.extend(
+            self.first_packet
+                .map(|lengths| Condition::FirstPacketLen(lengths.min.0..=lengths.max.0)),
+        );
+        all.extend(self.entropy_min.map(|entropy| Condition::EntropyMin(entropy.0)));
+        all.extend(
+            self.packets
+                .map(|packets| Condition::Packets(packets.way, packets.over)),
+        );
+        all.extend(self.bytes.map(|bytes| Condition::Bytes(bytes.way, bytes.over.0)));
+        all.extend(self.flows.map(|flows| Condition::Flows(flows.over)));
+        all.extend(
+            self.not
+                .as_ref()
+                .map(|not| Condition::Not(Box::new(not.condition()))),
+        );
+        all.extend(
+            self.any
+                .as_ref()
+                .map(|any| Condition::Any(any.iter().map(Self::condition).collect())),
+        );
+        all
+    }
+
+    /// All of it as one condition.
+    fn condition(&self) -> Condition {
+        let mut all = self.conditions();
+        match (all.pop(), all.is_empty()) {
+            (Some(one), true) => one,
+            (last, _) => {
+                all.extend(last);
+                Condition::All(all)
+            }
+        }
+    }
+}
+
+impl Action {
+    fn action(&self) -> rule::Action {
+        match self {
+            Self::Drop => rule::Action::Drop,
+            Self::Reset { client, server } => rule::Action::Reset {
+                client: *client,
+                server: *server,
+            },
+            Self::Police { rate, burst, bucket } => rule::Action::Police {
+                bits_per_second: rate.0,
+                burst_bytes: burst.0,
+                bucket: *bucket,
+            },
+            Self::Delay(time) => rule::Action::Delay(time.0),
+            Self::ForgeDns(addresses) => rule::Action::Forge(addresses.clone()),
+        }
+    }
+}
+
+fn addresses(texts: &[Address]) -> Addresses {
+    let mut set = Addresses::new();
+    for text in texts {
+        match *text {
+            Address::Host(host) => set.add(host),
+            Address::Endpoint(endpoint) => set.add_endpoint(endpoint),
+            Address::Prefix(address, bits) => set.add_prefix(address, bits),
+        }
+    }
+    set
+}
+
+fn flow_idle() -> Time {
+    Time(FlowConfig::default().idle_ns)
+}
+
+fn is_flow_idle(time: &Time) -> bool {
+    *time == flow_idle()
+}
+
+const fn all() -> Percent {
+    Percent::ALL
+}
+
+fn is_all(share: &Percent) -> bool {
+    *share == Percent::ALL
+}
+
+const fn none() -> Percent {
+    Percent::NONE
+}
+
+fn is_none(share: &Percent) -> bool {
+    *share == Percent::NONE
+}
+
+const fn own_bucket() -> Bucket {
+    Bucket::Flow
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+#[cfg(test)]
+mod tests;
