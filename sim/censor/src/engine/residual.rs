@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Verdict;
 use super::rule::Way;
+use crate::classify::Transport;
 use crate::flow::Flow;
 
 /// What follows for other flows.
@@ -27,7 +28,8 @@ pub struct Residual {
     pub resets: bool,
 }
 
-/// What two flows must have in common.
+/// What two flows must have in common. A port is one of a transport, which then counts too: a name in QUIC is followed by a
+/// block on UDP alone (Zohaib et al., USENIX Security 2025).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Tuple {
     /// Addresses of client and server.
@@ -41,8 +43,8 @@ pub enum Tuple {
     Four,
 }
 
-/// A rule's place, addresses of client and server, and the ports that count; 0 for those that do not.
-type Key = (usize, IpAddr, IpAddr, u16, u16);
+/// A rule's place, addresses of client and server, and the transport and the ports that count; 0 for ports that do not.
+type Key = (usize, IpAddr, IpAddr, Option<Transport>, u16, u16);
 
 /// Blocks that hold, by what they are about, with their ends.
 pub(super) struct Residuals {
@@ -53,12 +55,19 @@ pub(super) struct Residuals {
 
 impl Residual {
     fn key(&self, place: usize, flow: &Flow) -> Key {
-        let (client, server) = match self.tuple {
-            Tuple::Two => (0, 0),
-            Tuple::Three => (0, flow.server.port()),
-            Tuple::Four => (flow.client.port(), flow.server.port()),
+        let (transport, client, server) = match self.tuple {
+            Tuple::Two => (None, 0, 0),
+            Tuple::Three => (Some(flow.transport), 0, flow.server.port()),
+            Tuple::Four => (Some(flow.transport), flow.client.port(), flow.server.port()),
         };
-        (place, flow.client.ip(), flow.server.ip(), client, server)
+        (
+            place,
+            flow.client.ip(),
+            flow.server.ip(),
+            transport,
+            client,
+            server,
+        )
     }
 
     pub(super) fn verdict(&self) -> Verdict {

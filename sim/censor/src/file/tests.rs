@@ -381,3 +381,13 @@ proptest! {
         prop_assert_eq!(entropy.to_string().parse(), Ok(entropy));
     }
 }
+
+/// The example in docs/CENSOR.md is good.
+#[test]
+fn the_documented_example_is_read() {
+    let docs = include_str!("../../../../docs/CENSOR.md");
+    let (_, example) = docs.split_once("```toml\n").expect("an example");
+    let (example, _) = example.split_once("```").expect("its end");
+    let censor = parse(example).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((censor.name(), censor.rules().len()), ("mine", 1));
+}
