@@ -1,4 +1,7 @@
 //! Censors as published, by name: the files of `censors/`, which are part of the program.
+//!
+//! Each rule names its source. Most figures came by way of getlantern/circumvention-corpus, an index of findings with paper and
+//! section; the papers themselves were not read again. What is from memory, or a guess, says so in its file.
 
 use crate::file::{CensorFile, FileError, nearest};
 

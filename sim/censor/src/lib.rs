@@ -9,7 +9,7 @@
 //! - [`capture`]: packets out of pcap and pcapng, streamed, within bounds.
 //! - [`flow`]: packets gathered into flows, within a budget.
 //! - [`engine`]: rules over packets and flows: what a censor on the path does.
-//! - [`file`]: a censor as a file, its rules with their sources.
+//! - [`mod@file`]: a censor as a file, its rules with their sources.
 //! - [`catalogue`]: censors as published, by name.
 //! - [`craft`]: builds what the others read, for tests and benchmarks.
 
