@@ -13,8 +13,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 fn classify(args: &[&str], stdin: &[u8]) -> (i32, String, String) {
+    command("classify", args, stdin)
+}
+
+fn command(name: &str, args: &[&str], stdin: &[u8]) -> (i32, String, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_phantom-sim"))
-        .arg("classify")
+        .arg(name)
         .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -458,4 +462,210 @@ fn flows_agree_with_tshark() {
         streams
     };
     assert_eq!(sorted(ours), sorted(theirs.into_values().collect()));
+}
+
+/// Resets by Host whoever opened the connection; drops what looks encrypted if it was opened from inside.
+const CENSOR: &str = r#"
+name = "of-a-test"
+summary = "Resets by Host, drops what looks encrypted"
+
+[[rule]]
+name = "by-host"
+source = "a test"
+action = { reset = { client = true } }
+match = { protocols = ["http"], names = ["*.example.org"] }
+
+[[rule]]
+name = "encrypted"
+source = "a test"
+way = "from-client"
+action = "drop"
+match = { opened = "outbound", flagged = "paper" }
+"#;
+
+#[test]
+fn a_censor_is_told_with_its_rule_its_first_packet_and_what_it_took() {
+    let dir = TempDir::new().expect("a directory");
+    let path = stored(&dir, "all.pcap", capture().bytes());
+    let censor = stored(&dir, "mine.toml", CENSOR.as_bytes());
+    let args = [
+        show(&path),
+        "--censor",
+        show(&censor),
+        "--inside",
+        "203.0.113.1,192.0.2.0/24",
+    ];
+    let (code, out, err) = classify(&[&args[..], &["--json"]].concat(), b"");
+    assert_eq!(code, 0, "{err}");
+    let told: Vec<Value> = rows(&out).iter().map(|row| row["censor"].clone()).collect();
+    let pass = serde_json::json!({"verdict": "pass", "rule": null, "packet": null, "dropped": 0});
+    // Packets 8 to 13 are those of the second flow, whose request is the fourth; 20 to 25 are those of the fourth flow, of
+    // which the client sends the fourth and the sixth from then on.
+    let reset = serde_json::json!({"verdict": "reset", "rule": "by-host", "packet": 11, "dropped": 3});
+    let dropped =
+        |packet| serde_json::json!({"verdict": "drop", "rule": "encrypted", "packet": packet, "dropped": 2});
+    let [p, r, d, e] = [&pass, &reset, &dropped(23), &dropped(29)];
+    assert_eq!(told.iter().collect::<Vec<_>>(), [p, r, p, d, e, p, p, p]);
+    assert!(err.ends_with("acted on 3 flows, 7 packets lost\n"), "{err}");
+
+    let (_, csv, _) = classify(&[&args[..], &["--csv"]].concat(), b"");
+    let mut reader = csv::Reader::from_reader(csv.as_bytes());
+    let columns = reader.headers().expect("a header").clone();
+    let last: Vec<&str> = columns.iter().rev().take(4).collect();
+    assert_eq!(
+        last,
+        ["censor_dropped", "censor_packet", "censor_rule", "censor_verdict"]
+    );
+    let cells: Vec<String> = reader
+        .records()
+        .map(|record| {
+            record
+                .expect("a row")
+                .iter()
+                .skip(columns.len() - 4)
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+        .collect();
+    assert_eq!(
+        cells[..4],
+        [
+            "pass   0",
+            "reset by-host 11 3",
+            "pass   0",
+            "drop encrypted 23 2"
+        ]
+    );
+
+    let (_, table, _) = classify(&args, b"");
+    for words in ["by-host", "packet 11"] {
+        assert!(table.contains(words), "{words} is not in\n{table}");
+    }
+}
+
+#[test]
+fn who_is_inside_decides_which_way_a_flow_goes() {
+    let dir = TempDir::new().expect("a directory");
+    let path = stored(&dir, "all.pcap", capture().bytes());
+    let censor = stored(&dir, "mine.toml", CENSOR.as_bytes());
+    let hit = |inside: &[&str]| {
+        let args = [&[show(&path), "--json", "--censor", show(&censor)], inside].concat();
+        let (code, out, err) = classify(&args, b"");
+        assert_eq!(code, 0, "{err}");
+        rows(&out)
+            .iter()
+            .filter(|row| row["censor"]["verdict"] != "pass")
+            .count()
+    };
+    // The clients of the capture are in no private range.
+    assert_eq!(hit(&[]), 1);
+    assert_eq!(hit(&["--inside", "192.0.2.1"]), 3);
+    assert_eq!(hit(&["--inside", "198.51.100.0/24"]), 1);
+    let (code, _, err) = classify(
+        &[show(&path), "--inside", "192.0.2.1:80", "--censor", "shutdown"],
+        b"",
+    );
+    assert!(code == 2 && err.contains("without a port"), "{err}");
+    let (code, _, err) = classify(&[show(&path), "--inside", "192.0.2.1"], b"");
+    assert!(code == 2 && err.contains("--censor"), "{err}");
+}
+
+#[test]
+fn censors_of_the_catalogue_go_by_name_and_chances_by_the_seed() {
+    let dir = TempDir::new().expect("a directory");
+    let path = stored(&dir, "all.pcap", capture().bytes());
+    let told = |censor: &str, seed: &str| {
+        let args = [
+            show(&path),
+            "--json",
+            "--censor",
+            censor,
+            "--inside",
+            "192.0.2.1",
+            "--seed",
+            seed,
+        ];
+        let (code, out, err) = classify(&args, b"");
+        assert_eq!(code, 0, "{err}");
+        rows(&out)
+    };
+    for row in told("shutdown", "0") {
+        let packets = row["packets_up"].as_u64().zip(row["packets_down"].as_u64());
+        let (up, down) = packets.expect("two counts");
+        assert_eq!(row["censor"]["dropped"], up + down, "{row}");
+    }
+    // Two flows look encrypted to the paper; in 40 captures some 21 of them are dropped.
+    let drops = |seed: u32| {
+        let rows = told("gfw-2023", &seed.to_string());
+        rows.iter()
+            .filter(|row| row["censor"]["verdict"] == "drop")
+            .count()
+    };
+    let sum: usize = (0..40).map(drops).sum();
+    assert!((9..=34).contains(&sum), "{sum}");
+    assert_eq!(told("gfw-2023", "3"), told("gfw-2023", "3"));
+}
+
+#[test]
+fn a_censor_that_is_not_there_or_not_good_exits_2_with_the_place_and_the_choices() {
+    let dir = TempDir::new().expect("a directory");
+    let path = stored(&dir, "all.pcap", capture().bytes());
+    let refused = |censor: &str| {
+        let (code, out, err) = classify(&[show(&path), "--censor", censor], b"");
+        assert_eq!((code, out.as_str()), (2, ""), "{err}");
+        err
+    };
+    let err = refused("gfw-2032");
+    assert!(
+        err.contains("unknown censor 'gfw-2032'; did you mean 'gfw-2023'?"),
+        "{err}"
+    );
+    assert!(err.contains("choices: conn-count-2025, gfw-2023,"), "{err}");
+    assert!(refused("none.toml").contains("none.toml: cannot be read"));
+    let broken = stored(
+        &dir,
+        "broken.toml",
+        CENSOR
+            .replace("flagged = \"paper\"", "flaged = \"paper\"")
+            .as_bytes(),
+    );
+    let err = refused(show(&broken));
+    assert!(
+        err.contains("broken.toml:16:32: unknown key 'flaged'; did you mean 'flagged'?"),
+        "{err}"
+    );
+    let binary = stored(&dir, "binary.toml", &[0xff, 0xfe]);
+    assert!(refused(show(&binary)).contains("cannot be read"));
+}
+
+#[test]
+fn the_catalogue_is_listed_with_summaries_and_sources_and_each_file_can_be_had() {
+    let (code, out, err) = command("censors", &[], b"");
+    assert_eq!((code, err.as_str()), (0, ""));
+    for words in [
+        "gfw-2023 ",
+        "tspu-freeze-2025",
+        "Wu et al., USENIX Security 2023",
+        "net4people/bbs#490",
+    ] {
+        assert!(out.contains(words), "{words} is not in\n{out}");
+    }
+    let (code, out, _) = command("censors", &["--json"], b"");
+    let all: Value = serde_json::from_str(&out).expect("JSON");
+    let all = all.as_array().expect("an array");
+    assert_eq!((code, all.len()), (0, 9));
+    assert_eq!(all[1]["rules"][3]["name"], "fully-encrypted");
+    let dir = TempDir::new().expect("a directory");
+    let path = stored(&dir, "all.pcap", capture().bytes());
+    for censor in all {
+        let name = censor["name"].as_str().expect("a name");
+        let (code, text, _) = command("censors", &[name], b"");
+        assert!(code == 0 && text.contains("source = "), "{name}");
+        let file = stored(&dir, &format!("{name}.toml"), text.as_bytes());
+        let by_file = classify(&[show(&path), "--json", "--censor", show(&file)], b"");
+        let by_name = classify(&[show(&path), "--json", "--censor", name], b"");
+        assert_eq!((by_file.0, by_file.1), (0, by_name.1), "{name}");
+    }
+    let (code, _, err) = command("censors", &["gfw"], b"");
+    assert!(code == 2 && err.contains("did you mean 'gfw-2023'?"), "{err}");
 }

@@ -1,5 +1,6 @@
 //! `classify`: what the classifiers of `phantom-censor` say of every flow of a capture.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Read, Write};
 use std::path::PathBuf;
@@ -10,11 +11,14 @@ use indexmap::IndexMap;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use phantom_censor::capture::{Capture, CaptureError};
 use phantom_censor::classify::{Classifier, Labels, Transport};
+use phantom_censor::engine::addresses::Addresses;
+use phantom_censor::engine::{Direction, Engine, Verdict};
+use phantom_censor::file::units::Address;
 use phantom_censor::flow::{Flow, FlowConfig, FlowTable};
-use phantom_censor::packet::{Frame, FrameError, LinkType, parse};
+use phantom_censor::packet::{Frame, FrameError, LinkType, Packet, parse};
 use serde::Serialize;
 
-use super::{HOLDS, Stop};
+use super::{HOLDS, Stop, censors};
 use crate::run::RunError;
 
 /// Rows that a table for people has at most.
@@ -31,8 +35,12 @@ Examples:
   phantom-sim classify my.pcap --rule tls --rule tls:segment
                                               names with and without joining segments
   zcat big.pcap.gz | phantom-sim classify - --csv > flows.csv
+  phantom-sim classify my.pcap --censor gfw-2023  what a censor with all its rules would have done, packet by packet
 
-A flow is flagged if its first data packet looks fully encrypted (Wu et al., USENIX Security 2023); such connections were blocked in China from 2021 to 2023. The rules and what they do not see: docs/CENSOR.md")]
+A flow is flagged if its first data packet from the client looks fully encrypted (Wu et al., USENIX Security 2023): such
+connections were blocked in China from 2021 to 2023. With --censor each flow is told with the first thing that the censor
+does to it, by which rule and at which packet of the file, and how many packets it loses. Nobody sends again: what the two
+ends would have done after a packet was lost is not in a capture. What the rules are and what they do not see: docs/CENSOR.md")]
 pub struct ClassifyArgs {
     /// A pcap or pcapng file, or - for stdin
     pub file: PathBuf,
@@ -51,6 +59,143 @@ pub struct ClassifyArgs {
     /// Flows that are kept at once; one more, and the flow that was idle longest is told early and marked `forgotten`
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
     pub flows: u32,
+    /// Put a whole censor on the path: a name of `phantom-sim censors`, or a file ending in .toml
+    #[arg(long, value_name = "NAME|FILE.toml")]
+    pub censor: Option<String>,
+    /// Addresses behind the censor: packets from them go out, all others come in. Again or with commas for more
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', requires = "censor", value_parser = inside,
+        default_value = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,fc00::/7")]
+    pub inside: Vec<Address>,
+    /// What the censor's chances follow from
+    #[arg(long, value_name = "N", requires = "censor", default_value_t = 0)]
+    pub seed: u64,
+}
+
+fn inside(text: &str) -> Result<Address, String> {
+    match text.parse()? {
+        Address::Endpoint(_) => Err("wanted an address or a prefix without a port".to_owned()),
+        address => Ok(address),
+    }
+}
+
+/// A censor on the path, and what it did to flows that are going on.
+struct Watch {
+    engine: Engine,
+    inside: Addresses,
+    acts: BTreeMap<u64, Acts>,
+    flows: u64,
+    dropped: u64,
+}
+
+/// What a censor did to a flow.
+#[derive(Clone, Copy, Debug, Default)]
+struct Acts {
+    /// The first verdict other than to let pass, the rule's place, and the packet's number in the file.
+    first: Option<(&'static str, usize, u64)>,
+    dropped: u64,
+}
+
+/// The same in JSON; CSV has the same columns with `censor_` before.
+#[derive(Debug, Serialize)]
+struct CensorRow<'a> {
+    verdict: &'static str,
+    rule: Option<&'a str>,
+    packet: Option<u64>,
+    dropped: u64,
+}
+
+impl Watch {
+    fn new(args: &ClassifyArgs, word: &str) -> Result<Self, Stop> {
+        let censor = censors::load(word)?;
+        let mut config = censor.config(args.seed);
+        config.flows.flows_max = args.flows as usize;
+        let mut inside = Addresses::new();
+        for address in &args.inside {
+            match *address {
+                Address::Host(host) => inside.add(host),
+                Address::Endpoint(endpoint) => inside.add_endpoint(endpoint),
+                Address::Prefix(first, bits) => inside.add_prefix(first, bits),
+            }
+        }
+        Ok(Self {
+            engine: Engine::new(config, censor.rules()),
+            inside,
+            acts: BTreeMap::new(),
+            flows: 0,
+            dropped: 0,
+        })
+    }
+
+    /// A packet of a flow crosses.
+    fn look(&mut self, flow: u64, number: u64, at_ns: u64, packet: &Packet<'_>) {
+        let direction = match self.inside.has(packet.source) {
+            true => Direction::Outbound,
+            false => Direction::Inbound,
+        };
+        let decision = self.engine.decide(at_ns, direction, packet);
+        let Some(rule) = decision.rule else {
+            return;
+        };
+        let flows = &mut self.flows;
+        let acts = self.acts.entry(flow).or_insert_with(|| {
+            *flows += 1;
+            Acts::default()
+        });
+        acts.first
+            .get_or_insert((verdict_name(&decision.verdict), rule, number));
+        if matches!(decision.verdict, Verdict::Drop | Verdict::Reset { .. }) {
+            acts.dropped += 1;
+            self.dropped += 1;
+        }
+    }
+
+    /// What was done to a flow that is over.
+    fn take(&mut self, flow: u64) -> CensorRow<'_> {
+        let acts = self.acts.remove(&flow).unwrap_or_default();
+        let (verdict, rule, packet) = match acts.first {
+            Some((verdict, rule, packet)) => (verdict, self.engine.rules().get(rule), Some(packet)),
+            None => ("pass", None, None),
+        };
+        CensorRow {
+            verdict,
+            rule: rule.map(|rule| rule.name.as_str()),
+            packet,
+            dropped: acts.dropped,
+        }
+    }
+}
+
+impl CensorRow<'_> {
+    fn cells(&self) -> [String; 4] {
+        [
+            self.verdict.to_owned(),
+            self.rule.unwrap_or_default().to_owned(),
+            self.packet.map_or(String::new(), |packet| packet.to_string()),
+            self.dropped.to_string(),
+        ]
+    }
+
+    fn text(&self) -> String {
+        match (self.rule, self.packet) {
+            (Some(rule), Some(packet)) => format!(
+                "{} by {rule} at packet {packet}, {} lost",
+                self.verdict, self.dropped
+            ),
+            _ => self.verdict.to_owned(),
+        }
+    }
+}
+
+const CENSOR_COLUMNS: [&str; 4] = ["censor_verdict", "censor_rule", "censor_packet", "censor_dropped"];
+
+const fn verdict_name(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "pass",
+        Verdict::Drop => "drop",
+        Verdict::Reset { .. } => "reset",
+        Verdict::Delay(_) => "delay",
+        Verdict::Forge(_) => "forge-dns",
+    }
 }
 
 /// A flow in JSON; CSV has the same columns.
@@ -81,10 +226,13 @@ struct Row<'a> {
     gap: bool,
     end: &'static str,
     verdicts: IndexMap<&'static str, String>,
+    /// Only where a censor was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    censor: Option<CensorRow<'a>>,
 }
 
 impl<'a> Row<'a> {
-    fn new(flow: &Flow, labels: &'a Labels, rules: &[Classifier]) -> Self {
+    fn new(flow: &Flow, labels: &'a Labels, rules: &[Classifier], censor: Option<CensorRow<'a>>) -> Self {
         Self {
             flow: flow.number,
             transport: transport(flow),
@@ -113,10 +261,11 @@ impl<'a> Row<'a> {
                 .iter()
                 .map(|rule| (rule.name(), labels.says(*rule).into_owned()))
                 .collect(),
+            censor,
         }
     }
 
-    /// The cells of CSV, in the order of [`CSV_COLUMNS`], then the verdicts.
+    /// The cells of CSV, in the order of [`CSV_COLUMNS`], then the verdicts, then the censor's if there is one.
     fn cells(&self) -> Vec<String> {
         let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
         let mut cells = vec![
@@ -145,6 +294,7 @@ impl<'a> Row<'a> {
             self.end.to_owned(),
         ];
         cells.extend(self.verdicts.values().cloned());
+        cells.extend(self.censor.iter().flat_map(CensorRow::cells));
         cells
     }
 }
@@ -194,8 +344,9 @@ impl<'a> Output<'a> {
         }
         if args.csv {
             let mut writer = csv::Writer::from_writer(out);
+            let censor = args.censor.iter().flat_map(|_| CENSOR_COLUMNS);
             writer
-                .write_record(CSV_COLUMNS.iter().copied().chain(names(&args.rules)))
+                .write_record(CSV_COLUMNS.into_iter().chain(names(&args.rules)).chain(censor))
                 .map_err(of_csv)?;
             return Ok(Self::Csv(Box::new(writer)));
         }
@@ -207,19 +358,21 @@ impl<'a> Output<'a> {
         })
     }
 
-    fn add(&mut self, flow: &Flow, rules: &[Classifier]) -> Result<(), Stop> {
+    fn add(&mut self, flow: &Flow, rules: &[Classifier], watch: Option<&mut Watch>) -> Result<(), Stop> {
         let labels = flow.labels();
+        let censor = watch.map(|watch| watch.take(flow.number));
         match self {
             Self::Json(writer) => {
-                let line = serde_json::to_string(&Row::new(flow, &labels, rules)).map_err(|error| {
-                    Stop::Run(RunError::Failed(format!(
-                        "a flow does not pass through JSON: {error}"
-                    )))
-                })?;
+                let line =
+                    serde_json::to_string(&Row::new(flow, &labels, rules, censor)).map_err(|error| {
+                        Stop::Run(RunError::Failed(format!(
+                            "a flow does not pass through JSON: {error}"
+                        )))
+                    })?;
                 writeln!(writer, "{line}").map_err(Stop::disk(WRITING))
             }
             Self::Csv(writer) => writer
-                .write_record(Row::new(flow, &labels, rules).cells())
+                .write_record(Row::new(flow, &labels, rules, censor).cells())
                 .map_err(of_csv),
             Self::Table {
                 rows, all, midway, ..
@@ -228,14 +381,16 @@ impl<'a> Output<'a> {
                 if rows.len() < TABLE_ROWS_MAX {
                     let guessed = flow.transport == Transport::Tcp && !flow.syn;
                     *midway |= guessed;
-                    rows.push((flow.number, table_row(flow, &labels, rules, guessed)));
+                    let mut row = table_row(flow, &labels, rules, guessed);
+                    row.extend(censor.map(|censor| censor.text()));
+                    rows.push((flow.number, row));
                 }
                 Ok(())
             }
         }
     }
 
-    fn finish(self, rules: &[Classifier]) -> Result<(), Stop> {
+    fn finish(self, rules: &[Classifier], censored: bool) -> Result<(), Stop> {
         match self {
             Self::Json(mut writer) => writer.flush().map_err(Stop::disk(WRITING)),
             Self::Csv(mut writer) => writer.flush().map_err(Stop::disk(WRITING)),
@@ -252,7 +407,13 @@ impl<'a> Output<'a> {
                     table.set_width(160);
                 }
                 let header = ["client", "server", "over", "packets", "bytes", "label", "name"];
-                table.set_header(header.into_iter().chain(names(rules)).chain(["entropy"]));
+                table.set_header(
+                    header
+                        .into_iter()
+                        .chain(names(rules))
+                        .chain(["entropy"])
+                        .chain(censored.then_some("censor")),
+                );
                 let more = all - rows.len() as u64;
                 for (_, row) in rows {
                     table.add_row(row);
@@ -341,6 +502,10 @@ fn stream(args: &ClassifyArgs, out: &mut dyn Write, err: &mut dyn Write) -> Resu
         },
         error => Stop::Usage(format!("{shown}: {error}")),
     };
+    let mut watch = match &args.censor {
+        Some(word) => Some(Watch::new(args, word)?),
+        None => None,
+    };
     let mut capture = Capture::new(input).map_err(broken)?;
     let mut table = FlowTable::new(FlowConfig {
         flows_max: args.flows as usize,
@@ -364,11 +529,14 @@ fn stream(args: &ClassifyArgs, out: &mut dyn Write, err: &mut dyn Write) -> Resu
         let frame = LinkType::from_number(record.link).and_then(|link| parse(link, record.data));
         match frame {
             Ok(Frame::Packet(packet)) => {
-                table.add(record.at_ns, &packet, |flow| {
+                let slot = table.add(record.at_ns, &packet, |flow| {
                     if written.is_ok() {
-                        written = output.add(&flow, &rules);
+                        written = output.add(&flow, &rules, watch.as_mut());
                     }
                 });
+                if let (Some(watch), Some(flow)) = (&mut watch, table.flow(slot)) {
+                    watch.look(flow.number, record.number, record.at_ns, &packet);
+                }
             }
             Ok(Frame::Fragment { .. }) => left.fragments += 1,
             Ok(Frame::OtherProtocol(_)) => left.other_protocols += 1,
@@ -400,16 +568,22 @@ fn stream(args: &ClassifyArgs, out: &mut dyn Write, err: &mut dyn Write) -> Resu
     let mut written = Ok(());
     table.finish(|flow| {
         if written.is_ok() {
-            written = output.add(&flow, &rules);
+            written = output.add(&flow, &rules, watch.as_mut());
         }
     });
     written?;
-    output.finish(&rules)?;
+    output.finish(&rules, watch.is_some())?;
     let mut summary = format!("{} packets, {flows} flows{}", capture.packets(), left.text());
     if forgotten > 0 {
         summary.push_str(&format!(
             "; {forgotten} flows were forgotten to make room before they were closed, and what follows of them is told as other flows: raise --flows above {}",
             args.flows
+        ));
+    }
+    if let (Some(watch), Some(word)) = (&watch, &args.censor) {
+        summary.push_str(&format!(
+            "\ncensor {word}: acted on {} flows, {} packets lost",
+            watch.flows, watch.dropped
         ));
     }
     writeln!(err, "{summary}").map_err(Stop::disk("writing to stderr"))?;

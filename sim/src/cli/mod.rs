@@ -4,6 +4,7 @@
 //! alone may be retried; 130 interrupted.
 
 pub mod bench;
+pub mod censors;
 pub mod classify;
 pub mod fidelity;
 pub mod gate;
@@ -75,6 +76,8 @@ enum Command {
     },
     /// Tell what a censor sees in a capture: phantom-sim classify my.pcap
     Classify(classify::ClassifyArgs),
+    /// List the censors that `classify --censor` knows, what each does and where it was published
+    Censors(censors::CensorsArgs),
     /// The engine's own figures, as ratios against its peers in one run
     Bench(bench::BenchArgs),
     /// Simulated transfers beside those of this machine's kernel over the same link: exit code 1 if a bar is missed
@@ -246,6 +249,7 @@ pub fn main(
             what: ScenarioCommand::Schema,
         } => schema(out),
         Command::Classify(args) => classify::classify(&args, out, err),
+        Command::Censors(args) => censors::censors(&args, out),
         Command::Bench(args) => bench::bench(&args, out, err),
         Command::BenchOne(args) => bench::one(&args, out),
         Command::Fidelity(args) => fidelity::fidelity(&args, out, err),
