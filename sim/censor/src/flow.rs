@@ -155,7 +155,7 @@ impl Flow {
     }
 
     /// Whether its ends said that it is over: a FIN from both, or a RST from one. Packets may still come.
-    pub fn is_closed(&self) -> bool {
+    pub const fn is_closed(&self) -> bool {
         self.up.rst || self.down.rst || (self.up.fin && self.down.fin)
     }
 
@@ -192,11 +192,6 @@ impl Flow {
         }
         let room = max - side.first.len().min(max);
         side.first.extend_from_slice(&new[..new.len().min(room)]);
-    }
-
-    /// Whether nothing is to come but retransmissions.
-    const fn is_closed(&self) -> bool {
-        self.up.rst || self.down.rst || (self.up.fin && self.down.fin)
     }
 
     /// The same, over.

@@ -486,6 +486,9 @@ fn iran_blackout_2025_leaves_dns_and_known_protocols_outside_hosters() {
             Verdict::Drop
         );
     }
+    // A question at another port is UDP like any other.
+    let elsewhere = datagram(&mut iran, 0, 40_005, server(1, 5_353), &dns_query(7, BLOCKED, 1));
+    assert_eq!(elsewhere, Verdict::Drop);
     let mut question = Talk::udp(client(40_001), server(1, 53));
     assert_eq!(question.say(&mut iran, 0, &dns_query(7, FINE, 1)), Verdict::Pass);
     assert_eq!(question.hear(&mut iran, 0, &dns_query(7, FINE, 1)), Verdict::Pass);
@@ -506,7 +509,7 @@ fn iran_blackout_2025_leaves_dns_and_known_protocols_outside_hosters() {
             .map(|counts| counts.dropped)
             .collect::<Vec<_>>()
     };
-    assert_eq!(counts(&iran), [0, 4, 1, 1]);
+    assert_eq!(counts(&iran), [0, 5, 1, 1]);
     let mut off = perturbed(
         "iran-blackout-2025",
         "not = { ports = [53] }",

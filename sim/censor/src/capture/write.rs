@@ -122,7 +122,7 @@ impl<W: Write> PcapNgWriter<W> {
 mod tests {
     use super::*;
     use crate::capture::Capture;
-    use crate::craft::frames;
+    use crate::craft::udp;
 
     #[test]
     fn what_is_written_is_read_again() {
@@ -133,7 +133,7 @@ mod tests {
             .map(|n| {
                 (
                     1_793_620_200_000_000_000 + n as u64 * 7,
-                    frames::udp(here, there, &vec![n as u8; n]),
+                    udp(here, there, &vec![n as u8; n]),
                 )
             })
             .collect();

@@ -51,7 +51,7 @@ pub struct CensorFile {
     name: String,
     summary: String,
     #[serde(default = "flow_idle", skip_serializing_if = "is_flow_idle")]
-    flow_idle: Time,
+    flow_idle: Placed<Time>,
     #[serde(rename = "rule", default)]
     rules: Vec<Placed<RuleText>>,
 }
@@ -304,7 +304,7 @@ impl CensorFile {
         }
         if self.flow_idle.0 == 0 {
             problems.push(Problem::new(
-                None,
+                Some(self.flow_idle.at),
                 "'flow-idle' of zero forgets every flow at once",
             ));
         }
@@ -513,11 +513,11 @@ fn addresses(texts: &[Address]) -> Addresses {
     set
 }
 
-fn flow_idle() -> Time {
-    Time(FlowConfig::default().idle_ns)
+fn flow_idle() -> Placed<Time> {
+    Time(FlowConfig::default().idle_ns).into()
 }
 
-fn is_flow_idle(time: &Time) -> bool {
+fn is_flow_idle(time: &Placed<Time>) -> bool {
     *time == flow_idle()
 }
 

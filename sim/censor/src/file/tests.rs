@@ -232,6 +232,8 @@ fn a_mistake_is_told_at_its_place_with_what_was_wanted() {
         assert!(got.contains(wanted), "{keys}:\n{got}\nwanted: {wanted}");
     }
     assert!(error("name = 'x'").contains("'summary' is missing here"));
+    let at_once = rule("action = 'drop'").replace("[[rule]]", "flow-idle = '0 s'\n[[rule]]");
+    assert!(error(&at_once).contains("x.toml:3:13: 'flow-idle' of zero forgets every flow at once"));
     assert!(error(HEAD).contains("a censor without a [[rule]] does nothing"));
     let anonymous = format!("{HEAD}[[rule]]\nname = 'r'\naction = 'drop'\n");
     assert!(error(&anonymous).contains("x.toml:3:1: 'source' is missing here"));
