@@ -62,10 +62,16 @@ fn a_capture_has_whole_packets_with_right_check_sums_in_order_and_changes_nothin
             *next = seq.wrapping_add(packet.payload_len);
         }
     }
-    assert!(packets > 2_000 && data > 1_000, "{packets} packets, {data} with data");
+    assert!(
+        packets > 2_000 && data > 1_000,
+        "{packets} packets, {data} with data"
+    );
     assert!(holes < data / 50, "{holes} holes in {data} segments");
     let text = String::from_utf8_lossy(&bytes);
-    assert!(text.contains("censor: dropped"), "the censor acts in this scenario");
+    assert!(
+        text.contains("censor: dropped"),
+        "the censor acts in this scenario"
+    );
 }
 
 /// Sums over header and payload are what their fields say.
@@ -78,11 +84,17 @@ fn check_sums(packet: &[u8]) {
     assert_eq!(header.calc_header_checksum(), header.header_checksum);
     match sliced.transport.unwrap() {
         TransportSlice::Tcp(tcp) => {
-            let sum = tcp.to_header().calc_checksum_ipv4(&header, tcp.payload()).unwrap();
+            let sum = tcp
+                .to_header()
+                .calc_checksum_ipv4(&header, tcp.payload())
+                .unwrap();
             assert_eq!(sum, tcp.checksum());
         }
         TransportSlice::Udp(udp) => {
-            let sum = udp.to_header().calc_checksum_ipv4(&header, udp.payload()).unwrap();
+            let sum = udp
+                .to_header()
+                .calc_checksum_ipv4(&header, udp.payload())
+                .unwrap();
             assert_eq!(sum, udp.checksum());
         }
         other => panic!("{other:?}"),
@@ -107,7 +119,8 @@ fn a_capture_keeps_to_its_size_and_to_the_host_that_is_asked_for() {
     let mut packets = 0;
     while let Some(record) = capture.read().unwrap() {
         packets += 1;
-        let Frame::Packet(packet) = parse(LinkType::from_number(record.link).unwrap(), record.data).unwrap() else {
+        let Frame::Packet(packet) = parse(LinkType::from_number(record.link).unwrap(), record.data).unwrap()
+        else {
             panic!("no packet");
         };
         let ends = BTreeSet::from([packet.source.ip(), packet.destination.ip()]);
@@ -123,9 +136,15 @@ fn a_capture_that_cannot_be_is_refused_with_what_can() {
     let file = dir.path().join("x.pcapng");
     let path = file.to_str().unwrap();
     for (words, wanted) in [
-        (&["--pcap", "/nowhere/x.pcapng"][..], "cannot write /nowhere/x.pcapng"),
+        (
+            &["--pcap", "/nowhere/x.pcapng"][..],
+            "cannot write /nowhere/x.pcapng",
+        ),
         (&["--pcap", path, "--runtime", "paused"], "wanted swarm"),
-        (&["--pcap", path, "--pcap-host", "nobody"], "no host is called 'nobody'"),
+        (
+            &["--pcap", path, "--pcap-host", "nobody"],
+            "no host is called 'nobody'",
+        ),
         (&["--pcap-host", "client-0"], "--pcap"),
     ] {
         let output = run(dir.path(), words);
