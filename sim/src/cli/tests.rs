@@ -7,6 +7,7 @@ use std::time::Duration;
 use phantom_core::event::{Event, Step, Tag};
 use phantom_core::units::{Instant, WallTime};
 
+use super::words::Words;
 use super::*;
 use crate::check::observe::{Acted, Observation, Seen, Sink};
 use crate::host::PeerId;
@@ -649,4 +650,17 @@ fn playing_twice_what_does_not_repeat_is_a_mistake_of_the_user() {
         "{}",
         ran.err
     );
+}
+
+/// The picture in the README is of the present behaviour and the present scenario: whoever changes either draws it again, by
+/// `just sim scenario=blocked-bootstrap peers=100` and `just report`.
+#[test]
+fn the_picture_in_the_readme_is_of_the_run_that_it_names() {
+    let words = Words::read(&["blocked-bootstrap".to_owned(), "peers=100".to_owned()]).expect("words");
+    let loaded = words.load(&library(), "blocked-bootstrap").expect("the scenario");
+    let seed = loaded.scenario.run.seed;
+    let key = store::run_key(&loaded.hash, "swarm", seed, None);
+    let picture = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/blocked-bootstrap.svg");
+    let picture = std::fs::read_to_string(picture).expect("the picture");
+    assert!(picture.contains(&format!("run {key}")), "wanted the run {key}");
 }
