@@ -24,14 +24,14 @@ fn lane() -> Option<Lane> {
     }
 }
 
-/// 103.6 kB at 10 Mbit/s and one and a half round trips. Wide bounds: whatever else runs on the machine must not fail this.
+/// 103.6 kB at 10 Mbit/s and one and a half round trips. Wide bounds above: whatever else runs on the machine must not fail this.
 #[test]
 fn a_transfer_takes_as_long_as_rate_and_round_trips_say() {
     let Some(lane) = lane() else { return };
     for seed in 1..=3 {
         let sample = lane.transfer(&CELL, seed).unwrap();
         println!("{sample:?}");
-        assert!((0.11..0.4).contains(&sample.seconds), "{sample:?}");
+        assert!((0.11..3.0).contains(&sample.seconds), "{sample:?}");
         assert!(sample.late.packets > 70, "{sample:?}");
     }
 }
@@ -80,11 +80,11 @@ fn one_flow_of_three_is_behind_a_policer_of_its_own() {
     assert!(
         repeat[..2]
             .iter()
-            .all(|(seconds, _)| (0.4..2.0).contains(seconds)),
+            .all(|(seconds, _)| (0.4..6.0).contains(seconds)),
         "{repeat:?}"
     );
     // 62 kB less the burst of 16 kB at 300 kbit/s.
-    assert!((1.1..6.0).contains(&repeat[2].0), "{repeat:?}");
+    assert!((1.1..12.0).contains(&repeat[2].0), "{repeat:?}");
     let shares: f64 = repeat.iter().map(|(_, share)| share).sum();
     assert!((shares - 1.0).abs() < 1e-9 && repeat[2].1 < 0.15, "{repeat:?}");
 }
