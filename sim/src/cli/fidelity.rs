@@ -45,7 +45,7 @@ pub struct FidelityArgs {
     /// What all transfers together need on average at most
     #[arg(long, value_name = "MBIT", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub rate: u64,
-    /// Where the results go [default: store/fidelity/<grid>-<seed>]
+    /// Where the results go [default: store/fidelity/GRID-SEED]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Compare what this file holds, and measure nothing: it works everywhere. Results are written with --out only
