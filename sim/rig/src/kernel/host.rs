@@ -103,6 +103,10 @@ fn furnish(address: Ipv4Addr) -> Result<SyncDevice, RigError> {
 
 /// A setting of this thread's namespace.
 fn set(name: &str, value: &str) -> Result<(), RigError> {
-    std::fs::write(Path::new("/proc/sys").join(name), value)
-        .map_err(RigError::system(format!("setting {name} to {value}")))
+    let what = format!("setting {name} to {value}");
+    std::fs::write(Path::new("/proc/sys").join(name), value).map_err(|error| match error.kind() {
+        // As in a container that may have namespaces and may not set them up.
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => RigError::rights(what)(error),
+        _ => RigError::system(what)(error),
+    })
 }
