@@ -1,6 +1,9 @@
 //! Streams at work: handshake, in-order delivery, back-pressure, retransmission, reset and close.
 //!
-//! What is like TCP: connecting takes a round trip; SYNs are sent again after 1, 2, 4 … s and given up after 127 s (Linux,
+//! Where streams are [`StreamModel::Tcp`], data is `tcp`'s affair, and the handshake, resets and the end are this file's. Where they
+//! are [`StreamModel::Plain`], all of it is here.
+//!
+//! What is like TCP in plain streams: connecting takes a round trip; SYNs are sent again after 1, 2, 4 … s and given up after 127 s (Linux,
 //! `tcp_syn_retries` 6); data in flight and unread is bounded by a window; a lost segment holds up all behind it until it
 //! is sent again after the retransmission time-out, which doubles up to 120 s and is given up after 15 tries
 //! (`tcp_retries2`). What is not: segments are up to 16 KiB, there is no congestion window and no fast retransmit, and
