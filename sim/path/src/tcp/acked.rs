@@ -4,6 +4,9 @@ use super::segment::Ack;
 use super::sender::{Sender, State, Waiting};
 use super::sent::Sent;
 
+/// Probes of a closed window after which they do not become rarer.
+const PROBES_BACKED_OFF: u8 = 9;
+
 /// Linux's `tcp_max_reordering`.
 const REORDERING_MAX: u64 = 300;
 
@@ -85,6 +88,9 @@ impl Sender {
         if self.waiting == Waiting::Window && opened {
             self.waiting = Waiting::Nothing;
             self.retries = 0;
+        } else if self.waiting == Waiting::Window {
+            // Whoever answers is alive, however long it has no room: probes stay rare, and do not give it up.
+            self.retries = self.retries.min(PROBES_BACKED_OFF);
         }
         let next = self.react(now_ns, &mut news);
         self.control(now_ns, &news, delivered_before, lost_before);

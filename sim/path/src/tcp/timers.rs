@@ -180,3 +180,40 @@ impl Sender {
         self.await_window(now_ns);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tcp::{Ack, Sender, SenderConfig};
+
+    /// Probes of a closed window: (how many time-outs in a row the sender counts, seconds that passed).
+    fn probed(answered: bool) -> (u8, u64) {
+        let full = 10_000;
+        let mut now_ns = 0;
+        let mut sender = Sender::new(SenderConfig::default(), now_ns, 20_000, full);
+        sender.write(now_ns, 20_000, &mut |_| {});
+        let ack = Ack {
+            next: sender.next(),
+            window_end: sender.next(),
+            ..Ack::default()
+        };
+        sender.ack(now_ns, &ack, &mut |_| {});
+        for _ in 0..40 {
+            now_ns = sender.timer_ns().expect("it probes");
+            let mut probes = 0;
+            sender.timer(now_ns, &mut |_| probes += 1);
+            assert_eq!(probes, 1);
+            if answered {
+                sender.ack(now_ns, &ack, &mut |_| {});
+            }
+        }
+        (sender.retries(), now_ns / 1_000_000_000)
+    }
+
+    #[test]
+    fn a_reader_without_room_that_answers_is_not_given_up() {
+        let (retries, seconds) = probed(true);
+        assert!(retries <= 10 && seconds > 3_000, "{retries} after {seconds} s");
+        let (retries, _) = probed(false);
+        assert!(retries >= 15, "{retries}: silence is given up");
+    }
+}
