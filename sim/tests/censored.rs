@@ -15,7 +15,7 @@ use phantom_core::runtime::{Clock, Listener, Net, Spawn, timeout};
 use phantom_core::units::Instant;
 use phantom_path::fidelity::Cell;
 use phantom_path::tcp::Algorithm;
-use phantom_sim::censor::on_path::OnPath;
+use phantom_sim::censor::Censor;
 use phantom_sim::swarm::{Access, HostSpec, Network, Topology, World, WorldConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -27,7 +27,7 @@ fn server() -> SocketAddr {
 }
 
 /// A client inside and a server outside, 50 ms apart, 10 Mbit/s.
-fn world(rules: Vec<Rule>) -> (World, Arc<Mutex<OnPath>>, [phantom_sim::host::PeerId; 2]) {
+fn world(rules: Vec<Rule>) -> (World, Arc<Mutex<Censor>>, [phantom_sim::host::PeerId; 2]) {
     let mut topology = Topology::new();
     let region = topology.add_region("all", Duration::from_millis(50));
     for name in ["one", "two"] {
@@ -51,7 +51,7 @@ fn world(rules: Vec<Rule>) -> (World, Arc<Mutex<OnPath>>, [phantom_sim::host::Pe
         world.add_host(host(SERVER, false)),
         world.add_host(host([10, 0, 0, 1], true)),
     ];
-    let censor = Arc::new(Mutex::new(OnPath::new(Engine::new(
+    let censor = Arc::new(Mutex::new(Censor::new(Engine::new(
         EngineConfig::default(),
         rules,
     ))));
@@ -183,7 +183,7 @@ fn a_reset_ends_a_stream_by_its_name_and_the_residual_block_refuses_the_next() {
         .unwrap();
     let refused = Err(std::io::ErrorKind::ConnectionRefused);
     assert_eq!(*seen.lock().unwrap(), [refused, refused, Ok(())]);
-    assert_eq!(censor.lock().unwrap().engine.counts()[0].sentenced, 1);
+    assert_eq!(censor.lock().unwrap().engine().counts()[0].sentenced, 1);
 }
 
 /// net4people#490: nobody is told; the stream is silent after 25 packets, and the sender gives up on its own.

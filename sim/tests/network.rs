@@ -10,7 +10,8 @@ use phantom_core::event::{Event, Sensitive, Tag};
 use phantom_core::runtime::rules::{Forgery, Names, Protocol, Remote, Rule};
 use phantom_core::runtime::{Clock, Events, Listener, Net, Spawn, Stream, Udp, timeout};
 use phantom_core::units::{Instant, Probability};
-use phantom_sim::censor::{SharedCensor, Timed};
+use phantom_sim::censor::SharedCensor;
+use phantom_sim::censor::plain::engaged;
 use phantom_sim::host::record::Leak;
 use phantom_sim::host::{Observer, PeerId};
 use phantom_sim::swarm::border::{Direction, Kind, Middlebox, Packet, Verdict};
@@ -557,9 +558,9 @@ fn forged_answers_outrun_true_ones_and_silence_lasts_ten_seconds() {
         };
         let client = world.add_host(spec);
         let censor = SharedCensor::default();
-        censor.lock().add(Timed::new(
+        censor.lock().add(engaged(
             "dns",
-            rule.unwrap_or(Rule::Silence {
+            &rule.unwrap_or(Rule::Silence {
                 names: Names::under(["other"]),
             }),
         ));
@@ -623,9 +624,7 @@ fn poisoned(resolver_outside: bool, truth_follows: bool, questions: u8) -> (Vec<
         truth_follows,
     };
     let names = Names::under(["example"]);
-    censor
-        .lock()
-        .add(Timed::new("dns", Rule::Forge { names, answers }));
+    censor.lock().add(engaged("dns", &Rule::Forge { names, answers }));
     let answered = Arc::new(Mutex::new(0));
     world.set_middlebox(Border(censor, answered.clone()));
     for n in 0..questions {
@@ -751,14 +750,15 @@ fn rules_hit_what_crosses_the_border_and_nothing_else() {
     let reset = Rule::Reset {
         remote: Remote::Addresses([SERVER.into()].into()),
     };
-    censor
-        .lock()
-        .add(Timed::new("reset", reset).between(at(10_000), at(20_000)));
+    censor.lock().add(phantom_censor::engine::rule::Rule {
+        phases: vec![(at(10_000).as_nanos(), at(20_000).as_nanos())],
+        ..engaged("reset", &reset)
+    });
     let no_udp = Rule::Drop {
         remote: Remote::Any,
         protocol: Some(Protocol::Udp),
     };
-    censor.lock().add(Timed::new("udp off", no_udp));
+    censor.lock().add(engaged("udp off", &no_udp));
     for (name, inside, address) in [
         ("inside", true, [10, 0, 0, 1]),
         ("outside", false, [192, 0, 2, 9]),
@@ -792,8 +792,7 @@ fn rules_hit_what_crosses_the_border_and_nothing_else() {
         "outside Ok(120)",
     ];
     assert_eq!(lines, wanted);
-    let acted = censor.lock().acted("reset").cloned().unwrap();
-    assert_eq!(acted.values().map(|a| a.reset).sum::<u64>(), 2);
+    assert_eq!(censor.lock().acted("reset").reset, 2);
     assert_eq!(censor.lock().counts().datagrams_dropped, 1);
 }
 

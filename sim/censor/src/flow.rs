@@ -1,8 +1,8 @@
 //! Packets gathered into flows, within a budget.
 //!
 //! A flow is a 5-tuple from its first packet until it is idle too long, its ports are used anew, or it is forgotten to make
-//! room. Its client is the sender of the SYN; where no SYN is seen, the sender of the first packet. Of each direction
-//! the first bytes are kept as the receiver would get them: in order, each once. A segment that comes too early is
+//! room. Its client is the sender of the SYN; where no SYN is seen, the sender of the first packet, unless that comes from a port
+//! for services (below 1024) and goes to another. Of each direction the first bytes are kept as the receiver would get them: in order, each once. A segment that comes too early is
 //! not kept and marks the flow as having a gap; what follows the gap is not kept either.
 //!
 //! Flows are held in ordered maps: nothing depends on a hash, neither the output's order nor, for a hostile capture, the
@@ -14,6 +14,9 @@ use std::net::{IpAddr, SocketAddr};
 use crate::classify::fet::Measured;
 use crate::classify::{FirstBytes, Labels, Transport};
 use crate::packet::{Header, Packet, TcpFlags};
+
+/// Ports below this one are for services.
+const SYSTEM_PORTS_END: u16 = 1024;
 
 /// Bounds of a table. Where 0 makes no sense it counts as 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,12 +116,19 @@ pub struct Flow {
     /// Why it is over.
     pub end: Option<End>,
     isn: Option<u32>,
+    /// Its first bytes are kept.
+    kept: bool,
 }
 
 impl Flow {
     fn new(number: u64, at_ns: u64, packet: &Packet<'_>) -> Self {
-        let syn_ack = matches!(packet.header, Header::Tcp { flags, .. } if flags.syn && flags.ack);
-        let (client, server) = if syn_ack {
+        let (source, destination) = (packet.source.port(), packet.destination.port());
+        let answers = match packet.header {
+            Header::Tcp { flags, .. } if flags.syn => flags.ack,
+            // Its beginning was not seen: services are at the ports that the system keeps for them (RFC 6335 §6).
+            _ => source < SYSTEM_PORTS_END && destination >= SYSTEM_PORTS_END,
+        };
+        let (client, server) = if answers {
             (packet.destination, packet.source)
         } else {
             (packet.source, packet.destination)
@@ -136,6 +146,7 @@ impl Flow {
             fet: None,
             end: None,
             isn: None,
+            kept: true,
         }
     }
 
@@ -181,7 +192,7 @@ impl Flow {
                 side.in_order(flags, seq, packet)
             }
         };
-        if new.is_empty() {
+        if new.is_empty() || !self.kept {
             return;
         }
         if side.first.is_empty() {
@@ -328,7 +339,18 @@ impl FlowTable {
     /// Adds a packet that was captured at `at_ns` and hands out the flows that are over now, in the order of their last
     /// packets. Times that go back count as the latest so far.
     /// Returns where the packet's flow is kept, for [`FlowTable::flow`].
-    pub fn add(&mut self, at_ns: u64, packet: &Packet<'_>, mut over: impl FnMut(Flow)) -> usize {
+    pub fn add(&mut self, at_ns: u64, packet: &Packet<'_>, over: impl FnMut(Flow)) -> usize {
+        self.add_keeping(at_ns, packet, |_| true, over)
+    }
+
+    /// The same; `keeps` says of a flow that begins whether its first bytes are to be kept.
+    pub fn add_keeping(
+        &mut self,
+        at_ns: u64,
+        packet: &Packet<'_>,
+        keeps: impl FnOnce(&Flow) -> bool,
+        mut over: impl FnMut(Flow),
+    ) -> usize {
         self.now_ns = self.now_ns.max(at_ns);
         while let Some(flow) = self.flow(self.oldest)
             && self.now_ns - flow.last_ns > self.config.idle_ns
@@ -354,7 +376,11 @@ impl FlowTable {
                     self.forgotten += u64::from(!closed);
                     self.remove(self.oldest, End::Forgotten, &mut over);
                 }
-                self.insert(key, packet)
+                let slot = self.insert(key, packet);
+                if let Some(flow) = &mut self.slots[slot].flow {
+                    flow.kept = keeps(flow);
+                }
+                slot
             }
         };
         self.link(slot);
@@ -404,6 +430,24 @@ impl FlowTable {
     /// The flow that is kept there.
     pub fn flow(&self, slot: usize) -> Option<&Flow> {
         self.slots.get(slot)?.flow.as_deref()
+    }
+
+    /// The first bytes of the flow that is kept there are not needed any more.
+    pub(crate) fn let_go(&mut self, slot: usize) {
+        if let Some(flow) = self.slots.get_mut(slot).and_then(|slot| slot.flow.as_mut()) {
+            flow.kept = false;
+            flow.up.first = Vec::new();
+            flow.down.first = Vec::new();
+        }
+    }
+
+    /// Forgets the flow that is kept there, as if it had never begun.
+    pub(crate) fn take_out(&mut self, slot: usize) -> Option<Flow> {
+        let mut taken = None;
+        if self.flow(slot).is_some() {
+            self.remove(slot, End::Forgotten, &mut |flow| taken = Some(flow));
+        }
+        taken
     }
 
     fn insert(&mut self, key: Key, packet: &Packet<'_>) -> usize {

@@ -342,7 +342,7 @@ fn questions_for_listed_names_get_forged_answers_and_others_none() {
             assert_eq!(talk.hear(&mut engine, 1, &question), Verdict::Pass);
             verdict
         };
-        let Verdict::Forge(addresses) = ask(40_000, BLOCKED) else {
+        let Verdict::Forge { addresses, .. } = ask(40_000, BLOCKED) else {
             panic!("{name} forges no answer");
         };
         assert_eq!(addresses[0].to_string(), forged, "{name}");
@@ -693,7 +693,7 @@ fn turkmenistan_blocks_dns_http_and_https_and_names_that_only_look_alike() {
             "{name}"
         );
         let question = datagram(&mut turkmenistan, 0, from, server(1, 53), &dns_query(7, name, 1));
-        assert!(matches!(question, Verdict::Forge(_)), "{name}");
+        assert!(matches!(question, Verdict::Forge { .. }), "{name}");
     }
     for (port, payload) in [
         (443, hello(FINE)),

@@ -10,7 +10,7 @@ use phantom_core::units::Instant;
 
 use super::observe::{Observation, Seen};
 use super::path::Path;
-use crate::scenario::plan::{Act, HostId, Plan, Role};
+use crate::scenario::plan::{HostId, Plan, Role};
 
 /// A client is connected for this long after an authenticated round trip (docs/SCENARIOS.md, `client.connected`).
 pub const CONNECTED_FOR: Duration = Duration::from_secs(30);
@@ -118,10 +118,7 @@ impl Clients {
             .iter()
             .enumerate()
             .filter(|(_, host)| matches!(host.role, Role::Client(_)));
-        let forged = plan.rules.iter().flat_map(|rule| match &rule.action {
-            Act::Forge { answers, .. } => answers.as_slice(),
-            _ => &[],
-        });
+        let forged = plan.rules.iter().flat_map(|rule| rule.forged());
         Self {
             clients: clients
                 .map(|(id, host)| {
@@ -135,7 +132,7 @@ impl Clients {
                     )
                 })
                 .collect(),
-            forged: forged.copied().map(IpAddr::V4).collect(),
+            forged: forged.copied().collect(),
             ..Self::default()
         }
     }

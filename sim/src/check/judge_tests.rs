@@ -37,8 +37,8 @@ until = "4 min"
 action = "drop"
 [[censor.rule]]
 name = "forge"
-action = { forge-dns = { addresses = 4 } }
-match = { dns-name = { these = ["example.org"] } }
+action = { forge-dns = { answers = 4, true-answer = false } }
+match = { protocols = ["dns"], names = ["*.example.org"] }
 [[invariant]]
 name = "the censor drops"
 sometimes = "censor.dropped('cut') > 0"
@@ -451,10 +451,12 @@ fn an_insider_that_learns_five_bridges_costs_too_much() {
 fn a_queue_over_its_bound_a_residue_and_a_fooled_client_are_red() {
     let check = "[[invariant]]\nname='queue'\nalways=\"max(queue.fill) <= 1\"\n[[invariant]]\nname='disk'\nalways=\"disk.residue == 0\"\n[[invariant]]\nname='fooled'\nalways=\"client.fooled == 0\"\n";
     let mut play = Play::new(check);
-    let Some(forged) = play.plan.rules.iter().find_map(|rule| match &rule.action {
-        crate::scenario::plan::Act::Forge { answers, .. } => answers.first().copied(),
-        _ => None,
-    }) else {
+    let Some(forged) = play
+        .plan
+        .rules
+        .iter()
+        .find_map(|rule| rule.forged().first().copied())
+    else {
         panic!("a forging rule")
     };
     play.event(

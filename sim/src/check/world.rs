@@ -74,7 +74,7 @@ impl World {
             rules: plan
                 .rules
                 .iter()
-                .map(|rule| (rule.name.clone(), rule.from, rule.until))
+                .map(|rule| (rule.name.clone(), rule.from(), rule.until()))
                 .collect(),
             oracle: senses.contains(&Sense::Paths),
         }

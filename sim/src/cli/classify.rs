@@ -74,6 +74,7 @@ pub struct ClassifyArgs {
 fn inside(text: &str) -> Result<Address, String> {
     match text.parse()? {
         Address::Endpoint(_) => Err("wanted an address or a prefix without a port".to_owned()),
+        Address::List(_) => Err("wanted an address or a prefix: a capture knows no lists".to_owned()),
         address => Ok(address),
     }
 }
@@ -111,10 +112,12 @@ impl Watch {
         config.flows.flows_max = args.flows as usize;
         let mut inside = Addresses::new();
         for address in &args.inside {
-            match *address {
-                Address::Host(host) => inside.add(host),
-                Address::Endpoint(endpoint) => inside.add_endpoint(endpoint),
-                Address::Prefix(first, bits) => inside.add_prefix(first, bits),
+            match address {
+                Address::Host(host) => inside.add(*host),
+                Address::Endpoint(endpoint) => inside.add_endpoint(*endpoint),
+                Address::Prefix(first, bits) => inside.add_prefix(*first, *bits),
+                // Refused when it was read: a capture knows no lists.
+                Address::List(_) => {}
             }
         }
         Ok(Self {
@@ -194,7 +197,7 @@ const fn verdict_name(verdict: &Verdict) -> &'static str {
         Verdict::Drop => "drop",
         Verdict::Reset { .. } => "reset",
         Verdict::Delay(_) => "delay",
-        Verdict::Forge(_) => "forge-dns",
+        Verdict::Forge { .. } => "forge-dns",
     }
 }
 

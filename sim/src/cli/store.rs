@@ -250,10 +250,12 @@ pub fn write(
     let phases: Vec<Phase> = plan
         .rules
         .iter()
-        .map(|rule| Phase {
-            name: rule.name.clone(),
-            from_seconds: rule.from.as_secs_f64(),
-            until_seconds: rule.until.as_secs_f64(),
+        .flat_map(|rule| {
+            rule.phases.iter().map(|(from, until)| Phase {
+                name: rule.name.clone(),
+                from_seconds: from.as_secs_f64(),
+                until_seconds: until.as_secs_f64(),
+            })
         })
         .collect();
     put("phases.json", json(serde_json::to_string_pretty(&phases))?)?;

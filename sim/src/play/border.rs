@@ -1,153 +1,168 @@
 //! The censor of a plan as the back ends know it, and what of it is in force: for the stage, and for the oracle.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use phantom_core::runtime::rules::{Forgery, Names, Protocol as Carrier, Remote, Rule};
+use phantom_censor::classify::fet::Measured;
+use phantom_censor::classify::{FirstBytes, Labels, Transport};
+use phantom_censor::engine::foresee::{First, Prospect};
+use phantom_censor::engine::rule::{Action, Rule as Engaged};
+use phantom_censor::engine::{self, Engine, EngineConfig};
+use phantom_censor::flow::FlowConfig;
+use phantom_core::link::FRAME_LEN;
+use phantom_core::runtime::rules::Rule;
+use phantom_core::units::Instant;
 use rand_core::Rng;
 
+use super::ceremony::DHT_PORT;
+use crate::censor::plain;
 use crate::run::RunError;
-use crate::scenario::file::Protocol;
-use crate::scenario::plan::{Act, Plan, Rule as Planned, Targets, stream};
+use crate::scenario::plan::{Plan, Rule as Planned, stream};
 
-/// Addresses in one forged answer, out of all that a censor uses.
-const ANSWERS: usize = 2;
+/// Flows that the censor of a world remembers. A real one has a smaller share of a larger country; with this it forgets none
+/// while a world has no more.
+const FLOWS_MAX: usize = 1 << 20;
 
-/// The rule of the stage for a rule of the plan.
-///
-/// # Errors
-/// A combination that this version does not know: better no run than another censor than the one asked for.
-pub(super) fn rule(plan: &Plan, planned: &Planned) -> Result<Rule, RunError> {
-    let unknown = |what: &str| RunError::Unable(format!("the rule '{}' {what}: not supported", planned.name));
-    let names = planned
-        .dns_names
-        .as_ref()
-        .map(|names| Names::Under(names.iter().cloned().collect()));
-    if let Act::Forge { answers, true_answer } = &planned.action {
-        return Ok(Rule::Forge {
-            names: names.unwrap_or(Names::Any),
-            answers: Forgery {
-                pool: answers.iter().copied().map(IpAddr::V4).collect(),
-                each: Some(ANSWERS),
-                seed: stream(plan.seed, &format!("{} answers", planned.name)).next_u64(),
-                truth_follows: *true_answer,
-            },
-        });
-    }
-    if let Some(names) = names {
-        return match planned.action {
-            Act::Drop => Ok(Rule::Silence { names }),
-            _ => Err(unknown("resets a question for a name")),
-        };
-    }
-    let protocol = match planned.protocol {
-        None => None,
-        Some(Protocol::Tcp) => Some(Carrier::Tcp),
-        Some(Protocol::Udp) => Some(Carrier::Udp),
+/// The engine for a plan's censor in a world where the scenario's time begins at `begins`.
+pub(super) fn engine(plan: &Plan, begins: Instant) -> Engine {
+    let flows = FlowConfig::default();
+    let idle = plan
+        .flow_idle
+        .map(|idle| u64::try_from(idle.as_nanos()).unwrap_or(u64::MAX));
+    let config = EngineConfig {
+        seed: stream(plan.seed, "censor").next_u64(),
+        flows: FlowConfig {
+            flows_max: FLOWS_MAX,
+            idle_ns: idle.unwrap_or(flows.idle_ns),
+            ..flows
+        },
+        ..EngineConfig::default()
     };
-    let addresses = match &planned.to {
-        None => None,
-        Some(Targets::Fixed(addresses)) => Some(addresses.as_slice()),
-        Some(Targets::Learned { .. }) => Some(&[][..]),
-    };
-    let (ports, spared) = (&planned.ports, &planned.except_ports);
-    let remote = match (addresses, ports.is_empty(), spared.is_empty()) {
-        (None, true, true) => Remote::Any,
-        (None, false, true) => Remote::Ports(ports.iter().copied().collect()),
-        (None, true, false) => Remote::PortsExcept(spared.iter().copied().collect()),
-        (Some(addresses), true, true) => Remote::Addresses(addresses.iter().copied().collect()),
-        (Some(addresses), false, true) => Remote::Endpoints(endpoints(addresses, ports)),
-        _ => return Err(unknown("spares ports of some addresses")),
-    };
-    match planned.action {
-        Act::Reset if protocol == Some(Carrier::Udp) => Err(unknown("resets datagrams")),
-        Act::Reset => Ok(Rule::Reset { remote }),
-        _ => Ok(Rule::Drop { remote, protocol }),
-    }
+    let rules = plan.rules.iter().map(|planned| {
+        let mut rule = planned.rule.clone();
+        for (from, until) in &mut rule.phases {
+            *from = from.saturating_add(begins.as_nanos());
+            *until = until.saturating_add(begins.as_nanos());
+        }
+        rule
+    });
+    Engine::new(config, rules.collect())
 }
 
-/// All rules of a plan as the stages know them: what a back end is given.
+/// The rule of a network decorator for a rule of the plan.
 ///
 /// # Errors
-/// See [`rule`].
-#[cfg(test)]
-pub(crate) fn rules_of(plan: &Plan) -> Result<Vec<Rule>, RunError> {
-    plan.rules.iter().map(|planned| rule(plan, planned)).collect()
-}
-
-/// Each address at each port.
-pub(super) fn endpoints(addresses: &[IpAddr], ports: &[u16]) -> BTreeSet<SocketAddr> {
-    let at = |ip: &IpAddr| {
-        ports
-            .iter()
-            .map(|port| SocketAddr::new(*ip, *port))
-            .collect::<Vec<_>>()
-    };
-    addresses.iter().flat_map(at).collect()
+/// A combination that decorators do not know: better no run than another censor than the one asked for.
+pub(super) fn rule(planned: &Planned) -> Result<Rule, RunError> {
+    plain::plain(&planned.rule).map_err(|error| {
+        RunError::Unable(format!(
+            "the rule '{}' cannot be played here: {error}",
+            planned.name
+        ))
+    })
 }
 
 /// What the rules of a plan block at a time.
 pub(super) struct Blocks<'p> {
     plan: &'p Plan,
     link_port: u16,
-    /// By rule and address that insiders gave away: when the rule has it on its list.
-    learned: BTreeMap<(usize, IpAddr), Duration>,
+    /// The plan's rules with what their lists have learned so far.
+    rules: Vec<Engaged>,
+    /// Addresses that insiders gave away, by list: when the list has it.
+    learned: BTreeMap<(String, IpAddr), Duration>,
+    /// The same, in order of time, until lists have it.
+    pending: BTreeMap<(Duration, u64), (String, IpAddr)>,
+    /// What the first packet of a link is like.
+    link: (Labels, Option<Measured>),
 }
 
 impl<'p> Blocks<'p> {
     /// Of a world in which links go to `link_port`.
-    pub(super) const fn new(plan: &'p Plan, link_port: u16) -> Self {
+    pub(super) fn new(plan: &'p Plan, link_port: u16) -> Self {
+        // A link begins with a frame of which no bit can be told from a random one (SPEC §3).
+        let mut frame = [0; FRAME_LEN];
+        stream(plan.seed, "what a censor sees of a link").fill_bytes(&mut frame);
+        let first = FirstBytes::packet(Transport::Tcp, &frame);
         Self {
             plan,
             link_port,
+            rules: plan.rules.iter().map(|planned| planned.rule.clone()).collect(),
             learned: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            link: (Labels::of(&first), first.fet),
         }
     }
 
-    /// A rule of the plan learns an address; `true` if it is new to that rule.
-    pub(super) fn learn(&mut self, rule: usize, at: Duration, address: IpAddr) -> bool {
-        let new = !self.learned.contains_key(&(rule, address));
-        if new {
-            self.learned.insert((rule, address), at);
+    /// A list learns an address; `true` if it is new to that list.
+    pub(super) fn learn(&mut self, list: &str, at: Duration, address: IpAddr) -> bool {
+        let key = (list.to_owned(), address);
+        if self.learned.contains_key(&key) {
+            return false;
         }
-        new
+        self.pending.insert((at, self.learned.len() as u64), key.clone());
+        self.learned.insert(key, at);
+        true
     }
 
-    /// The rules that act on packets, with their numbers.
-    fn acting(&self, now: Duration) -> impl Iterator<Item = (usize, &'p Planned)> {
-        let rules = self.plan.rules.iter().enumerate();
+    /// Lists take in what they have learned by `now`; time does not go back.
+    pub(super) fn catch_up(&mut self, now: Duration) {
+        while let Some(entry) = self.pending.first_entry()
+            && entry.key().0 <= now
+        {
+            let (list, address) = entry.remove();
+            self.rules.iter_mut().for_each(|rule| rule.learn(&list, address));
+        }
+    }
+
+    /// The rules in force that can stop a flow.
+    fn acting(&self, now: Duration) -> impl Iterator<Item = &Engaged> {
+        let rules = self.plan.rules.iter().zip(&self.rules);
         rules
-            .filter(move |(_, rule)| (rule.from..rule.until).contains(&now))
-            .filter(|(_, rule)| rule.dns_names.is_none() && !matches!(rule.action, Act::Forge { .. }))
+            .filter(move |(planned, _)| planned.holds_at(now))
+            .map(|(_, rule)| rule)
+            .filter(|rule| matches!(rule.action, Action::Drop | Action::Reset { .. }))
     }
 
     /// Whether nothing at all passes.
     pub(super) fn everything(&self, now: Duration) -> bool {
-        self.acting(now).any(|(_, rule)| rule.is_total())
+        let rules = self.plan.rules.iter();
+        rules
+            .filter(|planned| planned.holds_at(now))
+            .any(Planned::is_total)
     }
 
-    /// Whether datagrams do not pass. A reset means nothing to them.
+    /// Whether datagrams to nodes of the DHT do not pass, or may not. A reset means nothing to them.
     pub(super) fn datagrams(&self, now: Duration) -> bool {
+        let some_node = SocketAddr::from((Ipv4Addr::UNSPECIFIED, DHT_PORT));
+        let query = Prospect {
+            opened: engine::Direction::Outbound,
+            transport: Transport::Udp,
+            client: None,
+            server: Some(some_node),
+            first: None,
+            at_once: true,
+        };
         self.acting(now)
-            .filter(|(_, rule)| rule.action == Act::Drop && rule.protocol != Some(Protocol::Tcp))
-            .any(|(_, rule)| rule.to.is_none() && rule.ports.is_empty())
+            .filter(|rule| rule.action == Action::Drop)
+            .any(|rule| rule.foresees(&query) != Some(false))
     }
 
-    /// Whether streams to this address do not pass.
+    /// Whether links to this address do not pass, or may not: a rule that acts on a share of them, or after so many bytes,
+    /// leaves no path that one may count on.
     pub(super) fn streams_to(&self, now: Duration, address: IpAddr) -> bool {
-        self.acting(now)
-            .filter(|(_, rule)| rule.protocol != Some(Protocol::Udp))
-            .filter(|(_, rule)| rule.ports.is_empty() || rule.ports.contains(&self.link_port))
-            .filter(|(_, rule)| !rule.except_ports.contains(&self.link_port))
-            .any(|(number, rule)| match &rule.to {
-                None => true,
-                Some(Targets::Fixed(addresses)) => addresses.contains(&address),
-                Some(Targets::Learned { .. }) => self
-                    .learned
-                    .get(&(number, address))
-                    .is_some_and(|since| *since <= now),
-            })
+        let link = Prospect {
+            opened: engine::Direction::Outbound,
+            transport: Transport::Tcp,
+            client: None,
+            server: Some(SocketAddr::new(address, self.link_port)),
+            first: Some(First {
+                labels: &self.link.0,
+                fet: self.link.1,
+            }),
+            at_once: true,
+        };
+        self.acting(now).any(|rule| rule.foresees(&link) != Some(false))
     }
 }
 
@@ -179,14 +194,16 @@ population.insider = { region = "in", count = { extra = 1 }, node = { insider = 
 population.voter = { region = "out", count = { extra = 3 }, node = "authority" }
 [censor]
 at = ["in", "out"]
+list.slow = { learned-by-insiders = { lag = "3 min" } }
+list.quick = { learned-by-insiders = { lag = "1 min" } }
 [[censor.rule]]
 name = "ministry"
 until = "5 min"
-match = { to = { learned-by-insiders = { lag = "3 min" } } }
+match = { to = ["@slow"] }
 action = "drop"
 [[censor.rule]]
 name = "provider"
-match = { to = { learned-by-insiders = { lag = "1 min" } } }
+match = { to = ["@quick"], transport = "tcp" }
 action = "reset"
 [[invariant]]
 name = "both act"
@@ -201,13 +218,67 @@ sometimes = "censor.blocked('ministry') > 0 and censor.blocked('provider') > 0"
         let mut blocks = Blocks::new(&plan, 443);
         let minute = |n: u64| Duration::from_secs(60 * n);
         let bridge = IpAddr::V4(plan.hosts[0].address);
-        assert!(blocks.learn(0, minute(3), bridge) && blocks.learn(1, minute(1), bridge));
-        assert!(!blocks.learn(0, minute(4), bridge) && !blocks.learn(1, minute(2), bridge));
-        let blocked = |n| blocks.streams_to(minute(n), bridge);
+        assert!(blocks.learn("slow", minute(3), bridge) && blocks.learn("quick", minute(1), bridge));
+        assert!(!blocks.learn("slow", minute(4), bridge) && !blocks.learn("quick", minute(2), bridge));
+        let blocked = |n| {
+            blocks.catch_up(minute(n));
+            blocks.streams_to(minute(n), bridge)
+        };
         assert_eq!(
             [0, 1, 4, 9].map(blocked),
             [false, true, true, true],
             "the provider's list goes on when the ministry's has ended"
         );
+    }
+
+    /// Which of these rules leave no way in over a link to some address, which none for the DHT.
+    #[test]
+    fn a_rule_on_bytes_closes_a_path_if_a_link_is_like_that_or_may_come_to_be() {
+        let closed = |matching: &str, action: &str| {
+            let rules = format!(
+                "[[censor.rule]]\nname = \"ministry\"\nmatch = {{ {matching} }}\naction = {action}\n"
+            );
+            let start = TWO_LISTS.find("[[censor.rule]]").expect("rules");
+            let end = TWO_LISTS.find("[[invariant]]").expect("a promise");
+            let promise = TWO_LISTS[end..].replace(" and censor.blocked('provider') > 0", "");
+            let text = format!("{}{rules}{promise}", &TWO_LISTS[..start]);
+            let loaded =
+                from_text(&Nothing, "t.toml", text, Some("t"), &[]).unwrap_or_else(|error| panic!("{error}"));
+            let plan = Plan::draw(&loaded, 1);
+            let blocks = Blocks::new(&plan, 443);
+            let bridge = IpAddr::V4(plan.hosts[0].address);
+            (
+                blocks.streams_to(Duration::ZERO, bridge),
+                blocks.datagrams(Duration::ZERO),
+                blocks.everything(Duration::ZERO),
+            )
+        };
+        for (matching, action, wanted) in [
+            ("", "'drop'", (true, true, true)),
+            ("transport = 'udp'", "'drop'", (false, true, false)),
+            (
+                "transport = 'udp', not = { ports = [53] }",
+                "'drop'",
+                (false, true, false),
+            ),
+            ("ports = [53]", "'drop'", (false, false, false)),
+            ("protocols = ['tls']", "'drop'", (false, false, false)),
+            (
+                "not = { protocols = ['tls', 'http', 'dns'] }",
+                "'drop'",
+                (true, true, false),
+            ),
+            ("flagged = 'paper'", "'drop'", (true, false, false)),
+            ("bytes = { over = '16 kB' }", "'drop'", (true, true, false)),
+            ("to = ['@bridge']", "'reset'", (true, false, false)),
+            ("to = ['@insider']", "'reset'", (false, false, false)),
+            (
+                "",
+                "{ police = { rate = '140 kbit/s', burst = '10 kB' } }",
+                (false, false, false),
+            ),
+        ] {
+            assert_eq!(closed(matching, action), wanted, "{matching} {action}");
+        }
     }
 }

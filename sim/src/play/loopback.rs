@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
+use phantom_censor::engine::rule::Action;
 use phantom_core::units::WallTime;
 
-use crate::scenario::plan::{Act, Plan, Targets};
+use crate::scenario::plan::Plan;
 
 /// Ports below 1024 are for the superuser.
 const LINK_PORT: u16 = 20_443;
@@ -45,30 +46,26 @@ pub(super) fn move_in(plan: &mut Plan) -> Moved {
         host.address = here;
     }
     for rule in &mut plan.rules {
-        if let Some(Targets::Fixed(addresses)) = &mut rule.to {
-            for address in addresses {
-                if let IpAddr::V4(address) = address
-                    && let Some(here) = moved.get(address)
-                {
-                    *address = *here;
-                }
+        rule.rule.each_set(&mut |set| {
+            set.map(|address| match address {
+                IpAddr::V4(ip) => moved.get(&ip).map_or(address, |here| IpAddr::V4(*here)),
+                IpAddr::V6(_) => address,
+            });
+        });
+        rule.rule.each_ports(&mut |ports| {
+            if *ports == (super::world::LINK_PORT..=super::world::LINK_PORT) {
+                *ports = LINK_PORT..=LINK_PORT;
             }
-        }
-        if let Act::Forge { answers, .. } = &mut rule.action {
-            for answer in answers {
+        });
+        if let Action::Forge(forgery) = &mut rule.rule.action {
+            for answer in &mut forgery.pool {
                 // Hosts have the second byte from `block` on, 64 of them; forgeries one that is before those.
-                let [_, b, c, d] = answer.octets();
-                let nobody = Ipv4Addr::new(127, block.wrapping_sub(1 + b % 2), c, d);
+                let IpAddr::V4(ip) = *answer else { continue };
+                let [_, b, c, d] = ip.octets();
+                let nobody = Ipv4Addr::new(127, block.wrapping_sub(1 + b % 2), c, d).into();
                 let planned = std::mem::replace(answer, nobody);
-                forged.insert(IpAddr::V4(*answer), IpAddr::V4(planned));
+                forged.insert(nobody, planned);
             }
-        }
-        for port in rule
-            .ports
-            .iter_mut()
-            .filter(|port| **port == super::world::LINK_PORT)
-        {
-            *port = LINK_PORT;
         }
     }
     Moved {

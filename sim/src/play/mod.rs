@@ -16,7 +16,5 @@ mod trap;
 mod user;
 mod world;
 
-#[cfg(test)]
-pub(crate) use border::rules_of;
 pub use on_stage::StagePlayer;
 pub use on_swarm::SwarmPlayer;

@@ -9,13 +9,13 @@ use phantom_core::units::{Instant, WallTime};
 use super::border::Blocks;
 use super::oracle::Oracle;
 use crate::check::observe::{Acted, Observation, Seen, Sink};
-use crate::scenario::plan::{HostId, Plan, Role, Targets};
+use crate::scenario::plan::{HostId, Plan, Role};
 use crate::stage::Record;
 
 /// A bridge that an insider gave away.
 pub(super) struct GivenAway {
-    /// The rule that will block it.
-    pub(super) rule: usize,
+    /// The list that takes it in.
+    pub(super) list: String,
     /// Its address.
     pub(super) address: std::net::IpAddr,
     /// When, in the scenario's time.
@@ -94,26 +94,21 @@ impl<'p> Observer<'p> {
                 Event::BridgeLearned { bridge, .. }
                     if matches!(self.plan.hosts[host as usize].role, Role::Insider(_)) =>
                 {
-                    for (rule, planned) in self.plan.rules.iter().enumerate() {
-                        let Some(Targets::Learned { lag }) = &planned.to else {
-                            continue;
-                        };
+                    let plan = self.plan;
+                    for (list, lag) in &plan.learned {
                         let blocked = at + *lag;
-                        if self.blocks.learn(rule, blocked.since_start(), bridge.ip()) {
-                            given_away.push(GivenAway {
-                                rule,
-                                address: bridge.ip(),
-                                at: blocked,
-                            });
-                            self.say(
-                                blocked,
-                                None,
-                                Seen::Censor {
-                                    rule: rule as u32,
-                                    act: Acted::Blocked,
-                                    count: 1,
-                                },
-                            );
+                        if !self.blocks.learn(list, blocked.since_start(), bridge.ip()) {
+                            continue;
+                        }
+                        given_away.push(GivenAway {
+                            list: list.clone(),
+                            address: bridge.ip(),
+                            at: blocked,
+                        });
+                        let rules = plan.rules.iter().enumerate();
+                        for (rule, _) in rules.filter(|(_, rule)| rule.follows.contains(list)) {
+                            let (rule, act) = (rule as u32, Acted::Blocked);
+                            self.say(blocked, None, Seen::Censor { rule, act, count: 1 });
                         }
                     }
                 }
@@ -141,6 +136,7 @@ impl<'p> Observer<'p> {
             }
             self.sink.observe(observation);
         }
+        self.blocks.catch_up(now.since_start());
         let paths = self
             .oracle
             .judge(now, &self.blocks)

@@ -109,6 +109,10 @@ impl<S: Stage> Player for StagePlayer<S> {
     }
 
     fn play(&self, plan: &Arc<Plan>, sink: &mut dyn Sink) -> Result<RunOutput, RunError> {
+        for planned in &plan.rules {
+            // Said before anything is played.
+            border::rule(planned)?;
+        }
         let mut plan = Plan::clone(plan);
         if !S::ABILITIES.dual_stack {
             plan.hosts.iter_mut().for_each(|host| host.address6 = None);
@@ -180,8 +184,7 @@ impl<S: Stage> StagePlayer<S> {
         let mut ground = OnStage {
             stage,
             begins,
-            rules: Vec::new(),
-            learned: BTreeMap::new(),
+            learned: Vec::new(),
             forged,
             digest: Digest::new(self.detail),
         };
@@ -205,10 +208,8 @@ fn delays(plan: &Plan) -> Result<Delays, RunError> {
 pub(super) struct OnStage<S> {
     stage: S,
     begins: Instant,
-    /// The plan's rules as the stage knows them.
-    rules: Vec<Rule>,
-    /// By rule: addresses that insiders gave away, and from when on they are blocked.
-    learned: BTreeMap<usize, Vec<(Instant, IpAddr)>>,
+    /// Addresses that insiders gave away: from when on they are in which list.
+    learned: Vec<(Instant, String, IpAddr)>,
     /// See [`Moved::forged`].
     forged: BTreeMap<IpAddr, IpAddr>,
     digest: Digest,
@@ -218,7 +219,7 @@ impl<S: Stage> OnStage<S> {
     /// Has the plan's rules come and go.
     fn censor(&mut self, plan: &Plan) -> Result<(), RunError> {
         for planned in &plan.rules {
-            let rule = border::rule(plan, planned)?;
+            let rule = border::rule(planned)?;
             // The first that matches acts, so all take their places at once, those whose time has not come without effect.
             let none = Rule::Drop {
                 remote: Remote::Addresses(BTreeSet::new()),
@@ -226,13 +227,12 @@ impl<S: Stage> OnStage<S> {
             };
             self.stage
                 .at(Instant::ZERO, Act::AddRule(planned.name.clone(), none));
-            self.stage.at(
-                self.begins + planned.from,
-                Act::AddRule(planned.name.clone(), rule.clone()),
-            );
-            self.stage
-                .at(self.begins + planned.until, Act::RemoveRule(planned.name.clone()));
-            self.rules.push(rule);
+            for (from, until) in &planned.phases {
+                let comes = Act::AddRule(planned.name.clone(), rule.clone());
+                self.stage.at(self.begins + *from, comes);
+                self.stage
+                    .at(self.begins + *until, Act::RemoveRule(planned.name.clone()));
+            }
         }
         Ok(())
     }
@@ -245,28 +245,22 @@ impl<S: Stage> Ground for OnStage<S> {
         &mut self.stage
     }
 
-    fn block(&mut self, plan: &Plan, rule: usize, address: IpAddr, at: Instant) {
-        let planned = &plan.rules[rule];
-        let learned = self.learned.entry(rule).or_default();
-        learned.push((at, address));
-        let at = at.max(self.begins + planned.from);
-        if at >= self.begins + planned.until {
-            return;
+    fn learn(&mut self, plan: &Plan, list: &str, address: IpAddr, at: Instant) {
+        self.learned.push((at, list.to_owned(), address));
+        for planned in plan.rules.iter().filter(|planned| planned.follows.contains(list)) {
+            let phases = planned.phases.iter();
+            let phases = phases.map(|(from, until)| (self.begins + *from, self.begins + *until));
+            for (from, _) in phases.filter(|(_, until)| at < *until) {
+                let at = at.max(from);
+                let mut rule = planned.clone();
+                let known = self.learned.iter().filter(|(from, ..)| *from <= at);
+                known.for_each(|(_, list, address)| rule.rule.learn(list, *address));
+                // It was played before it learned this.
+                if let Ok(longer) = border::rule(&rule) {
+                    self.stage.at(at, Act::AddRule(planned.name.clone(), longer));
+                }
+            }
         }
-        let mut longer = self.rules[rule].clone();
-        if let Rule::Drop { remote, .. } | Rule::Reset { remote } = &mut longer {
-            let known: Vec<IpAddr> = learned
-                .iter()
-                .filter(|(from, _)| *from <= at)
-                .map(|(_, a)| *a)
-                .collect();
-            *remote = if planned.ports.is_empty() {
-                Remote::Addresses(known.into_iter().collect())
-            } else {
-                Remote::Endpoints(border::endpoints(&known, &planned.ports))
-            };
-        }
-        self.stage.at(at, Act::AddRule(planned.name.clone(), longer));
     }
 
     fn acted(&mut self, rule: &str) -> [u64; 3] {

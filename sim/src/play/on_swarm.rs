@@ -1,10 +1,9 @@
 //! Playing on the default engine, with everything observed.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use phantom_core::runtime::rules::Rule;
 use phantom_core::units::{Instant, Probability, WallTime};
 
 use super::border;
@@ -12,7 +11,7 @@ use super::observe::Observer;
 use super::times;
 use super::world::{self, Ground, LINK_PORT, Opening, extra, rtt};
 use crate::capture::SharedCapture;
-use crate::censor::Timed;
+use crate::censor::Censor;
 use crate::check::observe::{Seen, Sink};
 use crate::host::Wall;
 use crate::host::record::{Checkpoint, Detail};
@@ -64,7 +63,7 @@ impl SwarmPlayer {
         let begins = Instant::ZERO + times::warm_up(plan);
         let mut stage = stage(plan, self);
         hosts(plan, &mut stage);
-        censor(plan, begins, &stage)?;
+        *stage.censor().lock() = Censor::new(border::engine(plan, begins));
         if let Some(capture) = &self.capture {
             watch(plan, capture, &mut stage)?;
         }
@@ -89,30 +88,13 @@ impl Ground for Swarm {
         &mut self.stage
     }
 
-    fn block(&mut self, plan: &Plan, rule: usize, address: IpAddr, at: Instant) {
-        let planned = &plan.rules[rule];
-        let mut censor = self.stage.censor().lock();
-        if planned.ports.is_empty() {
-            censor.learn_address(&planned.name, address, at);
-        }
-        for port in &planned.ports {
-            censor.learn_endpoint(&planned.name, SocketAddr::new(address, *port), at);
-        }
+    fn learn(&mut self, _plan: &Plan, list: &str, address: IpAddr, at: Instant) {
+        self.stage.censor().lock().learn(list, address, at);
     }
 
     fn acted(&mut self, rule: &str) -> [u64; 3] {
-        let censor = self.stage.censor().lock();
-        let seconds = censor
-            .acted(rule)
-            .into_iter()
-            .flat_map(|seconds| seconds.values());
-        seconds.fold([0; 3], |sum, acted| {
-            [
-                sum[0] + acted.dropped,
-                sum[1] + acted.reset,
-                sum[2] + acted.forged,
-            ]
-        })
+        let acted = self.stage.censor().lock().acted(rule);
+        [acted.dropped, acted.reset, acted.forged]
     }
 
     /// Secrets at the border, and how much was searched for them.
@@ -255,17 +237,4 @@ fn spec(plan: &Plan, host: &Host) -> HostSpec {
         wall,
         ..HostSpec::new(host.name.clone())
     }
-}
-
-/// Puts the plan's rules at the border.
-fn censor(plan: &Plan, begins: Instant, stage: &SwarmStage) -> Result<(), RunError> {
-    for planned in &plan.rules {
-        let rule: Rule = border::rule(plan, planned)?;
-        let (from, until) = (begins + planned.from, begins + planned.until);
-        stage
-            .censor()
-            .lock()
-            .add(Timed::new(planned.name.clone(), rule).between(from, until));
-    }
-    Ok(())
 }

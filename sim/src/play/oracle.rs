@@ -225,12 +225,12 @@ population.voter = { region = "out", count = { extra = 3 }, node = "authority" }
 at = ["in", "out"]
 [[censor.rule]]
 name = "published"
-match = { to = "published" }
+match = { to = ["@published"] }
 action = "drop"
 [[censor.rule]]
 name = "listed"
 from = "5 min"
-match = { to = "directory" }
+match = { to = ["@directory"] }
 action = "drop"
 [[invariant]]
 name = "it drops"
@@ -254,7 +254,8 @@ sometimes = "censor.dropped > 0"
 
     /// What the oracle has told of the only client by now.
     fn is_open(oracle: &mut Oracle<'_>, at: Instant) -> bool {
-        let blocks = Blocks::new(oracle.plan, 443);
+        let mut blocks = Blocks::new(oracle.plan, 443);
+        blocks.catch_up(at.since_start());
         oracle.judge(at, &blocks);
         oracle.told.values().any(|open| *open)
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use phantom_core::units::{Instant, WallTime};
 use phantom_node::store::residue::Residue;
 
-use super::border::{self, Blocks};
+use super::border::Blocks;
 use super::cast::{self, Failures};
 use super::ceremony;
 use super::disks::{Cast, Reading};
@@ -44,8 +44,8 @@ pub(super) trait Ground {
     /// The stage.
     fn stage(&mut self) -> &mut Self::Stage;
 
-    /// From `at` on, this rule of the plan hits this address too.
-    fn block(&mut self, plan: &Plan, rule: usize, address: IpAddr, at: Instant);
+    /// From `at` on, the rules of the plan that follow this list hit this address too.
+    fn learn(&mut self, plan: &Plan, list: &str, address: IpAddr, at: Instant);
 
     /// How often the rule of this name dropped, reset and forged so far.
     fn acted(&mut self, rule: &str) -> [u64; 3];
@@ -82,11 +82,6 @@ pub(super) fn play<G: Ground>(
     sink: &mut dyn Sink,
     open: impl FnOnce() -> Result<Opening<G>, RunError>,
 ) -> Result<RunOutput, RunError> {
-    for planned in &plan.rules {
-        // Said before anything is played.
-        border::rule(plan, planned)?;
-    }
-
     let ceremony = ceremony::perform(plan, link_port)?;
     let oracle = Oracle::new(plan, ceremony.bridges_of.clone());
     let cast = Cast::of(&ceremony.parts);
@@ -180,7 +175,7 @@ impl<G: Ground> Run<G> {
         let records = self.ground.records();
         for given in observer.records(records) {
             let at = self.begins + given.at.since_start();
-            self.ground.block(plan, given.rule, given.address, at);
+            self.ground.learn(plan, &given.list, given.address, at);
         }
         for host in std::mem::take(&mut observer.stored) {
             self.note(host);

@@ -61,7 +61,7 @@ impl Ground for Broken {
         &mut self.stage
     }
 
-    fn block(&mut self, _: &Plan, _: usize, _: IpAddr, _: Instant) {}
+    fn learn(&mut self, _: &Plan, _: &str, _: IpAddr, _: Instant) {}
 
     fn acted(&mut self, _: &str) -> [u64; 3] {
         [0; 3]

@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use phantom_censor::engine::RULES_MAX;
+use phantom_censor::file::{RuleText, rule_problems};
 use phantom_core::directory::sign::AUTHORITIES_MAX;
 use phantom_core::rendezvous::SLOTS;
 
+use super::censor::{DIRECTORY, PUBLISHED, placed, spot};
 use super::de::Placed;
 use super::deeds::{deeds, paced};
-use super::file::{self, Addresses, Count, FORMAT, Model, Node, Scenario};
+use super::file::{self, Count, FORMAT, Model, Node, Scenario};
 use super::load::is_name;
 use super::params::allowed;
 use super::promises::promises;
@@ -76,6 +79,28 @@ impl Checker {
             }
             if !seen.insert(name.value.as_str()) {
                 self.wrong(name.at, format!("there are two of the name '{}'", name.value));
+            }
+        }
+    }
+
+    /// When a rule of the censor holds.
+    fn holds(&mut self, rule: &RuleText, duration: Time) {
+        let end_ns = u64::try_from(duration.0.as_nanos()).unwrap_or(u64::MAX);
+        let at = |place: usize| {
+            if place == 0 {
+                spot(rule.name.at)
+            } else {
+                spot(place)
+            }
+        };
+        let phases = rule.phases.iter().map(|phase| (at(0), phase.from));
+        let from = rule.from.iter().map(|from| (at(from.at), from.value));
+        for (at, from) in from.chain(phases) {
+            if from.0 >= end_ns {
+                self.wrong(
+                    at,
+                    format!("{from} is not before the end of the run, {duration}: the rule never holds"),
+                );
             }
         }
     }
@@ -411,83 +436,82 @@ fn censor(checker: &mut Checker, scenario: &Scenario) {
     if censor.at[0] == censor.at[1] {
         checker.wrong(censor.at[1].at, "a censor sits between two different regions");
     }
-    checker.names("rule", censor.rule.iter().map(|rule| &rule.name), false);
-    for rule in &censor.rule {
-        checker.window(Some(&rule.from), rule.until.as_ref(), duration);
-        match &rule.matching.to {
-            Some(Addresses::Population(name)) => {
-                checker.known(
-                    "population",
-                    name,
-                    scenario.population.keys().map(String::as_str).collect::<Vec<_>>(),
-                );
-            }
-            Some(Addresses::Published)
-                if scenario
-                    .population
-                    .values()
-                    .all(|population| population.published.is_none()) =>
-            {
-                checker.wrong(
-                    rule.name.at,
-                    "this rule matches what is published, and no population has 'published'",
-                );
-            }
-            Some(Addresses::LearnedByInsiders { .. })
-                if !scenario
-                    .population
-                    .values()
-                    .any(|population| matches!(population.node, Node::Insider(_))) =>
-            {
-                checker.wrong(
-                    rule.name.at,
-                    "this rule needs insiders, and no population has node = \"insider\"",
-                );
-            }
-            _ => {}
-        }
-        if let file::Action::ForgeDns { addresses, .. } = &rule.action
-            && !(1..=10_000).contains(&addresses.value)
-        {
-            checker.wrong(
-                addresses.at,
-                format!("wanted 1 to 10000 forged addresses, got {}", addresses.value),
-            );
-        }
-        if let Some(message) = unplayable(rule) {
-            checker.wrong(rule.name.at, message);
-        }
-    }
-}
-
-/// Why no censor can do what a rule says, if that is so.
-fn unplayable(rule: &file::Rule) -> Option<&'static str> {
-    let matching = &rule.matching;
-    let ports = !matching.ports.is_empty() || !matching.except_ports.is_empty();
-    let packets = matching.to.is_some() || ports || matching.protocol.is_some();
-    let forges = matches!(rule.action, file::Action::ForgeDns { .. });
-    let resets = matches!(rule.action, file::Action::Reset {});
-    if forges && packets {
-        return Some("forge-dns acts on DNS questions: match by dns-name, or everything");
-    }
-    if matching.dns_name.is_some() && packets {
-        return Some(
-            "a rule matches DNS questions by 'dns-name' or packets by 'to', 'ports' and 'protocol': write two rules",
+    lists(checker, scenario, censor);
+    if let Some(beyond) = censor.rule.get(RULES_MAX) {
+        checker.wrong(
+            spot(beyond.at),
+            format!("at most {RULES_MAX} rules are kept, and this is one more"),
         );
     }
-    if matching.dns_name.is_some() && resets {
-        return Some("a DNS question is a datagram, which knows no reset; wanted drop or forge-dns");
+    for rule in &censor.rule {
+        if !is_name(&rule.name) {
+            let shown = super::source::shorten(&rule.name);
+            checker.wrong(
+                spot(rule.name.at),
+                format!("'{shown}' is no name of a rule: a-z, 0-9 and -"),
+            );
+        }
+        if rule.enabled {
+            checker.holds(rule, duration);
+        }
     }
-    if resets && matching.protocol == Some(file::Protocol::Udp) {
-        return Some("datagrams know no reset; wanted drop");
+    let wrong = rule_problems(&censor.rule, &scenario.lists());
+    checker.problems.extend(wrong.into_iter().map(placed));
+}
+
+/// Lists that only this world can fill, and those that it cannot.
+fn lists(checker: &mut Checker, scenario: &Scenario, censor: &file::Censor) {
+    let insiders = scenario
+        .population
+        .values()
+        .any(|population| matches!(population.node, Node::Insider(_)));
+    for (name, list) in &censor.list {
+        if !is_name(name) {
+            let shown = super::source::shorten(name);
+            checker.wrong(list.at, format!("'{shown}' is no name of a list: a-z, 0-9 and -"));
+        }
+        if [PUBLISHED, DIRECTORY].contains(&name.as_str()) || scenario.population.contains_key(name) {
+            checker.wrong(
+                list.at,
+                format!("'@{name}' is a list of the world's own; choose another name"),
+            );
+        }
+        if list.learned_by_insiders.is_some() && !insiders {
+            checker.wrong(
+                list.at,
+                "this list needs insiders, and no population has node = \"insider\"",
+            );
+        }
+        if list.addresses.is_empty()
+            && list.names.is_empty()
+            && list.learned_by_insiders.is_none()
+            && list.systems.is_none()
+        {
+            checker.wrong(
+                list.at,
+                "this list has nothing in it; it can have addresses, names, learned-by-insiders, systems",
+            );
+        }
+        if let Some(systems) = &list.systems {
+            let regions = scenario.topology.region.iter();
+            let names: Vec<&str> = regions.clone().map(|region| region.name.as_str()).collect();
+            if checker.known("region", &systems.of, names) {
+                let there = regions
+                    .clone()
+                    .find(|region| region.name.value == systems.of.value);
+                let most = there.map_or(0, |region| region.ases.value);
+                if systems.first.value == 0 || systems.first.value > most.into() {
+                    checker.wrong(
+                        systems.first.at,
+                        format!(
+                            "wanted 1 to {most}, the region's systems, got {}",
+                            systems.first.value
+                        ),
+                    );
+                }
+            }
+        }
     }
-    if !matching.ports.is_empty() && !matching.except_ports.is_empty() {
-        return Some("'ports' and 'except-ports' together say nothing clear; use one");
-    }
-    if matching.to.is_some() && !matching.except_ports.is_empty() {
-        return Some("'except-ports' goes with every address; with 'to' use 'ports'");
-    }
-    None
 }
 
 fn sweep(checker: &mut Checker, scenario: &Scenario) {

@@ -139,9 +139,15 @@ impl<'a> Deserializer<'a> for De<'a> {
 
     fn deserialize_newtype_struct<V: Visitor<'a>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Problem> {
+        if name == phantom_censor::file::PLACED {
+            return visitor.visit_seq(PlacedPair {
+                node: self.0,
+                step: 0,
+            });
+        }
         visitor
             .visit_newtype_struct(self)
             .map_err(|problem| problem.or_at(self.0.at))
@@ -285,6 +291,29 @@ impl<'a> MapAccess<'a> for PlacedAccess<'a> {
         } else {
             seed.deserialize(De(self.node))
                 .map_err(|problem: Problem| problem.or_at(self.node.at))
+        }
+    }
+}
+
+/// A place and a value as the censor's files ask for them.
+struct PlacedPair<'a> {
+    node: &'a Node,
+    step: u8,
+}
+
+impl<'a> SeqAccess<'a> for PlacedPair<'a> {
+    type Error = Problem;
+    fn next_element_seed<T: DeserializeSeed<'a>>(&mut self, seed: T) -> Result<Option<T::Value>, Problem> {
+        self.step += 1;
+        match self.step {
+            1 => seed
+                .deserialize(serde::de::value::U64Deserializer::new(self.node.at.pack()))
+                .map(Some),
+            2 => seed
+                .deserialize(De(self.node))
+                .map(Some)
+                .map_err(|problem: Problem| problem.or_at(self.node.at)),
+            _ => Ok(None),
         }
     }
 }

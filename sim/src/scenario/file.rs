@@ -171,9 +171,8 @@ pub struct Param {
     pub help: String,
 }
 
-pub use super::hostile::{
-    Action, Addresses, Breakage, Censor, Direction, Fault, Match, Names, Protocol, Rule,
-};
+pub use super::censor::Censor;
+pub use super::fault::{Breakage, Direction, Fault};
 pub use super::params::ParamValue;
 
 /// Where peers are.

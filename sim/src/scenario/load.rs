@@ -9,6 +9,7 @@ use super::check::{self, Checked};
 use super::de::from_node;
 use super::file::{Param, Scenario};
 use super::params::{ParamValue, allowed, resolve};
+use super::preset;
 use super::source::{At, Problem, ScenarioError, Sources};
 use super::tree::{self, Node, Table, Value};
 
@@ -24,6 +25,18 @@ pub trait Library {
     fn read(&self, name: &str) -> std::io::Result<Option<(String, String)>>;
     /// All names, sorted; none where they cannot be told.
     fn names(&self) -> Vec<String>;
+    /// What messages call the file of the censor `name`, and its text; `None` if there is none beside the scenarios.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    fn censor(&self, name: &str) -> std::io::Result<Option<(String, String)>> {
+        let _ = name;
+        Ok(None)
+    }
+    /// The names of all censors beside the scenarios, sorted.
+    fn censors(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The scenarios of a directory: `<name>.toml`.
@@ -44,15 +57,25 @@ impl Directory {
     /// # Errors
     /// The directory cannot be read.
     pub fn list(&self) -> std::io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(&self.0)? {
-            let file = entry?.file_name();
-            let name = file.to_str().and_then(|file| file.strip_suffix(".toml"));
-            names.extend(name.filter(|name| is_name(name)).map(str::to_owned));
-        }
-        names.sort();
-        Ok(names)
+        files(&self.0)
     }
+
+    /// Where censors are: `censors/` in it.
+    fn censors_dir(&self) -> Self {
+        Self(self.0.join("censors"))
+    }
+}
+
+/// The names of the `<name>.toml` in a directory, sorted.
+fn files(dir: &Path) -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let file = entry?.file_name();
+        let name = file.to_str().and_then(|file| file.strip_suffix(".toml"));
+        names.extend(name.filter(|name| is_name(name)).map(str::to_owned));
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Reads a scenario file; one that is too large or not UTF-8 is an error.
@@ -85,6 +108,14 @@ impl Library for Directory {
 
     fn names(&self) -> Vec<String> {
         self.list().unwrap_or_default()
+    }
+
+    fn censor(&self, name: &str) -> std::io::Result<Option<(String, String)>> {
+        self.censors_dir().read(name)
+    }
+
+    fn censors(&self) -> Vec<String> {
+        self.censors_dir().names()
     }
 }
 
@@ -219,6 +250,7 @@ fn read_all(
         .map(|(name, value)| (name.clone(), value.clone().into()))
         .collect();
     tree::substitute(&mut merged, &values).map_err(|problem| vec![problem])?;
+    preset::resolve(library, &mut merged, sources).map_err(|problem| vec![problem])?;
     let mut scenario: Scenario = from_node(&merged).map_err(|problem| vec![problem])?;
     scenario.extends = None;
     for (name, value) in &params {

@@ -67,7 +67,7 @@ at = ["inside", "outside"]
 [[censor.rule]]
 name = "published-entries"
 from = "10 s"
-match = { to = "published" }
+match = { to = ["@published"] }
 action = "drop"
 [[fault]]
 name = "crash"
@@ -107,6 +107,7 @@ fn every_shipped_scenario_is_accepted() {
         [
             "blocked-bootstrap",
             "first-look",
+            "named-censor",
             "node-churn",
             "poisoned-dns",
             "udp-off"
@@ -149,12 +150,12 @@ fn what_is_extended_is_merged_and_errors_point_into_the_right_file() {
     assert_eq!(
         rules
             .iter()
-            .map(|rule| (rule.name.as_str(), rule.from.to_string()))
+            .map(|rule| (
+                rule.name.as_str(),
+                rule.from.map_or("-".to_owned(), |from| from.to_string())
+            ))
             .collect::<Vec<_>>(),
-        [
-            ("published-entries", "20 s".to_owned()),
-            ("cut", "0 s".to_owned())
-        ]
+        [("published-entries", "20 s".to_owned()), ("cut", "-".to_owned())]
     );
     assert_eq!(
         (loaded.checked.counts["client"], loaded.scenario.summary.as_str()),
@@ -172,7 +173,7 @@ fn what_is_extended_is_merged_and_errors_point_into_the_right_file() {
         .expect_err("bad unit in the child")
         .to_string();
     assert!(
-        error.starts_with("t.toml:8:8: wanted a time such as \"30 s\", got no unit"),
+        error.starts_with("t.toml:8:8: wanted a time such as \"180 s\", got no unit"),
         "{error}"
     );
     let error = load(base, &child.replace("\"base\"", "\"bsae\""))
@@ -314,27 +315,27 @@ fn mistakes_are_shown_at_their_exact_place_with_the_choices() {
         (
             "from = \"10 s\"",
             "from = \"11 min\"",
-            "t.toml:33:8: 11 min is after the end of the run, 10 min",
+            "t.toml:33:8: 11 min is not before the end of the run, 10 min: the rule never holds",
         ),
         (
             "from = \"10 s\"",
             "from = \"10 s\"\nuntil = \"5 s\"",
-            "t.toml:34:9: ends at 5 s before it begins at 10 s",
+            "t.toml:34:9: rule 'published-entries': it ends at 5 s before it begins at 10 s",
         ),
         (
-            "to = \"published\"",
-            "to = \"publshed\"",
-            "t.toml:34:16: unknown choice 'publshed'; did you mean 'published'?",
+            "\"@published\"",
+            "\"@publshed\"",
+            "t.toml:34:17: unknown list '@publshed'; did you mean '@published'?",
         ),
         (
             "published = {}\n",
             "",
-            "t.toml:31:8: this rule matches what is published, and no population has 'published'",
+            "t.toml:30:1: rule 'published-entries': no address is listed: the rule can never match",
         ),
         (
             "action = \"drop\"",
             "action = { drop = { los = 1 } }",
-            "t.toml:35:21: unknown key 'los'",
+            "t.toml:35:21: 'drop' takes no keys, got 'los'",
         ),
         (
             "action = \"drop\"",
@@ -745,45 +746,189 @@ fn a_rule_that_no_censor_can_play_is_shown_at_its_name() {
             .lines()
             .position(|line| line == "name = \"odd\"")
             .expect("the rule");
-        (read(&text), format!("t.toml:{line}:8: "))
+        (read(&text), format!("t.toml:{}:1: rule 'odd'", line - 1))
     };
-    let forge = "{ forge-dns = { addresses = 3 } }";
     for (matching, action, wanted) in [
+        ("transport = 'udp'", "'reset'", "datagrams know no reset"),
         (
-            "dns-name = 'published'",
-            "'reset'",
-            "a DNS question is a datagram",
+            "transport = 'tcp'",
+            "{ forge-dns = 3 }",
+            "forge-dns answers DNS questions",
         ),
-        ("protocol = 'udp'", "'reset'", "datagrams know no reset"),
         (
-            "to = 'published', except-ports = [80]",
+            "transport = 'udp', protocols = ['tls', 'ssh']",
             "'drop'",
-            "'except-ports' goes with every address",
+            "no flow over udp is tls or ssh",
+        ),
+        ("ports = []", "'drop'", "no port is listed"),
+        ("to = []", "'drop'", "no address is listed"),
+        (
+            "",
+            "{ police = { rate = '0 bit/s', burst = '3 kB' } }",
+            "a rate of zero",
         ),
         (
-            "dns-name = 'published', ports = [53]",
-            "'drop'",
-            "write two rules",
+            "",
+            "{ police = { rate = '1 Mbit/s', burst = '1 kB' } }",
+            "a burst of 1000 bytes",
         ),
-        ("ports = [53]", forge, "forge-dns acts on DNS questions"),
-        ("ports = [1], except-ports = [2]", "'drop'", "use one"),
+        (
+            "",
+            "{ reset = { client = false, server = false } }",
+            "a reset of no end",
+        ),
     ] {
         let (result, place) = read(matching, action);
         let error = result.expect_err(matching).to_string();
-        assert!(error.contains(&place) && error.contains(wanted), "{error}");
+        assert!(
+            error.contains(&place) && error.contains(wanted),
+            "{place} {error}"
+        );
     }
-    for (matching, action) in [
-        ("to = 'published', ports = [443]", "'drop'"),
-        ("to = 'published', ports = [443], protocol = 'tcp'", "'reset'"),
-        ("except-ports = [53, 80]", "'drop'"),
-        ("", forge),
+    for (matching, action, wanted) in [
+        (
+            "to = ['@nobody']",
+            "'drop'",
+            "t.toml:{}:17: unknown list '@nobody'",
+        ),
+        (
+            "to = ['192.0.2.1/24']",
+            "'drop'",
+            "t.toml:{}:17: \"192.0.2.1/24\" has bits beyond its length",
+        ),
+        (
+            "names = ['@hosters']",
+            "'drop'",
+            "t.toml:{}:20: unknown list '@hosters'",
+        ),
+        (
+            "protocols = ['tsl']",
+            "'drop'",
+            "t.toml:{}:24: unknown choice 'tsl'; did you mean 'tls'?",
+        ),
+        (
+            "flagged = 'papr'",
+            "'drop'",
+            "t.toml:{}:21: unknown choice 'papr'; did you mean 'paper'?",
+        ),
+        (
+            "",
+            "{ forge-dns = 0 }",
+            "t.toml:{+}:24: wanted 1 to 10000 forged addresses, got 0",
+        ),
+        (
+            "",
+            "{ forge-dns = { answers = 20_000 } }",
+            "t.toml:{+}:36: wanted 1 to 10000 forged addresses, got 20000",
+        ),
+    ] {
+        let (result, _) = read(matching, action);
+        let error = result.expect_err(matching).to_string();
+        let line = 2 + GOOD
+            .lines()
+            .position(|line| line == "[[censor.rule]]")
+            .expect("the rules");
+        let wanted = wanted
+            .replace("{}", &(line + 1).to_string())
+            .replace("{+}", &(line + 2).to_string());
+        assert!(error.contains(&wanted), "wanted {wanted}, got {error}");
+    }
+    // What each of these is to other back ends.
+    for (matching, action, plain) in [
+        ("to = ['@published'], ports = [443]", "'drop'", true),
+        (
+            "to = ['@published'], ports = [443], transport = 'tcp'",
+            "'reset'",
+            true,
+        ),
+        ("not = { ports = [53, 80] }", "'drop'", true),
+        ("", "{ forge-dns = 3 }", true),
+        ("to = ['@service', '192.0.2.0/24']", "'drop'", false),
+        ("flagged = 'paper'", "'drop'", false),
+        ("", "{ delay = '1 s' }", false),
     ] {
         let loaded = read(matching, action)
             .0
             .unwrap_or_else(|error| panic!("{matching}: {error}"));
         let plan = crate::scenario::plan::Plan::draw(&loaded, 1);
-        crate::play::rules_of(&plan).unwrap_or_else(|error| panic!("{matching}: {error:?}"));
+        let odd = plan.rule("odd").expect("the rule");
+        assert_eq!(
+            crate::censor::plain::plain(&odd.rule).is_ok(),
+            plain,
+            "{matching}"
+        );
     }
+}
+
+#[test]
+fn a_rule_that_never_holds_or_that_another_hides_is_refused() {
+    let with = |rule: &str| read(&GOOD.replacen("[[censor.rule]]", &format!("{rule}[[censor.rule]]"), 1));
+    let late = with("[[censor.rule]]\nname = \"late\"\nfrom = \"9 h\"\naction = \"drop\"\n");
+    let error = late.expect_err("after the end").to_string();
+    assert!(
+        error.contains(":8: 9 h is not before the end of the run"),
+        "{error}"
+    );
+    let first = with("[[censor.rule]]\nname = \"all\"\naction = \"drop\"\n");
+    let error = first.expect_err("hidden").to_string();
+    assert!(
+        error.contains("rule 'published-entries': it can never act: rule 'all' before it stops every packet"),
+        "{error}"
+    );
+    let twice = "[[censor.rule]]\nname = \"two\"\nfrom = \"1 s\"\nphases = [{ from = \"1 s\", until = \"2 s\" }]\naction = \"drop\"\n";
+    let error = with(twice).expect_err("said twice").to_string();
+    assert!(error.contains("'phases' says when it holds"), "{error}");
+}
+
+/// A censor by name, in a scenario with rules of its own.
+#[test]
+fn a_preset_brings_its_rules_behind_those_of_the_scenario_and_in_its_time() {
+    let with = |preset: &str| {
+        let text = GOOD.replacen("[[censor.rule]]", &format!("{preset}[[censor.rule]]"), 1);
+        read(&text)
+    };
+    let loaded = with("[[censor.preset]]\nname = \"gfw-2023\"\nfrom = \"20 s\"\n")
+        .unwrap_or_else(|error| panic!("{error}"));
+    let plan = crate::scenario::plan::Plan::draw(&loaded, 1);
+    let named: Vec<_> = plan
+        .rules
+        .iter()
+        .map(|rule| (rule.name.as_str(), rule.from()))
+        .collect();
+    let second = std::time::Duration::from_secs;
+    assert_eq!(
+        named,
+        [
+            ("published-entries", second(10)),
+            ("dns", second(20)),
+            ("http", second(20)),
+            ("sni", second(20)),
+            ("fully-encrypted", second(20)),
+        ]
+    );
+    assert!(
+        loaded
+            .scenario
+            .censor
+            .as_ref()
+            .is_some_and(|censor| censor.preset.is_empty())
+    );
+    let none = with("[[censor.preset]]\nname = \"none\"\n").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(crate::scenario::plan::Plan::draw(&none, 1).rules.len(), 1);
+    assert_ne!(none.hash, loaded.hash);
+    let error = with("[[censor.preset]]\nname = \"gfw-2032\"\n")
+        .expect_err("unknown")
+        .to_string();
+    assert!(
+        error.contains("unknown censor 'gfw-2032'; did you mean 'gfw-2023'?") && error.contains("shutdown, "),
+        "{error}"
+    );
+    let idle =
+        with("[[censor.preset]]\nname = \"iran-whitelist-2020\"\n").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(
+        crate::scenario::plan::Plan::draw(&idle, 1).flow_idle,
+        Some(second(60))
+    );
 }
 
 #[test]

@@ -1,15 +1,17 @@
 //! Scenarios: what a file says ([`mod@file`]), how it is read ([`load`]), and the typed, checked [`plan::Plan`] it becomes.
 
+pub mod censor;
 pub mod check;
 pub mod de;
 mod deeds;
 pub mod expr;
+pub mod fault;
 pub mod file;
-pub mod hostile;
 pub mod load;
 pub mod metric;
 pub mod params;
 pub mod plan;
+mod preset;
 pub mod promises;
 pub mod source;
 pub mod systems;

@@ -7,16 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use phantom_censor::engine::rule::{Action, Rule as Engaged};
+use phantom_censor::file::units::{Address, Pattern};
+use phantom_censor::file::{List, Lists};
 use phantom_core::units::Probability;
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 
+use super::censor::{DIRECTORY, PUBLISHED};
 use super::check::{Claim, Invariant};
 use super::file::{
-    self, Access, Area, Breakage, Carries, ClientNode, Count, Deed, Direction, Model, Node, Population,
-    Protocol, Start,
+    self, Access, Area, Breakage, Carries, ClientNode, Count, Deed, Direction, Model, Node, Population, Start,
 };
-use super::file::{Action, Addresses, Names};
 use super::load::Loaded;
 use super::systems::{self, Given, System};
 use super::units::Spread;
@@ -49,6 +51,10 @@ pub struct Plan {
     pub edges: Vec<Edge>,
     /// The censor's rules in order, the enabled ones.
     pub rules: Vec<Rule>,
+    /// Lists that take in the bridges that insiders learn of, so long after they did.
+    pub learned: BTreeMap<String, Duration>,
+    /// After so long without a packet the censor has forgotten a flow; `None`: it has no opinion.
+    pub flow_idle: Option<Duration>,
     /// The censor's own hosts, besides [`Plan::hosts`] and numbered after them.
     pub traps: Vec<Trap>,
     /// What breaks, in order of time.
@@ -170,62 +176,48 @@ pub struct Edge {
 pub struct Rule {
     /// Its name.
     pub name: String,
-    /// Acts from here.
-    pub from: Duration,
-    /// Until here.
-    pub until: Duration,
-    /// The address outside is one of these; `None`: any.
-    pub to: Option<Targets>,
-    /// The DNS question is for one of these or for what is below them; `None`: any packet.
-    pub dns_names: Option<Vec<String>>,
-    /// The protocol.
-    pub protocol: Option<Protocol>,
-    /// The port outside is one of these; empty: any.
-    pub ports: Vec<u16>,
-    /// The port outside is none of these.
-    pub except_ports: Vec<u16>,
-    /// What it does.
-    pub action: Act,
+    /// When it acts: from, until; at least one.
+    pub phases: Vec<(Duration, Duration)>,
+    /// What it does to what. Its phases are the same, in nanoseconds of the scenario's time.
+    pub rule: Engaged,
+    /// Lists that it follows while they grow.
+    pub follows: BTreeSet<String>,
 }
 
 impl Rule {
-    /// Whether it matches everything, in which case no path is open while it acts.
-    pub fn is_total(&self) -> bool {
-        self.to.is_none()
-            && self.dns_names.is_none()
-            && self.protocol.is_none()
-            && self.ports.is_empty()
-            && self.except_ports.is_empty()
-            && self.action == Act::Drop
+    /// Acts from here.
+    pub fn from(&self) -> Duration {
+        self.phases.iter().map(|phase| phase.0).min().unwrap_or_default()
     }
-}
 
-/// A set of addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Targets {
-    /// These, known beforehand.
-    Fixed(Vec<IpAddr>),
-    /// Bridges that an insider has learned of, so long after it did.
-    Learned {
-        /// From learning to blocking.
-        lag: Duration,
-    },
-}
+    /// Until here.
+    pub fn until(&self) -> Duration {
+        self.phases.iter().map(|phase| phase.1).max().unwrap_or_default()
+    }
 
-/// What a rule does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Act {
-    /// Discards, both ways.
-    Drop,
-    /// Resets both ends.
-    Reset,
-    /// Answers DNS questions itself.
-    Forge {
-        /// From which addresses it picks. Nobody of [`Plan::hosts`] lives there; [`Plan::traps`] have some of them.
-        answers: Vec<Ipv4Addr>,
-        /// Whether the true answer still arrives.
-        true_answer: bool,
-    },
+    /// Whether it acts at a time.
+    pub fn holds_at(&self, now: Duration) -> bool {
+        self.phases
+            .iter()
+            .any(|(from, until)| (*from..*until).contains(&now))
+    }
+
+    /// Whether it stops everything while it acts, so that no path is open.
+    pub fn is_total(&self) -> bool {
+        let always = Engaged {
+            phases: Vec::new(),
+            ..self.rule.clone()
+        };
+        always.stops_all()
+    }
+
+    /// The forged addresses that its answers are drawn from, if it forges.
+    pub fn forged(&self) -> &[IpAddr] {
+        match &self.rule.action {
+            Action::Forge(forgery) => &forgery.pool,
+            _ => &[],
+        }
+    }
 }
 
 /// A host of the censor at addresses that it forges: who believes them gets to it.
@@ -318,7 +310,7 @@ impl Plan {
         );
         let hosts = hosts(loaded, seed, &systems);
         let edges = edges(loaded, seed, &hosts);
-        let rules = rules(loaded, seed, &hosts);
+        let rules = rules(loaded, &hosts);
         let outside = scenario.censor.as_ref().map(|censor| &censor.at[1].value);
         let outside = outside.map_or(0, |name| region_of(name));
         let traps = traps(&rules, outside, &systems);
@@ -356,6 +348,12 @@ impl Plan {
             },
             traps,
             rules,
+            learned: learned(loaded),
+            flow_idle: scenario
+                .censor
+                .as_ref()
+                .and_then(|censor| censor.flow_idle)
+                .map(|idle| Duration::from_nanos(idle.0)),
             faults: faults(loaded, seed, &hosts),
             workloads: scenario
                 .workload
@@ -591,71 +589,115 @@ fn small_world(
     pairs
 }
 
-fn rules(loaded: &Loaded, seed: u64, hosts: &[Host]) -> Vec<Rule> {
+/// The lists of the world and those of the scenario, filled.
+fn lists(loaded: &Loaded, hosts: &[Host]) -> Lists {
     let scenario = &loaded.scenario;
-    let addresses = |keep: &dyn Fn(&Host) -> bool| -> Vec<IpAddr> {
-        hosts
-            .iter()
-            .filter(|host| keep(host))
-            .flat_map(Host::addresses)
-            .collect()
+    let of = |keep: &dyn Fn(&Host) -> bool| -> Vec<Address> {
+        let kept = hosts.iter().filter(|host| keep(host));
+        kept.flat_map(Host::addresses).map(Address::Host).collect()
     };
-    scenario
-        .censor
-        .iter()
-        .flat_map(|censor| &censor.rule)
-        .filter(|rule| rule.enabled)
-        .map(|rule| Rule {
-            name: rule.name.value.clone(),
-            from: rule.from.value.0,
-            until: rule
-                .until
-                .as_ref()
-                .map_or(scenario.run.duration.0, |until| until.0)
-                .min(scenario.run.duration.0),
-            to: rule.matching.to.as_ref().map(|to| match to {
-                Addresses::Published => Targets::Fixed(addresses(&|host| host.published)),
-                Addresses::Directory => Targets::Fixed(addresses(&|host| {
-                    matches!(host.role, Role::Service | Role::Authority)
-                })),
-                Addresses::Population(name) => {
-                    Targets::Fixed(addresses(&|host| host.population == name.value))
-                }
-                Addresses::These(these) => Targets::Fixed(these.clone()),
-                Addresses::LearnedByInsiders { lag } => Targets::Learned { lag: lag.0 },
-            }),
-            dns_names: rule.matching.dns_name.as_ref().map(|names| match names {
-                Names::Published => hosts.iter().filter_map(|host| host.dns_name.clone()).collect(),
-                Names::These(names) => names.clone(),
-            }),
-            protocol: rule.matching.protocol,
-            ports: rule.matching.ports.clone(),
-            except_ports: rule.matching.except_ports.clone(),
-            action: match rule.action {
-                Action::Drop {} => Act::Drop,
-                Action::Reset {} => Act::Reset,
-                Action::ForgeDns {
-                    addresses,
-                    true_answer,
-                } => {
-                    let mut rng = stream(seed, &format!("forged {}", rule.name.value));
-                    // 198.18.0.0/15 is set aside for benchmarks (RFC 2544): only the censor's own hosts live there.
-                    let pick =
-                        |rng: &mut ChaCha12Rng| Ipv4Addr::from(0xc612_0000_u32 + below(rng, 1 << 17) as u32);
-                    let mut answers: Vec<Ipv4Addr> = (0..addresses.value).map(|_| pick(&mut rng)).collect();
-                    answers.sort_unstable();
-                    answers.dedup();
-                    Act::Forge {
-                        answers,
-                        true_answer: true_answer.is_on(),
-                    }
-                }
+    let addresses = |addresses| List {
+        addresses,
+        ..List::default()
+    };
+    let mut lists = Lists::default();
+    let names = hosts.iter().filter_map(|host| host.dns_name.as_ref());
+    lists.insert(
+        PUBLISHED,
+        List {
+            names: names.map(|name| Pattern(format!("*.{name}"))).collect(),
+            ..addresses(of(&|host| host.published))
+        },
+    );
+    let listed = |host: &Host| matches!(host.role, Role::Service | Role::Authority);
+    lists.insert(DIRECTORY, addresses(of(&listed)));
+    for name in scenario.population.keys() {
+        lists.insert(name, addresses(of(&|host| host.population == *name)));
+    }
+    for (name, text) in scenario.censor.iter().flat_map(|censor| &censor.list) {
+        let mut all = text.addresses.clone();
+        if let Some(systems) = &text.systems {
+            let in_system = |host: &Host| {
+                let first = loaded_systems(scenario, &systems.of);
+                (first..first + systems.first.value as usize).contains(&host.system)
+            };
+            all.extend(of(&in_system));
+        }
+        lists.insert(
+            name,
+            List {
+                addresses: all,
+                names: text.names.clone(),
+                grows: text.learned_by_insiders.is_some(),
             },
+        );
+    }
+    lists
+}
+
+/// The first system of a region: they stand region by region.
+fn loaded_systems(scenario: &file::Scenario, region: &str) -> usize {
+    let before = scenario
+        .topology
+        .region
+        .iter()
+        .take_while(|one| one.name.value != region);
+    before.map(|one| one.ases.value as usize).sum()
+}
+
+/// The lists that insiders fill.
+fn learned(loaded: &Loaded) -> BTreeMap<String, Duration> {
+    let lists = loaded.scenario.censor.iter().flat_map(|censor| &censor.list);
+    lists
+        .filter_map(|(name, text)| Some((name.clone(), text.learned_by_insiders?.lag.0)))
+        .collect()
+}
+
+fn rules(loaded: &Loaded, hosts: &[Host]) -> Vec<Rule> {
+    let scenario = &loaded.scenario;
+    let end = scenario.run.duration.0;
+    let lists = lists(loaded, hosts);
+    let rules = scenario.censor.iter().flat_map(|censor| &censor.rule);
+    rules
+        .filter(|rule| rule.enabled)
+        .map(|text| {
+            let mut rule = text.rule(&lists);
+            let whole = [(0, u64::MAX)];
+            let phases = if rule.phases.is_empty() {
+                &whole[..]
+            } else {
+                &rule.phases
+            };
+            let clipped = |&(from, until): &(u64, u64)| {
+                (
+                    Duration::from_nanos(from).min(end),
+                    Duration::from_nanos(until).min(end),
+                )
+            };
+            let phases: Vec<_> = phases.iter().map(clipped).collect();
+            let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+            rule.phases = phases
+                .iter()
+                .map(|(from, until)| (ns(*from), ns(*until)))
+                .collect();
+            let mut follows = BTreeSet::new();
+            rule.each_set(&mut |set| follows.extend(set.follows().map(str::to_owned)));
+            Rule {
+                name: rule.name.clone(),
+                phases,
+                rule,
+                follows,
+            }
         })
         .collect()
 }
 
-/// One of so many forged addresses leads to the censor's own host; at the others nobody is.
+/// 198.18.0.0/15 is set aside for benchmarks (RFC 2544): only the censor's own hosts live there.
+fn is_made_up(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V4(ip) if ip.octets()[0] == 198 && ip.octets()[1] & 0xfe == 18)
+}
+
+/// One of so many made-up addresses leads to the censor's own host; at the others nobody is.
 const TRAP_EVERY: usize = 4;
 
 /// The hosts of the censor, in the region outside.
@@ -663,22 +705,19 @@ fn traps(rules: &[Rule], region: usize, systems: &[System]) -> Vec<Trap> {
     let system = systems.iter().position(|system| system.region == region);
     let mut taken = BTreeSet::new();
     let forging = rules.iter().enumerate();
-    let forging = forging.filter_map(|(number, rule)| match &rule.action {
-        Act::Forge { answers, .. } => Some((number, rule, answers)),
-        Act::Drop | Act::Reset => None,
-    });
     forging
-        .map(|(rule, Rule { name, .. }, answers)| Trap {
-            name: format!("trap-{name}"),
-            rule,
+        .map(|(number, rule)| Trap {
+            name: format!("trap-{}", rule.name),
+            rule: number,
             region,
             system: system.unwrap_or(0),
-            addresses: answers
+            addresses: rule
+                .forged()
                 .iter()
+                .filter(|address| is_made_up(**address))
                 .step_by(TRAP_EVERY)
                 .filter(|address| taken.insert(**address))
                 .copied()
-                .map(IpAddr::V4)
                 .collect(),
         })
         .filter(|trap| !trap.addresses.is_empty())

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use phantom_censor::engine::rule::Condition;
+
 use super::*;
 use crate::scenario::load::{Directory, by_name, from_text};
 
@@ -59,12 +61,11 @@ fn addresses_are_unique_and_never_forged_ones() {
     let plan = Plan::draw(&loaded("blocked-bootstrap", &[]), 1);
     let addresses: BTreeSet<_> = plan.hosts.iter().map(|host| host.address).collect();
     assert_eq!(addresses.len(), plan.hosts.len());
-    let forged = plan.rules.iter().find_map(|rule| match &rule.action {
-        Act::Forge { answers, .. } => Some(answers),
-        _ => None,
-    });
-    let forged = forged.expect("a forging rule");
-    assert!(forged.len() > 590 && forged.iter().all(|answer| !addresses.contains(answer)));
+    let forged = plan.rule("published-names").expect("a forging rule").forged();
+    let different: BTreeSet<_> = forged.iter().collect();
+    assert_eq!((forged.len(), different.len()), (600, 600));
+    let addresses: BTreeSet<_> = addresses.into_iter().map(IpAddr::V4).collect();
+    assert!(forged.iter().all(|answer| !addresses.contains(answer)));
 }
 
 #[test]
@@ -98,15 +99,14 @@ fn the_largest_world_has_addresses_for_everybody() {
 fn the_blocked_bootstrap_is_the_one_the_issue_describes() {
     let plan = Plan::draw(&loaded("blocked-bootstrap", &[]), 1);
     let minute = |minutes: u64| Duration::from_secs(minutes * 60);
-    let window = |name: &str| plan.rule(name).map(|rule| (rule.from, rule.until));
+    let window = |name: &str| plan.rule(name).map(|rule| (rule.from(), rule.until()));
     assert_eq!(window("published-entries"), Some((minute(0), minute(40))));
     assert_eq!(window("directory-listed"), Some((minute(2), minute(40))));
     assert_eq!(window("cut"), Some((minute(20), minute(22))));
     assert!(plan.rule("cut").is_some_and(Rule::is_total));
-    assert_eq!(
-        plan.rule("learned-bridges").and_then(|rule| rule.to.clone()),
-        Some(Targets::Learned { lag: minute(5) })
-    );
+    assert_eq!(plan.learned, BTreeMap::from([("learned".to_owned(), minute(5))]));
+    let follows = plan.rule("learned-bridges").map(|rule| rule.follows.clone());
+    assert_eq!(follows, Some(BTreeSet::from(["learned".to_owned()])));
     let clients: Vec<_> = plan
         .hosts
         .iter()
@@ -121,24 +121,25 @@ fn the_blocked_bootstrap_is_the_one_the_issue_describes() {
         clients.iter().any(|host| host.arrives > minute(9))
             && clients.iter().any(|host| host.arrives < minute(1))
     );
-    let Some(Rule {
-        to: Some(Targets::Fixed(dropped)),
-        ..
-    }) = plan.rule("published-entries")
-    else {
-        panic!("fixed targets")
+    let all = |name: &str| plan.rule(name).map(|rule| rule.rule.all.clone()).expect("a rule");
+    let listed = all("published-entries");
+    let [Condition::Server(dropped)] = listed.as_slice() else {
+        panic!("a list of addresses")
     };
+    let dropped = dropped.hosts().expect("addresses alone");
     let published: Vec<_> = plan.hosts.iter().filter(|host| host.published).collect();
     assert_eq!(dropped.len(), published.len());
     assert!(
         published.iter().any(|host| host.role == Role::DhtRouter),
         "DHT routers included"
     );
-    let names = plan
-        .rule("published-names")
-        .and_then(|rule| rule.dns_names.clone())
-        .expect("names");
-    assert_eq!(names.len(), published.len());
+    let names = all("published-names")
+        .into_iter()
+        .find_map(|condition| match condition {
+            Condition::Name(names) => names.only_below().cloned(),
+            _ => None,
+        });
+    assert_eq!(names.map(|names| names.len()), Some(published.len()));
 }
 
 #[test]

@@ -8,7 +8,8 @@ use phantom_core::runtime::rules::Counts;
 use phantom_core::units::Instant;
 
 use super::{Access, AsId, Network, Runtime, Topology, World, WorldConfig};
-use crate::censor::{SharedCensor, Timed};
+use crate::censor::SharedCensor;
+use crate::censor::plain::engaged;
 use crate::host::record::Leak;
 use crate::host::{Disk, Observer, PeerId};
 use crate::stage::{Abilities, Act, Delays, HostSpec, Program, Record, Stage};
@@ -104,7 +105,7 @@ impl SwarmStage {
                 }
             }
             Act::StepWall(peer, by_ns) => self.world.step_clock(peer, by_ns),
-            Act::AddRule(key, rule) => self.censor.lock().add(Timed::new(key, rule)),
+            Act::AddRule(key, rule) => self.censor.lock().add(engaged(key, &rule)),
             Act::RemoveRule(key) => self.censor.lock().remove(&key),
             Act::SetName(name, addresses) => self.world.names(|names| {
                 if addresses.is_empty() {

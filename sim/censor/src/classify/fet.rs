@@ -8,10 +8,11 @@
 //!
 //! Averages are compared as integers: an average of 3.4 bits a byte or less is `10 * ones <= 34 * len`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The text of the rule that is followed where implementations differ: they differ in Ex5 alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Variant {
     /// The paper: TLS with a third byte of 00 to 09; `GET `, `PUT `, `POST `, `HEAD ` with the space.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fet::Measured;
@@ -10,7 +11,7 @@ use super::length::Window;
 use super::{Classifier, Look, dns, dtls, entropy, http, printable, quic, ssh, tls};
 
 /// What a flow runs over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
     /// TCP.
@@ -32,6 +33,16 @@ pub struct FirstBytes<'a> {
     pub fet: Option<Measured>,
 }
 
+impl Transport {
+    /// As results write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
 impl<'a> FirstBytes<'a> {
     /// Of a flow of which only the first data packet is known.
     pub fn packet(transport: Transport, packet: &'a [u8]) -> Self {
@@ -51,7 +62,7 @@ impl<'a> FirstBytes<'a> {
 }
 
 /// The protocol that the client's first bytes are of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     /// TLS over TCP.
@@ -78,6 +89,15 @@ impl Protocol {
             Self::Http => "http",
             Self::Ssh => "ssh",
             Self::Dns => "dns",
+        }
+    }
+
+    /// Whether this transport may carry it.
+    pub const fn runs_over(self, transport: Transport) -> bool {
+        match self {
+            Self::Tls | Self::Http | Self::Ssh => matches!(transport, Transport::Tcp),
+            Self::Quic | Self::Dtls => matches!(transport, Transport::Udp),
+            Self::Dns => true,
         }
     }
 }

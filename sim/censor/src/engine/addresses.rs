@@ -10,6 +10,8 @@ pub struct Addresses {
     endpoints: BTreeSet<SocketAddr>,
     /// First address and bits, the wide ones first in a lookup by length.
     prefixes: BTreeSet<(u8, IpAddr)>,
+    /// Lists that go on growing while the censor works, by name: what they learn is in the set from then on.
+    follows: BTreeSet<String>,
 }
 
 impl Addresses {
@@ -34,6 +36,35 @@ impl Addresses {
         self.prefixes.insert((bits, truncated(address, bits)));
     }
 
+    /// From now on it takes in what this list learns.
+    pub fn follow(&mut self, list: impl Into<String>) {
+        self.follows.insert(list.into());
+    }
+
+    /// A list learned of an address; no effect on a set that does not follow it.
+    pub fn learn(&mut self, list: &str, host: IpAddr) {
+        if self.follows.contains(list) {
+            self.hosts.insert(host);
+        }
+    }
+
+    /// The lists that it follows.
+    pub fn follows(&self) -> impl Iterator<Item = &str> {
+        self.follows.iter().map(String::as_str)
+    }
+
+    /// The single addresses in it, if it holds nothing else: no port, no prefix.
+    pub fn hosts(&self) -> Option<&BTreeSet<IpAddr>> {
+        (self.endpoints.is_empty() && self.prefixes.is_empty()).then_some(&self.hosts)
+    }
+
+    /// The same set with other addresses: hosts that moved. Prefixes stay.
+    pub fn map(&mut self, mut to: impl FnMut(IpAddr) -> IpAddr) {
+        self.hosts = self.hosts.iter().map(|host| to(*host)).collect();
+        let moved = |endpoint: &SocketAddr| SocketAddr::new(to(endpoint.ip()), endpoint.port());
+        self.endpoints = self.endpoints.iter().map(moved).collect();
+    }
+
     /// Whether it has this one.
     pub fn has(&self, endpoint: SocketAddr) -> bool {
         let host = endpoint.ip();
@@ -45,9 +76,17 @@ impl Addresses {
                 .any(|(bits, prefix)| prefix.is_ipv4() == host.is_ipv4() && truncated(host, *bits) == *prefix)
     }
 
-    /// Whether it has none.
+    /// Whether it has none and never will.
     pub fn is_empty(&self) -> bool {
-        self.hosts.is_empty() && self.endpoints.is_empty() && self.prefixes.is_empty()
+        self.hosts.is_empty()
+            && self.endpoints.is_empty()
+            && self.prefixes.is_empty()
+            && self.follows.is_empty()
+    }
+
+    /// Whether it may come to have more.
+    pub fn grows(&self) -> bool {
+        !self.follows.is_empty()
     }
 }
 

@@ -8,6 +8,7 @@
 //! flow, so the same packets get the same verdicts.
 
 pub mod addresses;
+pub mod foresee;
 pub mod names;
 pub mod residual;
 pub mod rule;
@@ -17,16 +18,18 @@ use std::net::{IpAddr, SocketAddr};
 
 use phantom_path::dice::Dice;
 use phantom_path::police::Policer;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::classify::Labels;
+use crate::classify::{FirstBytes, Labels, Protocol, Transport};
 use crate::flow::{Flow, FlowConfig, FlowTable};
 use crate::packet::Packet;
+use foresee::{First, Prospect};
 use residual::Residuals;
-use rule::{Action, Bucket, Condition, Rule, Way};
+use rule::{ALWAYS, Action, Condition, Rule, Way};
 
 /// Which way a packet crosses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
     /// From inside to outside.
@@ -51,8 +54,13 @@ pub enum Verdict {
     },
     /// It goes on after so many nanoseconds.
     Delay(u64),
-    /// It goes on, and an answer with these addresses is sent ahead of the true one; none: there is no such name.
-    Forge(Vec<IpAddr>),
+    /// A DNS question gets an answer from here.
+    Forge {
+        /// With these addresses; none: there is no such name.
+        addresses: Vec<IpAddr>,
+        /// Whether the question goes on as well, and the true answer comes behind the lie. Otherwise it is lost.
+        truth_follows: bool,
+    },
 }
 
 /// A verdict, and whose.
@@ -114,6 +122,10 @@ pub struct Engine {
     memory: Vec<Memory>,
     /// Flows under way between a client's address and a server.
     pairs: BTreeMap<(IpAddr, SocketAddr), u32>,
+    /// Whether a rule asks for [`Engine::pairs`].
+    counts_pairs: bool,
+    /// For each rule, a bit: it looks at first bytes.
+    reads_bytes: u64,
     residuals: Residuals,
     /// One bucket each way for rules that police all their flows together.
     shared: Vec<Option<[Policer; 2]>>,
@@ -130,8 +142,10 @@ struct Memory {
     /// Made again when more of the first bytes are known.
     labels: Option<Box<Labels>>,
     labelled_len: usize,
-    /// For each rule, a bit: its conditions were met and the chance was drawn; the flow is sentenced.
+    /// For each rule, a bit: its conditions were met and the chance was drawn, or they never will be; the flow is sentenced.
     drawn: u64,
+    /// The chance was drawn.
+    chances: u64,
     sentenced: u64,
     policers: Vec<(usize, [Policer; 2])>,
 }
@@ -142,31 +156,57 @@ pub const RULES_MAX: usize = 64;
 impl Engine {
     /// A censor with these rules, at most [`RULES_MAX`]; more are not looked at.
     pub fn new(config: EngineConfig, rules: Vec<Rule>) -> Self {
-        let mut rules = rules;
-        rules.truncate(RULES_MAX);
-        let shared = |rule: &Rule| match rule.action {
-            Action::Police {
-                bits_per_second,
-                burst_bytes,
-                bucket: Bucket::Shared,
-            } => Some([(); 2].map(|()| Policer::new(bits_per_second, burst_bytes))),
-            _ => None,
-        };
-        Self {
-            counts: vec![RuleCounts::default(); rules.len()],
-            shared: rules.iter().map(shared).collect(),
+        let mut engine = Self {
+            counts: Vec::new(),
+            shared: Vec::new(),
             flows: FlowTable::new(config.flows),
             memory: Vec::new(),
             pairs: BTreeMap::new(),
+            counts_pairs: false,
+            reads_bytes: 0,
             residuals: Residuals::new(config.residuals_max),
             config,
-            rules,
+            rules: Vec::new(),
+        };
+        for rule in rules {
+            engine.push(rule);
+        }
+        engine
+    }
+
+    /// Adds a rule behind all others; without effect if there are [`RULES_MAX`]. Flows that are under way are new to it.
+    pub fn push(&mut self, rule: Rule) {
+        if self.rules.len() < RULES_MAX {
+            self.counts_pairs |= rule.counts_flows();
+            self.reads_bytes |= u64::from(rule.reads_bytes()) << self.rules.len();
+            self.counts.push(RuleCounts::default());
+            self.shared.push(rule.bucket());
+            self.rules.push(rule);
         }
     }
 
-    /// The rules, to change their lists of addresses and names.
-    pub fn rules_mut(&mut self) -> &mut [Rule] {
-        &mut self.rules
+    /// Puts a rule in the place of another, whose counts go on; without effect if there is none. Flows that are under way are
+    /// new to it.
+    pub fn replace(&mut self, place: usize, rule: Rule) {
+        let Some(standing) = self.rules.get_mut(place) else {
+            return;
+        };
+        self.counts_pairs |= rule.counts_flows();
+        self.reads_bytes &= !(1 << place);
+        self.reads_bytes |= u64::from(rule.reads_bytes()) << place;
+        self.shared[place] = rule.bucket();
+        *standing = rule;
+        self.residuals.lift(place);
+        for memory in &mut self.memory {
+            memory.drawn &= !(1 << place);
+            memory.sentenced &= !(1 << place);
+            memory.policers.retain(|(of, _)| *of != place);
+        }
+    }
+
+    /// A list learned of an address: the rules that follow it are about that address from now on.
+    pub fn learn(&mut self, list: &str, host: IpAddr) {
+        self.rules.iter_mut().for_each(|rule| rule.learn(list, host));
     }
 
     /// The rules.
@@ -186,15 +226,55 @@ impl Engine {
 
     /// A packet crosses at `at_ns`.
     pub fn decide(&mut self, at_ns: u64, direction: Direction, packet: &Packet<'_>) -> Decision {
-        let pairs = &mut self.pairs;
-        let slot = self.flows.add(at_ns, packet, |over| {
+        let slot = self.take_in(at_ns, direction, packet);
+        let decision = self.judge(slot, at_ns, packet);
+        if !self.is_nothing_to_remember(slot, &decision) {
+            self.settle(slot);
+        } else if let Some(flow) = self.flows.take_out(slot)
+            && self.counts_pairs
+            && !flow.is_closed()
+        {
+            leave(&mut self.pairs, &flow);
+        }
+        decision
+    }
+
+    /// Whether a flow was lost with its first packet for what will be so of the next: then there is no flow, and those who try
+    /// and try again at a closed border fill no table.
+    fn is_nothing_to_remember(&self, slot: usize, decision: &Decision) -> bool {
+        let (Some(flow), Some(memory), Some(place)) =
+            (self.flows.flow(slot), self.memory.get(slot), decision.rule)
+        else {
+            return false;
+        };
+        let rule = &self.rules[place];
+        flow.up.packets + flow.down.packets == 1
+            && decision.verdict == Verdict::Drop
+            && rule.action == Action::Drop
+            && rule.acts_on >= ALWAYS
+            && rule.residual.is_none()
+            // No other rule has drawn a chance for it.
+            && memory.chances & !(1 << place) == 0
+    }
+
+    /// Adds the packet to its flow, and says where that is kept.
+    fn take_in(&mut self, at_ns: u64, direction: Direction, packet: &Packet<'_>) -> usize {
+        let (pairs, counts_pairs) = (&mut self.pairs, self.counts_pairs);
+        let mut never = 0;
+        let rules = &self.rules;
+        let begins = |flow: &Flow| {
+            let (settled, kept) = foreseen(rules, &prospect(flow, direction, packet));
+            never = settled;
+            kept
+        };
+        let slot = self.flows.add_keeping(at_ns, packet, begins, |over| {
             // One that was closed was taken out at that packet.
-            if !over.is_closed() {
+            if counts_pairs && !over.is_closed() {
                 leave(pairs, &over);
             }
         });
         let Some(flow) = self.flows.flow(slot) else {
-            return Decision::PASS;
+            return slot;
         };
         let from_client = packet.source == flow.client;
         if self.memory.len() <= slot {
@@ -202,23 +282,45 @@ impl Engine {
         }
         let memory = &mut self.memory[slot];
         if flow.up.packets + flow.down.packets == 1 {
-            *self.pairs.entry((flow.client.ip(), flow.server)).or_default() += 1;
+            if self.counts_pairs {
+                *self.pairs.entry((flow.client.ip(), flow.server)).or_default() += 1;
+            }
             *memory = Memory {
                 number: flow.number,
                 outbound: (direction == Direction::Outbound) == from_client,
+                drawn: never,
                 ..Memory::default()
             };
         }
         if flow.is_closed() && !memory.closed {
             memory.closed = true;
-            leave(&mut self.pairs, flow);
+            if self.counts_pairs {
+                leave(&mut self.pairs, flow);
+            }
         }
-        memory.look(flow);
-        let flows_of_pair = self
-            .pairs
-            .get(&(flow.client.ip(), flow.server))
-            .copied()
-            .unwrap_or(0);
+        let asks_again = from_client && flow.transport == Transport::Udp && flow.up.packets > 1;
+        if asks_again && memory.asks_dns() && packet.payload_len > 0 {
+            // A resolver asks from one port again and again: each question is judged by itself.
+            memory.look_at_question(packet);
+            memory.drawn &= !self.reads_bytes;
+            memory.sentenced &= !self.reads_bytes;
+        } else {
+            memory.look(flow);
+        }
+        slot
+    }
+
+    /// What becomes of a packet of the flow that is kept there.
+    fn judge(&mut self, slot: usize, at_ns: u64, packet: &Packet<'_>) -> Decision {
+        let (Some(flow), Some(memory)) = (self.flows.flow(slot), self.memory.get_mut(slot)) else {
+            return Decision::PASS;
+        };
+        let from_client = packet.source == flow.client;
+        let flows_of_pair = match self.counts_pairs {
+            true => self.pairs.get(&(flow.client.ip(), flow.server)).copied(),
+            false => None,
+        }
+        .unwrap_or(0);
         let case = Case {
             flow,
             packet,
@@ -234,6 +336,7 @@ impl Engine {
             let fresh = memory.drawn & bit == 0;
             if fresh && let Some(met) = case.meets(rule, memory) {
                 memory.drawn |= bit;
+                memory.chances |= bit;
                 counts.met += u64::from(met);
                 let mut dice = Dice::new(self.config.seed ^ memory.number.rotate_left(32) ^ place as u64);
                 let share = if met {
@@ -250,7 +353,21 @@ impl Engine {
                 }
             }
             let sentenced = memory.sentenced & bit != 0;
-            let verdict = if sentenced && rule.way.has(from_client) {
+            let verdict = if sentenced && let Action::Forge(forgery) = &rule.action {
+                if case.is_question(memory) {
+                    let mut dice = Dice::new(
+                        self.config.seed
+                            ^ (flow.number << 16 | flow.up.packets).rotate_left(24)
+                            ^ place as u64,
+                    );
+                    Verdict::Forge {
+                        addresses: forgery.answer(&mut dice),
+                        truth_follows: !forgery.holds_back,
+                    }
+                } else {
+                    Verdict::Pass
+                }
+            } else if sentenced && rule.way.has(from_client) {
                 let bucket = &mut self.shared[place];
                 rule.act(place, at_ns, packet, from_client, bucket, &mut memory.policers)
             } else if !sentenced
@@ -276,6 +393,82 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Lets go of what was kept of a flow to be read, once it is known what it is and no rule will ask again. That is known of
+    /// UDP after the first datagram, but for QUIC, whose hello may take several.
+    fn settle(&mut self, slot: usize) {
+        let (Some(flow), Some(memory)) = (self.flows.flow(slot), self.memory.get_mut(slot)) else {
+            return;
+        };
+        let Some(labels) = memory
+            .labels
+            .as_deref()
+            .filter(|_| flow.transport == Transport::Udp && !flow.up.first.is_empty())
+        else {
+            return;
+        };
+        match labels.protocol {
+            Some(Protocol::Quic) => {}
+            // Its questions are looked at one by one.
+            Some(Protocol::Dns) => self.flows.let_go(slot),
+            _ => {
+                let prospect = Prospect {
+                    opened: if memory.outbound {
+                        Direction::Outbound
+                    } else {
+                        Direction::Inbound
+                    },
+                    transport: flow.transport,
+                    client: Some(flow.client),
+                    server: Some(flow.server),
+                    first: Some(First {
+                        labels,
+                        fet: flow.fet,
+                    }),
+                    at_once: false,
+                };
+                let (never, read) = foreseen(&self.rules, &prospect);
+                memory.drawn |= never & !memory.sentenced;
+                if !read {
+                    memory.labels = None;
+                    self.flows.let_go(slot);
+                }
+            }
+        }
+    }
+}
+
+/// A flow that begins with this packet.
+fn prospect(flow: &Flow, direction: Direction, packet: &Packet<'_>) -> Prospect<'static> {
+    let outbound = (direction == Direction::Outbound) == (packet.source == flow.client);
+    Prospect {
+        opened: if outbound {
+            Direction::Outbound
+        } else {
+            Direction::Inbound
+        },
+        transport: flow.transport,
+        client: Some(flow.client),
+        server: Some(flow.server),
+        first: None,
+        at_once: false,
+    }
+}
+
+/// The rules that a flow will never meet, a bit each, and whether any other reads its first bytes.
+fn foreseen(rules: &[Rule], flow: &Prospect<'_>) -> (u64, bool) {
+    let mut never = 0;
+    let mut read = false;
+    for (place, rule) in rules.iter().enumerate() {
+        if rule.acts_by_mistake_on == 0 && rule.foresees(flow) == Some(false) {
+            never |= 1 << place;
+        } else {
+            read |= rule.reads_bytes();
+        }
+    }
+    (never, read)
+}
+
 /// A flow is no longer under way.
 fn leave(pairs: &mut BTreeMap<(IpAddr, SocketAddr), u32>, flow: &Flow) {
     let key = (flow.client.ip(), flow.server);
@@ -295,6 +488,18 @@ impl Decision {
 }
 
 impl Memory {
+    fn asks_dns(&self) -> bool {
+        let labels = self.labels.as_deref();
+        labels.is_some_and(|labels| labels.protocol == Some(Protocol::Dns))
+    }
+
+    /// Looks at a datagram by itself.
+    fn look_at_question(&mut self, packet: &Packet<'_>) {
+        let first = FirstBytes::packet(Transport::Udp, packet.payload);
+        self.labels = Some(Box::new(Labels::of(&first)));
+        self.labelled_len = usize::MAX;
+    }
+
     /// Looks at the first bytes again if there are more of them.
     fn look(&mut self, flow: &Flow) {
         let known = flow.up.first.len();
@@ -312,7 +517,7 @@ impl RuleCounts {
             Verdict::Drop => self.dropped += 1,
             Verdict::Reset { .. } => self.reset += 1,
             Verdict::Delay(_) => self.delayed += 1,
-            Verdict::Forge(_) => self.forged += 1,
+            Verdict::Forge { .. } => self.forged += 1,
         }
     }
 }
@@ -326,6 +531,14 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
+    /// Whether the packet asks DNS something.
+    fn is_question(&self, memory: &Memory) -> bool {
+        self.from_client
+            && self.flow.transport == Transport::Udp
+            && self.packet.payload_len > 0
+            && memory.asks_dns()
+    }
+
     /// Whether the flow meets a rule; `Some(false)`: it does not, and the rule may hit it by mistake; `None`: it is not known
     /// yet, or it does not and never by mistake.
     fn meets(&self, rule: &Rule, memory: &Memory) -> Option<bool> {

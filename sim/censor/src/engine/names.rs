@@ -47,6 +47,11 @@ impl Names {
         }
     }
 
+    /// The names that stand for themselves and all below them, if there are no others.
+    pub fn only_below(&self) -> Option<&BTreeSet<String>> {
+        (self.whole.is_empty() && self.pieces.is_empty()).then_some(&self.below)
+    }
+
     /// Whether it has none.
     pub fn is_empty(&self) -> bool {
         self.whole.is_empty() && self.below.is_empty() && self.pieces.is_empty()

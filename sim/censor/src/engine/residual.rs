@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Verdict;
@@ -30,7 +31,7 @@ pub struct Residual {
 
 /// What two flows must have in common. A port is one of a transport, which then counts too: a name in QUIC is followed by a
 /// block on UDP alone (Zohaib et al., USENIX Security 2025).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Tuple {
     /// Addresses of client and server.
     #[serde(rename = "2-tuple")]
@@ -126,6 +127,11 @@ impl Residuals {
             }
             None => false,
         }
+    }
+
+    /// The blocks of a rule end.
+    pub(super) fn lift(&mut self, place: usize) {
+        self.until_ns.retain(|key, _| key.0 != place);
     }
 
     /// A packet of a sentenced flow itself came.

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+use phantom_path::dice::Dice;
 use phantom_path::police::Policer;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::addresses::Addresses;
@@ -13,6 +15,7 @@ use super::residual::Residual;
 use super::{Direction, Verdict};
 use crate::classify::fet::Variant;
 use crate::classify::{Protocol, Transport};
+use crate::file::units::Time;
 use crate::packet::Packet;
 
 /// A chance of one, in parts of 2^32.
@@ -42,7 +45,7 @@ pub struct Rule {
 }
 
 /// Packets of one direction of a flow, or of both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Way {
     /// Both.
@@ -120,12 +123,24 @@ pub enum Action {
     },
     /// They come later, by nanoseconds.
     Delay(u64),
-    /// DNS questions get an answer with these addresses ahead of the true one; none: there is no such name.
-    Forge(Vec<IpAddr>),
+    /// DNS questions get an answer ahead of the true one. What else a flow that meets the rule sends passes.
+    Forge(Forgery),
+}
+
+/// An answer to a DNS question that is not true.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forgery {
+    /// The addresses in use. None: there is no such name.
+    pub pool: Vec<IpAddr>,
+    /// How many of them are in one answer, drawn anew for each; all if there are no more.
+    pub each: usize,
+    /// The question does not reach a resolver, so that no true answer comes behind the lie. A censor beside the path cannot
+    /// do that.
+    pub holds_back: bool,
 }
 
 /// Who shares a token bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bucket {
     /// Each flow has its own.
@@ -138,7 +153,7 @@ pub enum Bucket {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
     /// A phase ends before it begins.
-    #[error("a phase from {from_ns} ns until {until_ns} ns never holds")]
+    #[error("a phase from {} until {} never holds", Time(*.from_ns), Time(*.until_ns))]
     Phase {
         /// Its beginning.
         from_ns: u64,
@@ -166,6 +181,20 @@ pub enum RuleError {
     /// Neither end gets a reset.
     #[error("a reset of no end is a drop: say drop instead")]
     NoEnd,
+    /// A reset of datagrams.
+    #[error("datagrams know no reset: say drop instead")]
+    NoReset,
+    /// A forged answer to what is no question.
+    #[error("forge-dns answers DNS questions, which are UDP here: it cannot act over TCP")]
+    NoQuestion,
+    /// A transport and protocols that it never carries.
+    #[error("no flow over {transport} is {protocol}: the rule can never match")]
+    NotCarried {
+        /// What carries the flow.
+        transport: &'static str,
+        /// The only protocols that are asked for.
+        protocol: String,
+    },
     /// It acts on no flow.
     #[error("it acts on none of the flows that meet it")]
     Never,
@@ -221,7 +250,15 @@ impl Rule {
                 client: false,
                 server: false,
             } => return Err(RuleError::NoEnd),
+            Action::Reset { .. } if self.is_over(Transport::Udp) => return Err(RuleError::NoReset),
+            Action::Forge(_) if self.is_over(Transport::Tcp) => return Err(RuleError::NoQuestion),
             _ => {}
+        }
+        for transport in [Transport::Tcp, Transport::Udp] {
+            if let Some(protocol) = self.not_carried_by(transport) {
+                let transport = transport.name();
+                return Err(RuleError::NotCarried { transport, protocol });
+            }
         }
         if self.acts_on == 0 && self.acts_by_mistake_on == 0 {
             return Err(RuleError::Never);
@@ -232,6 +269,64 @@ impl Rule {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// Whether it wants this transport.
+    fn is_over(&self, transport: Transport) -> bool {
+        let over =
+            |condition: &Condition| matches!(condition, Condition::Transport(one) if *one == transport);
+        self.all.iter().any(over)
+    }
+
+    /// The protocols that it wants, if it wants this transport, which carries none of them.
+    fn not_carried_by(&self, transport: Transport) -> Option<String> {
+        let wanted = self.all.iter().find_map(|condition| match condition {
+            Condition::Any(any) => {
+                let protocol = |one: &Condition| match one {
+                    Condition::Protocol(protocol) => Some(*protocol),
+                    _ => None,
+                };
+                any.iter().map(protocol).collect::<Option<Vec<_>>>()
+            }
+            _ => None,
+        })?;
+        let never = !wanted.is_empty() && wanted.iter().all(|protocol| !protocol.runs_over(transport));
+        let names: Vec<_> = wanted.iter().map(|protocol| protocol.name()).collect();
+        (never && self.is_over(transport)).then(|| names.join(" or "))
+    }
+
+    /// Whether it asks how many flows are under way.
+    pub(super) fn counts_flows(&self) -> bool {
+        self.all.iter().any(Condition::counts_flows)
+    }
+
+    /// The bucket each way that all its flows share, if it has one.
+    pub(super) fn bucket(&self) -> Option<[Policer; 2]> {
+        match self.action {
+            Action::Police {
+                bits_per_second,
+                burst_bytes,
+                bucket: Bucket::Shared,
+            } => Some([(); 2].map(|()| Policer::new(bits_per_second, burst_bytes))),
+            _ => None,
+        }
+    }
+
+    /// A list learned of an address.
+    pub fn learn(&mut self, list: &str, host: IpAddr) {
+        self.each_set(&mut |set| set.learn(list, host));
+    }
+
+    /// Calls for every range of ports that a server may be at.
+    pub fn each_ports(&mut self, call: &mut impl FnMut(&mut RangeInclusive<u16>)) {
+        self.all
+            .iter_mut()
+            .for_each(|condition| condition.each_ports(call));
+    }
+
+    /// Calls for every set of addresses in its conditions.
+    pub fn each_set(&mut self, call: &mut impl FnMut(&mut Addresses)) {
+        self.all.iter_mut().for_each(|condition| condition.each_set(call));
     }
 
     pub(super) fn holds_at(&self, at_ns: u64) -> bool {
@@ -259,7 +354,8 @@ impl Rule {
                 server: *server,
             },
             Action::Delay(ns) => Verdict::Delay(*ns),
-            Action::Forge(addresses) => Verdict::Forge(addresses.clone()),
+            // The caller knows whether it is a question.
+            Action::Forge(_) => Verdict::Pass,
             Action::Police {
                 bits_per_second,
                 burst_bytes,
@@ -288,7 +384,60 @@ impl Rule {
     }
 }
 
+impl Forgery {
+    /// The addresses of one answer.
+    pub(super) fn answer(&self, dice: &mut Dice) -> Vec<IpAddr> {
+        if self.pool.len() <= self.each {
+            return self.pool.clone();
+        }
+        // Neighbours in the pool, from a place that is drawn: no address twice.
+        let first = dice.below(self.pool.len() as u64) as usize;
+        self.pool
+            .iter()
+            .cycle()
+            .skip(first)
+            .take(self.each)
+            .copied()
+            .collect()
+    }
+}
+
 impl Condition {
+    fn counts_flows(&self) -> bool {
+        match self {
+            Self::Flows(_) => true,
+            Self::Not(condition) => condition.counts_flows(),
+            Self::All(conditions) | Self::Any(conditions) => conditions.iter().any(Self::counts_flows),
+            _ => false,
+        }
+    }
+
+    fn each_ports(&mut self, call: &mut impl FnMut(&mut RangeInclusive<u16>)) {
+        match self {
+            Self::ServerPort(ports) => ports.iter_mut().for_each(call),
+            Self::Not(condition) => condition.each_ports(call),
+            Self::All(conditions) | Self::Any(conditions) => {
+                conditions
+                    .iter_mut()
+                    .for_each(|condition| condition.each_ports(call));
+            }
+            _ => {}
+        }
+    }
+
+    fn each_set(&mut self, call: &mut impl FnMut(&mut Addresses)) {
+        match self {
+            Self::Client(set) | Self::Server(set) => call(set),
+            Self::Not(condition) => condition.each_set(call),
+            Self::All(conditions) | Self::Any(conditions) => {
+                conditions
+                    .iter_mut()
+                    .for_each(|condition| condition.each_set(call));
+            }
+            _ => {}
+        }
+    }
+
     fn check(&self) -> Result<(), RuleError> {
         let what = match self {
             Self::Client(addresses) | Self::Server(addresses) if addresses.is_empty() => "address",

@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::addresses::Addresses;
 use super::names::Names;
 use super::residual::{Residual, Tuple};
-use super::rule::{ALWAYS, Action, Bucket, Condition, Rule, RuleError, Way};
+use super::rule::{ALWAYS, Action, Bucket, Condition, Forgery, Rule, RuleError, Way};
 use super::*;
 use crate::classify::fet::Variant;
 use crate::classify::{Protocol, Transport};
@@ -550,4 +550,98 @@ fn prefixes_have_their_addresses() {
     assert!(has("198.51.100.1", 1) && has("2001:db8:1::1", 1) && has("192.0.2.1", 443));
     assert!(!has("198.51.101.1", 1) && !has("2001:db9::1", 1) && !has("192.0.2.1", 80));
     assert!(has("0.0.0.0", 1) && !has("0.0.0.1", 1));
+}
+
+/// A resolver that asks from one port: what is judged is the question, not the port that it comes from.
+#[test]
+fn each_question_of_one_port_is_judged_by_its_own_name() {
+    let forgery = Forgery {
+        pool: (0..600_u16)
+            .map(|n| IpAddr::from([198, 18, (n >> 8) as u8, n as u8]))
+            .collect(),
+        each: 2,
+        holds_back: false,
+    };
+    let mut engine = engine(vec![Rule {
+        all: vec![
+            Condition::Protocol(Protocol::Dns),
+            Condition::Name(Names::from_iter(["*.blocked.example"])),
+        ],
+        action: Action::Forge(forgery.clone()),
+        ..Rule::new("dns")
+    }]);
+    let mut ask = |n: u64, name: &str| {
+        let payload = crate::craft::dns_query(n as u16, name, 1);
+        let packet = Packet {
+            source: client(1),
+            destination: SocketAddr::from(([192, 0, 2, 53], 53)),
+            ttl: 64,
+            header: Header::Udp,
+            payload: &payload,
+            payload_len: payload.len() as u32,
+        };
+        engine.decide(n * SECOND, Direction::Outbound, &packet).verdict
+    };
+    let mut answers = std::collections::BTreeSet::new();
+    for n in 0..50 {
+        assert_eq!(ask(3 * n, "open.example"), Verdict::Pass);
+        let Verdict::Forge {
+            addresses,
+            truth_follows: true,
+        } = ask(3 * n + 1, "www.blocked.example")
+        else {
+            panic!("a forged answer")
+        };
+        assert!(addresses.len() == 2 && addresses[0] != addresses[1]);
+        assert!(addresses.iter().all(|address| forgery.pool.contains(address)));
+        answers.insert(addresses);
+        assert_eq!(ask(3 * n + 2, "other.example"), Verdict::Pass);
+    }
+    assert!(answers.len() > 40, "each answer is drawn: {}", answers.len());
+}
+
+#[test]
+fn bytes_that_no_rule_will_read_are_not_kept() {
+    let rules = vec![Rule {
+        all: vec![
+            Condition::Transport(Transport::Udp),
+            Condition::Protocol(Protocol::Dns),
+        ],
+        ..Rule::new("dns")
+    }];
+    let mut engine = engine(rules);
+    let mut talk = Talk::new(client(1), server(1));
+    talk.open(&mut engine, 0);
+    talk.say(&mut engine, SECOND, &hello("www.blocked.example"));
+    let flow = engine.flows.flow(0).expect("a flow");
+    assert_eq!((flow.up.bytes > 0, flow.up.first.len()), (true, 0));
+    // A rule that comes later reads what is sent from then on.
+    engine.push(of_tls());
+    let mut later = Talk::new(client(2), server(1));
+    later.open(&mut engine, 2 * SECOND);
+    assert_eq!(
+        later.say(&mut engine, 3 * SECOND, &hello("www.blocked.example")),
+        Verdict::Drop
+    );
+}
+
+fn of_tls() -> Rule {
+    Rule {
+        all: vec![Condition::Protocol(Protocol::Tls)],
+        ..Rule::new("tls")
+    }
+}
+
+/// Captures and worlds that begin in the middle of a connection.
+#[test]
+fn a_connection_whose_beginning_was_not_seen_goes_to_the_port_for_services() {
+    let mut engine = engine(vec![Rule {
+        all: vec![Condition::Server([server(1).ip()].into_iter().collect())],
+        ..Rule::new("listed")
+    }]);
+    let mut talk = Talk::new(client(1), server(1));
+    assert_eq!(
+        talk.hear(&mut engine, 0, b"what the server says first"),
+        Verdict::Drop
+    );
 }

@@ -7,7 +7,8 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
-use serde::de::value::{StrDeserializer, U64Deserializer};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::value::{MapDeserializer, StrDeserializer, U64Deserializer};
 use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
@@ -55,8 +56,23 @@ impl<T: Serialize> Serialize for Placed<T> {
     }
 }
 
-/// What [`Placed`] asks for, so that it is given the place and then the value.
-const PLACED: &str = "$placed";
+/// What [`Placed`] asks for, so that it is given the place and then the value: a newtype of this name, of a sequence of both.
+/// Another deserialiser that knows this may have places of its own kind in the number.
+pub const PLACED: &str = "$placed";
+
+impl<T: JsonSchema> JsonSchema for Placed<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Placed<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -346,8 +362,14 @@ impl<'de> VariantAccess<'de> for Choice<'_, '_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Problem> {
-        let keys = || self.needs("a table").help(format!("keys: {}", fields.join(", ")));
-        let content = self.content.ok_or_else(keys)?;
-        content.deserialize_struct("", fields, visitor)
+        match self.content {
+            Some(content) => content.deserialize_struct("", fields, visitor),
+            // A word alone stands for the variant with everything at its default.
+            None => visitor
+                .visit_map(MapDeserializer::<_, Problem>::new(
+                    std::iter::empty::<(&str, &str)>(),
+                ))
+                .map_err(|_missing| self.needs("a table").help(format!("keys: {}", fields.join(", ")))),
+        }
     }
 }

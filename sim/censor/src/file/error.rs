@@ -22,6 +22,11 @@ impl Problem {
         }
     }
 
+    /// Where it is, as whoever read the file counts places; `None`: nowhere in particular.
+    pub const fn place(&self) -> Option<usize> {
+        self.at
+    }
+
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self

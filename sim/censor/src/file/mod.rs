@@ -23,19 +23,23 @@
 
 mod de;
 mod error;
+mod forgery;
+mod lists;
 pub mod units;
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use de::Placed;
+pub use de::{PLACED, Placed};
 pub use error::{FileError, Place, Problem, nearest};
+pub use forgery::{Answers, ForgeText, MADE_UP_MAX};
+pub use lists::{List, Lists};
 use units::{Address, Entropy, Pattern, Percent, Ports, Rate, Size, Time};
 
 use crate::classify::fet::Variant;
 use crate::classify::{Protocol, Transport};
-use crate::engine::addresses::Addresses;
 use crate::engine::residual::{Residual, Tuple};
 use crate::engine::rule::{self, Bucket, Condition, Rule, Way};
 use crate::engine::{Direction, Engine, EngineConfig, RULES_MAX};
@@ -52,22 +56,35 @@ pub struct CensorFile {
     summary: String,
     #[serde(default = "flow_idle", skip_serializing_if = "is_flow_idle")]
     flow_idle: Placed<Time>,
+    #[serde(rename = "list", default, skip_serializing_if = "BTreeMap::is_empty")]
+    lists: BTreeMap<String, List>,
     #[serde(rename = "rule", default)]
     rules: Vec<Placed<RuleText>>,
 }
 
 /// A rule as the file has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct RuleText {
     /// By which it is counted; of its file's rules no other has it.
     pub name: Placed<String>,
-    /// Where its parameters come from: paper and section, issue, or that they are a guess.
+    /// Whether it is used at all. Default: yes.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub enabled: bool,
+    /// Where its parameters come from: paper and section, issue, or that they are a guess. A scenario may leave it out, a
+    /// censor's own file not.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub source: Placed<String>,
     /// What it sees of the client's first bytes. Default: one segment, as most measured censors.
     #[serde(default, skip_serializing_if = "is_default")]
     pub inspects: Inspects,
-    /// When it holds. Default: always.
+    /// It holds from here on. Default: from the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Placed<Time>>,
+    /// It holds until here. Default: until the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Placed<Time>>,
+    /// When it holds, in place of `from` and `until`: several times. Default: always.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub phases: Vec<Phase>,
     /// Which flows meet it: all of these. Default: every flow.
@@ -90,7 +107,7 @@ pub struct RuleText {
 }
 
 /// What a rule sees of the client's first bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Inspects {
     /// The first data packet alone: a name that is split over two is not seen.
@@ -101,7 +118,7 @@ pub enum Inspects {
 }
 
 /// A time in which a rule holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Phase {
     /// Its beginning.
@@ -111,7 +128,7 @@ pub struct Phase {
 }
 
 /// What a flow must be like: all that is said here.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Match {
     /// Who opened it: from inside (`outbound`) or from outside.
@@ -122,10 +139,10 @@ pub struct Match {
     pub transport: Option<Transport>,
     /// The client is one of these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<Vec<Address>>,
+    pub from: Option<Vec<Placed<Address>>>,
     /// The server is one of these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<Vec<Address>>,
+    pub to: Option<Vec<Placed<Address>>>,
     /// The server's port is one of these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<Vec<Ports>>,
@@ -137,7 +154,7 @@ pub struct Match {
     pub protocols: Option<Vec<Protocol>>,
     /// It asks for one of these names: SNI of TLS and QUIC, Host of HTTP, question of DNS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub names: Option<Vec<Pattern>>,
+    pub names: Option<Vec<Placed<Pattern>>>,
     /// The rule on fully encrypted traffic flags it, in this text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flagged: Option<Variant>,
@@ -168,7 +185,7 @@ pub struct Match {
 }
 
 /// Lengths from the least to the most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Lengths {
     /// The least.
@@ -178,7 +195,7 @@ pub struct Lengths {
 }
 
 /// A count of packets that is exceeded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Packets {
     /// The first packet beyond it meets the condition.
@@ -189,7 +206,7 @@ pub struct Packets {
 }
 
 /// A count of payload bytes that is exceeded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Bytes {
     /// The first byte beyond it meets the condition.
@@ -200,7 +217,7 @@ pub struct Bytes {
 }
 
 /// A count of flows that is exceeded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Flows {
     /// The first flow beyond it meets the condition.
@@ -208,7 +225,7 @@ pub struct Flows {
 }
 
 /// What is done to packets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Action {
     /// They are lost.
@@ -216,11 +233,11 @@ pub enum Action {
     /// They are lost, and these ends get a reset.
     #[serde(rename_all = "kebab-case")]
     Reset {
-        /// The end that opened the connection. Default: no.
-        #[serde(default)]
+        /// The end that opened the connection. Default: yes.
+        #[serde(default = "yes")]
         client: bool,
-        /// The other. Default: no.
-        #[serde(default)]
+        /// The other. Default: yes.
+        #[serde(default = "yes")]
         server: bool,
     },
     /// What exceeds a token bucket is lost, each way for itself.
@@ -235,12 +252,13 @@ pub enum Action {
     },
     /// They come later.
     Delay(Time),
-    /// A question gets an answer with these addresses ahead of the true one; none: there is no such name.
-    ForgeDns(Vec<IpAddr>),
+    /// A question gets an answer with these addresses ahead of the true one; none: there is no such name. A number: so many
+    /// made-up addresses.
+    ForgeDns(ForgeText),
 }
 
 /// What follows for other flows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ResidualText {
     /// What they have in common with the one that was caught.
@@ -260,7 +278,7 @@ pub struct ResidualText {
 }
 
 /// What a residual block does to packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResidualAction {
     /// They are lost.
@@ -276,6 +294,14 @@ impl CensorFile {
     /// # Errors
     /// What is wrong, each with its line and column: the first mistake of form, or else all rules that make no sense.
     pub fn parse(file: &str, text: &str) -> Result<Self, FileError> {
+        Self::parse_with(file, text, &Lists::default())
+    }
+
+    /// The same; its rules may speak of lists that whoever uses it knows.
+    ///
+    /// # Errors
+    /// See [`CensorFile::parse`].
+    pub fn parse_with(file: &str, text: &str, known: &Lists) -> Result<Self, FileError> {
         let failed = |problems| FileError::new(file, text, problems);
         if text.len() > TEXT_BYTES_MAX {
             let long = format!(
@@ -285,7 +311,7 @@ impl CensorFile {
             return Err(failed(vec![Problem::new(None, long)]));
         }
         let censor: Self = de::read(text).map_err(|problem| failed(vec![problem]))?;
-        let problems = censor.problems();
+        let problems = censor.problems(known);
         if problems.is_empty() {
             Ok(censor)
         } else {
@@ -293,8 +319,10 @@ impl CensorFile {
         }
     }
 
-    fn problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
+    fn problems(&self, known: &Lists) -> Vec<Problem> {
+        let own = self.own_lists();
+        let mut problems: Vec<Problem> = own.problems().collect();
+        let lists = own.over(known);
         if self.rules.is_empty() {
             problems.push(Problem::new(None, "a censor without a [[rule]] does nothing"));
         }
@@ -308,38 +336,21 @@ impl CensorFile {
                 "'flow-idle' of zero forgets every flow at once",
             ));
         }
-        let mut stopper: Option<&str> = None;
-        for (place, text) in self.rules.iter().enumerate() {
-            let rule = text.rule();
-            let name = text.name.as_str();
-            let mut at_rule = |at: usize, what: String| {
-                problems.push(Problem::new(Some(at), format!("rule '{name}': {what}")));
-            };
-            if name.trim().is_empty() {
-                at_rule(text.name.at, "its name is empty".to_owned());
-            }
+        for text in &self.rules {
             if text.source.trim().is_empty() {
-                at_rule(
-                    text.source.at,
-                    "its source is empty: say where it comes from, or that it is a guess".to_owned(),
+                let at = if text.source.at == 0 {
+                    text.at
+                } else {
+                    text.source.at
+                };
+                let what = format!(
+                    "rule '{}': its source is empty: say where it comes from, or that it is a guess",
+                    text.name.as_str()
                 );
-            }
-            if self.rules[..place].iter().any(|other| other.name == text.name) {
-                at_rule(text.name.at, "an earlier rule has this name".to_owned());
-            }
-            if let Some(stopper) = stopper {
-                at_rule(
-                    text.at,
-                    format!("it can never act: rule '{stopper}' before it stops every packet"),
-                );
-            }
-            if let Err(error) = rule.check() {
-                at_rule(text.at, error.to_string());
-            }
-            if rule.stops_all() {
-                stopper.get_or_insert(name);
+                problems.push(Problem::new(Some(at), what));
             }
         }
+        problems.extend(rule_problems(&self.rules, &lists));
         problems
     }
 
@@ -358,9 +369,25 @@ impl CensorFile {
         self.rules.iter().map(|rule| &rule.value)
     }
 
-    /// Its rules as the engine takes them.
+    fn own_lists(&self) -> Lists {
+        self.lists.clone().into_iter().collect()
+    }
+
+    /// Its rules as the engine takes them, those that are enabled.
     pub fn rules(&self) -> Vec<Rule> {
-        self.texts().map(RuleText::rule).collect()
+        self.rules_with(&Lists::default())
+    }
+
+    /// The same; `known`: the lists that it was parsed with.
+    pub fn rules_with(&self, known: &Lists) -> Vec<Rule> {
+        let lists = self.own_lists().over(known);
+        let enabled = self.texts().filter(|rule| rule.enabled);
+        enabled.map(|rule| rule.rule(&lists)).collect()
+    }
+
+    /// How long it remembers a flow without packets, if its file says it.
+    pub fn flow_idle_ns(&self) -> Option<u64> {
+        (!is_flow_idle(&self.flow_idle)).then_some(self.flow_idle.0)
     }
 
     /// Bounds and habits of an engine for it; all chances follow from `seed`.
@@ -389,16 +416,81 @@ impl CensorFile {
     }
 }
 
+/// What is wrong with rules, each with its place: a name that another has, a list that nobody knows, one that can never act.
+pub fn rule_problems(rules: &[Placed<RuleText>], lists: &Lists) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut stopper: Option<&str> = None;
+    for (place, text) in rules.iter().enumerate() {
+        let name = text.name.as_str();
+        let mut at_rule = |at: usize, what: String| {
+            problems.push(Problem::new(
+                Some(at),
+                format!("rule '{}': {what}", error::shortened(name)),
+            ));
+        };
+        if name.trim().is_empty() {
+            at_rule(text.name.at, "its name is empty".to_owned());
+        }
+        if rules[..place].iter().any(|other| other.name == text.name) {
+            at_rule(text.name.at, "an earlier rule has this name".to_owned());
+        }
+        if !text.phases.is_empty()
+            && let Some(bound) = text.from.or(text.until)
+        {
+            at_rule(
+                bound.at,
+                "'phases' says when it holds: 'from' and 'until' say it again".to_owned(),
+            );
+        }
+        if let (Some(from), Some(until)) = (text.from, text.until)
+            && until.value <= from.value
+        {
+            at_rule(
+                until.at,
+                format!("it ends at {} before it begins at {}", until.value, from.value),
+            );
+            continue;
+        }
+        if !text.enabled {
+            continue;
+        }
+        if let Some(stopper) = stopper {
+            at_rule(
+                text.at,
+                format!("it can never act: rule '{stopper}' before it stops every packet"),
+            );
+        }
+        let unknown = text.matches.unknown_lists(lists);
+        let rule = text.rule(lists);
+        if unknown.is_empty()
+            && let Err(error) = rule.check()
+        {
+            at_rule(text.at, error.to_string());
+        }
+        if rule.stops_all() {
+            stopper.get_or_insert(name);
+        }
+        problems.extend(unknown);
+    }
+    problems
+}
+
 impl RuleText {
-    fn rule(&self) -> Rule {
-        Rule {
-            name: self.name.value.clone(),
-            phases: self
+    /// The rule as the engine takes it.
+    pub fn rule(&self, lists: &Lists) -> Rule {
+        let bound = |time: Option<Placed<Time>>, default| time.map_or(default, |time| time.0);
+        let phases = match (self.from, self.until) {
+            (None, None) => self
                 .phases
                 .iter()
                 .map(|phase| (phase.from.0, phase.until.0))
                 .collect(),
-            all: self.matches.conditions(),
+            (from, until) => vec![(bound(from, 0), bound(until, u64::MAX))],
+        };
+        Rule {
+            name: self.name.value.clone(),
+            phases,
+            all: self.matches.conditions(lists),
             reassembles: self.inspects == Inspects::Reassembled,
             acts_on: self.share.of_2_32(),
             acts_by_mistake_on: self.by_mistake.of_2_32(),
@@ -416,12 +508,30 @@ impl RuleText {
 }
 
 impl Match {
-    fn conditions(&self) -> Vec<Condition> {
+    /// Lists that are not known, each at its place.
+    fn unknown_lists(&self, lists: &Lists) -> Vec<Problem> {
+        let addresses = self.from.iter().chain(&self.to).flatten();
+        let addresses = addresses.filter_map(|text| match &text.value {
+            Address::List(name) => Some((text.at, name.as_str())),
+            _ => None,
+        });
+        let names = self.names.iter().flatten();
+        let names = names.filter_map(|pattern| Some((pattern.at, pattern.list()?)));
+        let own = addresses
+            .chain(names)
+            .filter_map(|(at, name)| Some(lists.unknown(name)?.or_at(at)));
+        let inner = self.not.iter().map(|not| &**not).chain(self.any.iter().flatten());
+        own.chain(inner.flat_map(|inner| inner.unknown_lists(lists)))
+            .collect()
+    }
+
+    fn conditions(&self, lists: &Lists) -> Vec<Condition> {
+        let addresses = |texts: &Vec<Placed<Address>>| lists.addresses(texts.iter().map(|text| &text.value));
         let mut all = Vec::new();
         all.extend(self.opened.map(Condition::Opened));
         all.extend(self.transport.map(Condition::Transport));
-        all.extend(self.from.as_deref().map(addresses).map(Condition::Client));
-        all.extend(self.to.as_deref().map(addresses).map(Condition::Server));
+        all.extend(self.from.as_ref().map(addresses).map(Condition::Client));
+        all.extend(self.to.as_ref().map(addresses).map(Condition::Server));
         all.extend(self.ports.as_ref().map(|ports| {
             Condition::ServerPort(ports.iter().map(|ports| ports.first..=ports.last).collect())
         }));
@@ -437,7 +547,7 @@ impl Match {
         all.extend(
             self.names
                 .as_ref()
-                .map(|names| Condition::Name(names.iter().map(|pattern| pattern.0.as_str()).collect())),
+                .map(|names| Condition::Name(lists.names(names.iter().map(|pattern| &pattern.value)))),
         );
         all.extend(self.flagged.map(Condition::Flagged));
         all.extend(
@@ -459,19 +569,19 @@ impl Match {
         all.extend(
             self.not
                 .as_ref()
-                .map(|not| Condition::Not(Box::new(not.condition()))),
+                .map(|not| Condition::Not(Box::new(not.condition(lists)))),
         );
         all.extend(
             self.any
                 .as_ref()
-                .map(|any| Condition::Any(any.iter().map(Self::condition).collect())),
+                .map(|any| Condition::Any(any.iter().map(|one| one.condition(lists)).collect())),
         );
         all
     }
 
     /// All of it as one condition.
-    fn condition(&self) -> Condition {
-        let mut all = self.conditions();
+    fn condition(&self, lists: &Lists) -> Condition {
+        let mut all = self.conditions(lists);
         match (all.pop(), all.is_empty()) {
             (Some(one), true) => one,
             (last, _) => {
@@ -496,21 +606,9 @@ impl Action {
                 bucket: *bucket,
             },
             Self::Delay(time) => rule::Action::Delay(time.0),
-            Self::ForgeDns(addresses) => rule::Action::Forge(addresses.clone()),
+            Self::ForgeDns(forged) => rule::Action::Forge(forged.forgery()),
         }
     }
-}
-
-fn addresses(texts: &[Address]) -> Addresses {
-    let mut set = Addresses::new();
-    for text in texts {
-        match *text {
-            Address::Host(host) => set.add(host),
-            Address::Endpoint(endpoint) => set.add_endpoint(endpoint),
-            Address::Prefix(address, bits) => set.add_prefix(address, bits),
-        }
-    }
-    set
 }
 
 fn flow_idle() -> Placed<Time> {
@@ -519,6 +617,15 @@ fn flow_idle() -> Placed<Time> {
 
 fn is_flow_idle(time: &Placed<Time>) -> bool {
     *time == flow_idle()
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+const fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 const fn all() -> Percent {

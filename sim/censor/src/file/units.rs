@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -218,8 +219,8 @@ impl fmt::Display for Entropy {
     }
 }
 
-/// Addresses: `"192.0.2.1"`, `"192.0.2.1:443"`, `"[2001:db8::1]:443"` or `"192.0.2.0/24"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Addresses: `"192.0.2.1"`, `"192.0.2.1:443"`, `"[2001:db8::1]:443"`, `"192.0.2.0/24"`, or a list of them: `"@list"`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Address {
     /// At all ports.
     Host(IpAddr),
@@ -227,12 +228,17 @@ pub enum Address {
     Endpoint(SocketAddr),
     /// All that agree in so many bits.
     Prefix(IpAddr, u8),
+    /// Those of the list of this name.
+    List(String),
 }
 
 impl FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(list) = text.strip_prefix('@') {
+            return list_name(list).map(Self::List);
+        }
         if let Ok(host) = text.parse() {
             return Ok(Self::Host(host));
         }
@@ -241,7 +247,7 @@ impl FromStr for Address {
         }
         let wanted = || {
             format!(
-                "wanted an address such as \"192.0.2.1\", \"192.0.2.1:443\" or \"192.0.2.0/24\", got \"{}\"",
+                "wanted an address such as \"192.0.2.1\", \"192.0.2.1:443\" or \"192.0.2.0/24\", or a list such as \"@hosters\", got \"{}\"",
                 shortened(text)
             )
         };
@@ -273,18 +279,43 @@ impl fmt::Display for Address {
             Self::Host(host) => host.fmt(f),
             Self::Endpoint(endpoint) => endpoint.fmt(f),
             Self::Prefix(address, bits) => write!(f, "{address}/{bits}"),
+            Self::List(name) => write!(f, "@{name}"),
         }
     }
 }
 
-/// A name as [`Names::add`](crate::engine::names::Names::add) reads it: `example.org`, `*.example.org` or `*piece*`.
+/// The name of a list, without its `@`.
+fn list_name(name: &str) -> Result<String, String> {
+    let good = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-';
+    if (1..=64).contains(&name.len()) && name.chars().all(good) {
+        Ok(name.to_owned())
+    } else {
+        Err(format!(
+            "wanted the name of a list such as \"@hosters\" (a-z, 0-9 and -), got \"@{}\"",
+            shortened(name)
+        ))
+    }
+}
+
+/// A name as [`Names::add`](crate::engine::names::Names::add) reads it: `example.org`, `*.example.org` or `*piece*`; or a list
+/// of them: `@list`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pattern(pub String);
+
+impl Pattern {
+    /// The list that it stands for, if it stands for one.
+    pub fn list(&self) -> Option<&str> {
+        self.0.strip_prefix('@')
+    }
+}
 
 impl FromStr for Pattern {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(list) = text.strip_prefix('@') {
+            return list_name(list).map(|name| Self(format!("@{name}")));
+        }
         let inner = match text.strip_prefix("*.") {
             Some(rest) if !rest.ends_with('*') => rest,
             _ => match text.strip_prefix('*').and_then(|rest| rest.strip_suffix('*')) {
@@ -378,8 +409,28 @@ impl Serialize for Ports {
     }
 }
 
+impl JsonSchema for Ports {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Ports".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["integer", "string"], "description": "a port, or ports such as \"8000-8999\"" })
+    }
+}
+
 macro_rules! text_form {
-    ($type:ty, $wanted:literal) => {
+    ($type:ident, $wanted:literal) => {
+        impl JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "description": $wanted })
+            }
+        }
+
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct Text;
@@ -422,9 +473,9 @@ text_form!(Percent, "a share in quotes such as \"26.3 %\"");
 text_form!(Entropy, "bits in a byte in quotes such as \"7.2 bit\"");
 text_form!(
     Address,
-    "an address in quotes such as \"192.0.2.1\", \"192.0.2.1:443\" or \"192.0.2.0/24\""
+    "an address in quotes such as \"192.0.2.1\", \"192.0.2.1:443\" or \"192.0.2.0/24\", or a list such as \"@hosters\""
 );
 text_form!(
     Pattern,
-    "a name in quotes such as \"example.org\", \"*.example.org\" or \"*t.co*\""
+    "a name in quotes such as \"example.org\", \"*.example.org\" or \"*t.co*\", or a list such as \"@published\""
 );
