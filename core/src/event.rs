@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::units::WallTime;
 
@@ -95,8 +95,58 @@ pub enum Refusal {
     Conflict,
 }
 
+/// A name that is written into the program.
+type Word = &'static str;
+
+/// Every [`Word`] of an event, so that an event can be read again.
+const WORDS: &[&str] = &[
+    "a request",
+    "an answer",
+    "box",
+    "boxes to fetch",
+    "boxes to write",
+    "channel",
+    "courier box",
+    "dht answer",
+    "dht datagram",
+    "dht datagrams",
+    "directory document",
+    "directory link",
+    "directory request",
+    "document",
+    "errand to an authority",
+    "errands to an authority",
+    "handshakes of an authority",
+    "link",
+    "link frame",
+    "link hello",
+    "link message",
+    "link send",
+    "links of an authority",
+    "links of others",
+    "notice",
+    "own box",
+    "packet",
+    "packets in work",
+    "packets waiting for a link",
+    "rendezvous record",
+    "reply packet",
+    "request",
+    "rpc",
+    "writers of boxes",
+];
+
+/// What a word becomes that this version does not know.
+const OTHER_WORD: &str = "something else";
+
+fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Word, D::Error> {
+    let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+    let known = WORDS.iter().find(|word| **word == text);
+    Ok(known.copied().unwrap_or(OTHER_WORD))
+}
+
 /// A fact about one peer. Time and peer are added by whoever records it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Event {
     /// The peer's program started (again).
@@ -213,14 +263,16 @@ pub enum Event {
     /// Input of a peer was counted and dropped.
     Refused {
         /// What was refused.
-        what: &'static str,
+        #[serde(deserialize_with = "word")]
+        what: Word,
         /// Why.
         why: Refusal,
     },
     /// A queue grew to a new high-water mark.
     QueueHigh {
         /// Which queue.
-        queue: &'static str,
+        #[serde(deserialize_with = "word")]
+        queue: Word,
         /// Its depth now.
         depth: u32,
         /// Its bound.

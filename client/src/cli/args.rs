@@ -39,6 +39,10 @@ pub(crate) struct Args {
     /// A name and its address, as a line of /etc/hosts; may be repeated.
     #[arg(long = "host", global = true, value_name = "NAME=IP", value_parser = host)]
     pub(crate) hosts: Vec<(String, IpAddr)>,
+    /// Also write every event as a JSON line to this file (0600), at its end; what PHANTOM_LOG=debug logs, for programs. No
+    /// secret is in it, and yet it is a record of when this client was where: delete it when it has served.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) events: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub(crate) action: Action,

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use phantom_client::{ClientConfig, Safe, Secret};
 use phantom_core::rendezvous::Bundle;
-use phantom_core::runtime::Entropy;
+use phantom_core::runtime::tokio::journal::{Journal, WAITING_MAX};
 use phantom_core::runtime::tokio::{Config, Hosts, TokioRuntime};
+use phantom_core::runtime::{Entropy, Spawn};
 use rand_core::Rng;
+use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use super::args::{Args, Settings};
@@ -48,13 +50,22 @@ impl Home {
         for (name, ip) in &args.hosts {
             hosts.set(name, vec![*ip]);
         }
+        let open = |path: &PathBuf| {
+            Journal::open(path).map_err(|error| usage(format!("opening {}: {error}", path.display())))
+        };
+        let journal = args.events.as_ref().map(open).transpose()?;
+        let (sender, events) = mpsc::channel(WAITING_MAX);
         let config = Config {
             address: args.address,
             hosts,
+            events: journal.is_some().then_some(sender),
             ..Config::new("phantom", &dir)
         };
         let rt = TokioRuntime::start(config)
             .map_err(|error| usage(format!("opening the folder {}: {error}", dir.display())))?;
+        if let Some(journal) = journal {
+            rt.spawn("events", journal.keep(rt.clone(), events));
+        }
         Ok(Self {
             rt,
             dir,

@@ -4,6 +4,7 @@
 //! that is how the conformance suite and the loopback stage of the simulator use it.
 
 mod files;
+pub mod journal;
 mod sockets;
 mod tasks;
 

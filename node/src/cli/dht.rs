@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use phantom_core::dht::{self, Endpoint};
 use phantom_core::runtime::tokio::Config;
 
-use super::run::supervise;
+use super::run::{EventsArgs, supervise};
 use super::{Failure, Scratch, on_tokio, peer};
 
 #[derive(Debug, clap::Args)]
@@ -22,6 +22,8 @@ pub(crate) struct Args {
     /// Most items kept for others, 1.2 KB each
     #[arg(long, default_value_t = 256, value_name = "N")]
     items: usize,
+    #[command(flatten)]
+    events: EventsArgs,
 }
 
 pub(crate) fn dht(args: &Args) -> Result<(), Failure> {
@@ -32,10 +34,14 @@ pub(crate) fn dht(args: &Args) -> Result<(), Failure> {
     };
     let scratch = Scratch::new()?;
     on_tokio(async {
-        let rt = peer(Config {
+        let (own, keeping) = args.events.kept(Config {
             address: Some(config.bind.ip()).filter(|ip| !ip.is_unspecified()),
             ..Config::new("dht", &scratch.0)
         })?;
+        let rt = peer(own)?;
+        if let Some(keeping) = keeping {
+            keeping.begin(&rt);
+        }
         let bound = |at| tracing::info!(%at, "DHT node listens");
         supervise(&rt, dht::serve(rt.clone(), config, bound)).await
     })

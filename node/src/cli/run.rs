@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use phantom_core::event::Event;
+use phantom_core::runtime::tokio::journal::{Journal, WAITING_MAX};
 use phantom_core::runtime::tokio::{Config, Record, TokioRuntime};
 use phantom_core::runtime::{Clock, Spawn, Store};
 use phantom_core::units::WallTime;
@@ -29,6 +30,8 @@ pub(crate) struct Args {
     /// The node's settings
     #[arg(long, default_value = "node.toml", value_name = "FILE")]
     config: PathBuf,
+    #[command(flatten)]
+    events: EventsArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -36,6 +39,46 @@ pub(crate) struct AuthorityArgs {
     /// The authority's settings
     #[arg(long, default_value = "directory.toml", value_name = "FILE")]
     config: PathBuf,
+    #[command(flatten)]
+    events: EventsArgs,
+}
+
+/// Where events go besides the log.
+#[derive(Debug, clap::Args)]
+pub(super) struct EventsArgs {
+    /// Also write every event as a JSON line to this file (0600), at its end; what is logged with --log debug, for programs.
+    /// No secret is in it, and yet it is a record of what passed here and when: delete it when it has served
+    #[arg(long = "events", value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+impl EventsArgs {
+    fn open(&self) -> Result<Option<Journal>, Failure> {
+        let open = |path: &PathBuf| Journal::open(path).map_err(Failure::doing(path.display()));
+        self.file.as_ref().map(open).transpose()
+    }
+
+    /// The settings of a peer whose events all go to the file; a peer that is not asked for any has none.
+    pub(super) fn kept(&self, config: Config) -> Result<(Config, Option<Keeping>), Failure> {
+        let Some(journal) = self.open()? else {
+            return Ok((config, None));
+        };
+        let (sender, events) = mpsc::channel(WAITING_MAX);
+        let config = Config {
+            events: Some(sender),
+            ..config
+        };
+        Ok((config, Some(Keeping(journal, events))))
+    }
+}
+
+/// A file of events that is about to be written.
+pub(super) struct Keeping(Journal, mpsc::Receiver<Record>);
+
+impl Keeping {
+    pub(super) fn begin(self, rt: &TokioRuntime) {
+        rt.spawn("events", self.0.keep(rt.clone(), self.1));
+    }
 }
 
 /// What the log and the status file say about, of all events.
@@ -52,7 +95,7 @@ pub(crate) fn node(args: &Args) -> Result<(), Failure> {
     tracing::info!(name = hex(name.as_bytes()), listen = ?settings.listen, data = %settings.data.display(), "{what} starts");
     let _lock = lock(&settings.data)?;
     on_tokio(async move {
-        let (rt, seen) = start(what, &settings.data, settings.outgoing)?;
+        let (rt, seen) = start(what, &settings.data, settings.outgoing, &args.events)?;
         let program = rt.clone();
         let done = supervise(&rt, async move {
             let prepared = Prepared::new(program.clone(), config, store).await?;
@@ -72,7 +115,7 @@ pub(crate) fn authority(args: &AuthorityArgs) -> Result<(), Failure> {
     tracing::info!(listen = ?settings.listen, data = %settings.data.display(), "directory authority starts");
     let _lock = lock(&settings.data)?;
     on_tokio(async move {
-        let (rt, _seen) = start("authority", &settings.data, settings.outgoing)?;
+        let (rt, _seen) = start("authority", &settings.data, settings.outgoing, &args.events)?;
         supervise(&rt, phantom_node::authority::run(rt.clone(), config)).await
     })
 }
@@ -101,20 +144,34 @@ fn start(
     name: &str,
     data: &Path,
     outgoing: Option<std::net::IpAddr>,
+    file: &EventsArgs,
 ) -> Result<(TokioRuntime, watch::Receiver<Seen>), Failure> {
-    let (sender, events) = mpsc::channel(EVENTS);
+    let journal = file.open()?;
+    let room = if journal.is_some() { WAITING_MAX } else { EVENTS };
+    let (sender, events) = mpsc::channel(room);
     let (tell, seen) = watch::channel(Seen::default());
     let rt = peer(Config {
         address: outgoing,
         events: Some(sender),
         ..Config::new(name, data)
     })?;
-    rt.spawn("events", log_events(events, tell));
+    rt.spawn("events", log_events(rt.clone(), events, tell, journal));
     Ok((rt, seen))
 }
 
-async fn log_events(mut events: mpsc::Receiver<Record>, tell: watch::Sender<Seen>) {
+async fn log_events(
+    rt: TokioRuntime,
+    mut events: mpsc::Receiver<Record>,
+    tell: watch::Sender<Seen>,
+    mut journal: Option<Journal>,
+) {
     while let Some(record) = events.recv().await {
+        if let Some(file) = &mut journal
+            && let Err(error) = file.write(&rt, record.clone())
+        {
+            tracing::error!(%error, "events are no longer written to their file");
+            journal = None;
+        }
         match record.event {
             Event::Started => tracing::info!("listening"),
             Event::DocumentAccepted { valid_after, nodes } => {
