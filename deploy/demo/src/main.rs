@@ -8,20 +8,19 @@
     reason = "this program drives real processes in real time; nothing of it is ever simulated"
 )]
 
-mod client;
 mod network;
-mod processes;
+mod stage;
 mod story;
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use phantom_drive::Failure;
 use tokio::signal::unix::{SignalKind, signal};
 
-use processes::Stage;
+use stage::Stage;
 
 /// The whole story takes a fraction of this.
 const LIMIT: Duration = Duration::from_secs(150);
@@ -29,22 +28,6 @@ const LIMIT: Duration = Duration::from_secs(150);
 const USAGE: &str = "usage: phantom-demo [--keep] [--programs DIR]\n\
     --keep           keep the files of the network when all went well, too\n\
     --programs DIR   where phantom-node and phantom are [default: beside this program]";
-
-/// Why a step failed.
-#[derive(Debug)]
-struct Failure(String);
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Self {
-        Self(error.to_string())
-    }
-}
 
 fn main() -> ExitCode {
     let (mut keep, mut programs) = (false, None);
@@ -107,7 +90,7 @@ async fn play(programs: &Path, keep: bool) -> ExitCode {
                 "FAILED at: {}\n  {failure}\n{}  logs are kept in {}",
                 stage.step(),
                 stage.times(),
-                dir.join("logs").display()
+                stage.logs().display()
             );
             ExitCode::FAILURE
         }

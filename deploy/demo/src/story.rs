@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use phantom_drive::client::{Client, become_contacts};
+use phantom_drive::network::{home, install};
+use phantom_drive::{Failure, texts};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::client::{Client, become_contacts};
-use crate::processes::Stage;
-use crate::{Failure, network};
+use crate::network;
+use crate::stage::Stage;
 
 /// Messages each way between the first two users.
 const MESSAGES: usize = 20;
@@ -32,8 +34,8 @@ pub(crate) async fn tell(stage: &mut Stage) -> Result<(), Failure> {
     stage.say(said);
 
     stage.begin("Alice and Bob connect");
-    let mut alice = Client::start(stage, network::USERS[0], 1, ALL_STEPS).await?;
-    let mut bob = Client::start(stage, network::USERS[1], 2, ALL_STEPS).await?;
+    let mut alice = begin(stage, network::USERS[0], 1, ALL_STEPS).await?;
+    let mut bob = begin(stage, network::USERS[1], 2, ALL_STEPS).await?;
     let at = alice.connected(CONNECT_LIMIT, "static").await?;
     let other = bob.connected(CONNECT_LIMIT, "static").await?;
     stage.say(format!(
@@ -61,7 +63,7 @@ pub(crate) async fn tell(stage: &mut Stage) -> Result<(), Failure> {
 
     stage.begin("Carol gets in through the DHT");
     let begun = Instant::now();
-    let mut carol = Client::start(stage, network::USERS[2], 3, ALL_STEPS).await?;
+    let mut carol = begin(stage, network::USERS[2], 3, ALL_STEPS).await?;
     let at = carol.connected(CONNECT_LIMIT, "dht").await?;
     stage.say(format!(
         "Carol, who is new, found no published entry alive and the bridge {at} through the DHT, after {}",
@@ -76,7 +78,7 @@ pub(crate) async fn tell(stage: &mut Stage) -> Result<(), Failure> {
     ));
 
     stage.begin("Dave gets in through a friend");
-    let mut dave = Client::start(stage, network::USERS[3], 4, WITHOUT_DHT).await?;
+    let mut dave = begin(stage, network::USERS[3], 4, WITHOUT_DHT).await?;
     let wanted = |notice: &Value| notice["want_invitation"]["cohort"].as_str().map(str::to_owned);
     let (_, cohort) = dave
         .notice(CONNECT_LIMIT, "a wish for an invitation", wanted)
@@ -114,14 +116,31 @@ pub(crate) async fn tell(stage: &mut Stage) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Installs a client with its bundle and starts it; `steps` are the rungs of its ladder that are on.
+async fn begin(stage: &mut Stage, name: &str, number: u8, steps: &str) -> Result<Client, Failure> {
+    install(stage, name).await?;
+    let (home, address) = (home(name), stage.address(9, number).to_string());
+    let options = [
+        "--home",
+        &home,
+        "--address",
+        &address,
+        "--poll",
+        "1 s",
+        "--steps",
+        steps,
+    ];
+    Client::start(stage, name, &texts(&options))
+}
+
 /// Both send all their messages at once; how long each took from the sender's program to the reader's.
 async fn exchange(a: &mut Client, b: &mut Client) -> Result<Vec<Duration>, Failure> {
     a.forget_notices();
     b.forget_notices();
-    let (a_name, b_name) = (a.name, b.name);
+    let (a_name, b_name) = (a.name.clone(), b.name.clone());
     let mut sent = BTreeMap::new();
     for n in 0..MESSAGES {
-        for (from, to) in [(&mut *a, b_name), (&mut *b, a_name)] {
+        for (from, to) in [(&mut *a, &b_name), (&mut *b, &a_name)] {
             let text = format!("message {n} to {to}");
             sent.insert(text.clone(), Instant::now());
             from.ask(json!({ "send": { "contact": to, "text": text, "ttl": "1 h" } }))
@@ -129,7 +148,7 @@ async fn exchange(a: &mut Client, b: &mut Client) -> Result<Vec<Duration>, Failu
         }
     }
     let mut latencies = Vec::new();
-    for (name, reader) in [(b_name, &mut *a), (a_name, &mut *b)] {
+    for (name, reader) in [(&b_name, &mut *a), (&a_name, &mut *b)] {
         for _ in 0..MESSAGES {
             let (at, text) = reader
                 .notice(DELIVER_LIMIT, "a message", |notice| message(notice, name))
@@ -164,7 +183,7 @@ async fn deliver(from: &mut Client, to: &mut Client, text: &str) -> Result<Durat
     from.request(json!({ "send": { "contact": to.name, "text": text, "ttl": "1 h" } }))
         .await?;
     let (at, got) = to
-        .notice(DELIVER_LIMIT, "the message", |notice| message(notice, from.name))
+        .notice(DELIVER_LIMIT, "the message", |notice| message(notice, &from.name))
         .await?;
     if got != text {
         return Err(Failure(format!("{text:?} arrived as {got:?}")));

@@ -45,7 +45,11 @@ impl Journal {
     /// # Errors
     /// What the file system says.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path)?;
         Ok(Self(file))
     }
 
@@ -140,10 +144,22 @@ mod tests {
         assert!(timeout(&rt, Duration::from_millis(200), both).await.is_err());
         let after = rt.wall().as_unix_nanos();
         let text = std::fs::read_to_string(&path).unwrap();
-        let lines: Vec<Line> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<Line> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         let told: Vec<_> = lines.iter().map(|line| (line.lost_before, &line.event)).collect();
-        assert_eq!(told, [(0, &connected), (0, &refused), (1, &Event::Stopped)], "{text}");
-        assert!(lines.iter().all(|line| (before..after).contains(&line.at_unix_ns)), "{text}");
+        assert_eq!(
+            told,
+            [(0, &connected), (0, &refused), (1, &Event::Stopped)],
+            "{text}"
+        );
+        assert!(
+            lines
+                .iter()
+                .all(|line| (before..after).contains(&line.at_unix_ns)),
+            "{text}"
+        );
         assert!(lines[2].at_unix_ns - lines[0].at_unix_ns >= 20_000_000, "{text}");
         let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);

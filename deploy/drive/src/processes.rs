@@ -1,13 +1,13 @@
-//! The processes of the demo: every one has a name and a log, and none outlives the story.
+//! Processes: every one has a name and a log, and none outlives its owner.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
-use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::Failure;
@@ -17,75 +17,60 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 /// How often something that is waited for is looked at.
 const LOOK: Duration = Duration::from_millis(150);
 
-/// Where the story plays.
-pub(crate) struct Stage {
+/// What is put before the command of the process of a name, as `nsenter …`; nothing: it runs where the caller does.
+pub type Prefix = Box<dyn Fn(&str) -> Vec<OsString> + Send + Sync>;
+
+/// What runs, and where its files are.
+pub struct Processes {
     programs: PathBuf,
-    /// Everything is below it.
-    pub(crate) dir: PathBuf,
+    dir: PathBuf,
+    prefix: Prefix,
     running: BTreeMap<String, Child>,
-    started: Instant,
-    /// What was done, and when each began.
-    steps: Vec<(String, Instant)>,
-    net: u8,
 }
 
-impl Stage {
-    pub(crate) fn new(programs: PathBuf, dir: PathBuf) -> Self {
+impl Processes {
+    /// Nothing runs yet. `programs`: where `phantom-node` and `phantom` are; `dir`: where processes find and leave their files.
+    pub fn new(programs: PathBuf, dir: PathBuf) -> Self {
         Self {
             programs,
             dir,
+            prefix: Box::new(|_| Vec::new()),
             running: BTreeMap::new(),
-            started: Instant::now(),
-            steps: Vec::new(),
-            // Two demos at the same time hardly ever meet.
-            net: 16 + (std::process::id() % 200) as u8,
         }
     }
 
-    /// A loopback address of this demo's own.
-    pub(crate) fn address(&self, group: u8, number: u8) -> Ipv4Addr {
-        Ipv4Addr::new(127, self.net, group, number)
+    /// Puts `prefix` before the command of whatever is started (not of what is run to its end).
+    #[must_use]
+    pub fn behind(self, prefix: Prefix) -> Self {
+        Self { prefix, ..self }
     }
 
-    /// Tells what happened, with the time.
-    pub(crate) fn say(&self, text: impl std::fmt::Display) {
-        println!("{:6.1} s  {text}", self.started.elapsed().as_secs_f64());
+    /// Everything is below it.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
-    /// What is being done now, for the report of a failure and the table of times.
-    pub(crate) fn begin(&mut self, step: &str) {
-        self.steps.push((step.to_owned(), Instant::now()));
-    }
-
-    pub(crate) fn step(&self) -> &str {
-        self.steps
-            .last()
-            .map_or("the beginning", |(step, _)| step.as_str())
-    }
-
-    /// How long each step took, and all of them: which one was slow.
-    pub(crate) fn times(&self) -> String {
-        let line = |from: Instant, to: Instant, what: &str| {
-            format!("{:6.1} s  {what}\n", to.duration_since(from).as_secs_f64())
-        };
-        let now = Instant::now();
-        let ends = self.steps.iter().skip(1).map(|(_, begun)| *begun).chain([now]);
-        let mut table: String = self
-            .steps
-            .iter()
-            .zip(ends)
-            .map(|((step, begun), end)| line(*begun, end, step))
-            .collect();
-        table.push_str(&line(self.started, now, "in all"));
-        table
-    }
-
-    pub(crate) fn count(&self) -> usize {
+    /// How many run.
+    pub fn count(&self) -> usize {
         self.running.len()
     }
 
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.programs.join(program));
+    /// Whether the process of this name was started and not ended or killed since.
+    pub fn runs(&self, name: &str) -> bool {
+        self.running.contains_key(name)
+    }
+
+    fn command(&self, program: &str, prefix: Vec<OsString>) -> Command {
+        let program = self.programs.join(program);
+        let mut words = prefix.into_iter();
+        let mut command = match words.next() {
+            Some(first) => {
+                let mut command = Command::new(first);
+                command.args(words).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
         command
             .current_dir(&self.dir)
             .kill_on_drop(true)
@@ -94,7 +79,10 @@ impl Stage {
     }
 
     /// Runs a program to its end; its output, which is an error if the program says so.
-    pub(crate) async fn run(&self, program: &str, args: &[String]) -> Result<String, Failure> {
+    ///
+    /// # Errors
+    /// It cannot be run, or it failed: with what it said.
+    pub async fn run(&self, program: &str, args: &[String]) -> Result<String, Failure> {
         let (success, out, err) = self.try_run(program, args).await?;
         if success {
             return Ok(out);
@@ -108,12 +96,11 @@ impl Stage {
     }
 
     /// Runs a program to its end; whether it succeeded, and what it printed.
-    pub(crate) async fn try_run(
-        &self,
-        program: &str,
-        args: &[String],
-    ) -> Result<(bool, String, String), Failure> {
-        let ran = self.command(program).args(args).output().await;
+    ///
+    /// # Errors
+    /// It cannot be run.
+    pub async fn try_run(&self, program: &str, args: &[String]) -> Result<(bool, String, String), Failure> {
+        let ran = self.command(program, Vec::new()).args(args).output().await;
         let output =
             ran.map_err(|error| Failure(format!("{}: {error}", self.programs.join(program).display())))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -125,23 +112,29 @@ impl Stage {
     }
 
     /// Starts a program under a name; its log goes to a file of that name.
-    pub(crate) fn start(&mut self, name: &str, program: &str, args: &[String]) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(&mut self, name: &str, program: &str, args: &[String]) -> Result<(), Failure> {
         let log = self.log(name)?;
-        let mut command = self.command(program);
+        let mut command = self.command(program, (self.prefix)(name));
         let child = command.args(args).stdout(Stdio::null()).stderr(log).spawn()?;
         self.running.insert(name.to_owned(), child);
         Ok(())
     }
 
     /// Starts a program to talk to; the caller has its input and output.
-    pub(crate) fn start_piped(
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_piped(
         &mut self,
         name: &str,
         program: &str,
         args: &[String],
-    ) -> Result<(tokio::process::ChildStdin, tokio::process::ChildStdout), Failure> {
+    ) -> Result<(ChildStdin, ChildStdout), Failure> {
         let log = self.log(name)?;
-        let mut command = self.command(program);
+        let mut command = self.command(program, (self.prefix)(name));
         command
             .args(args)
             .stdin(Stdio::piped())
@@ -153,14 +146,30 @@ impl Stage {
         pipes.ok_or_else(|| Failure(format!("{name} has no pipes")))
     }
 
+    /// Where logs are.
+    pub fn logs(&self) -> PathBuf {
+        self.dir.join("logs")
+    }
+
+    /// One that starts again goes on with its log.
     fn log(&self, name: &str) -> Result<File, Failure> {
-        let dir = self.dir.join("logs");
-        fs::create_dir_all(&dir)?;
-        Ok(File::create(dir.join(format!("{name}.log")))?)
+        fs::create_dir_all(self.logs())?;
+        let path = self.logs().join(format!("{name}.log"));
+        Ok(File::options().create(true).append(true).open(path)?)
+    }
+
+    /// The last lines of a process's log.
+    pub fn last_words(&self, name: &str) -> String {
+        let text = fs::read_to_string(self.logs().join(format!("{name}.log"))).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(3)..].join("\n  ")
     }
 
     /// Kills a process as a power cut does.
-    pub(crate) async fn kill(&mut self, name: &str) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// None of this name runs.
+    pub async fn kill(&mut self, name: &str) -> Result<(), Failure> {
         let mut child = self
             .running
             .remove(name)
@@ -169,10 +178,17 @@ impl Stage {
     }
 
     /// An error if a process has ended that should run.
-    pub(crate) fn all_run(&mut self) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// One has.
+    pub fn all_run(&mut self) -> Result<(), Failure> {
         for (name, child) in &mut self.running {
             if let Some(status) = child.try_wait()? {
-                return Err(Failure(format!("{name} has ended ({status})")));
+                let name = name.clone();
+                return Err(Failure(format!(
+                    "{name} has ended ({status})\n  {}",
+                    self.last_words(&name)
+                )));
             }
         }
         Ok(())
@@ -180,7 +196,10 @@ impl Stage {
 
     /// Looks until `look` finds what it looks for; every process must go on running meanwhile. On failure: what `look`
     /// saw last.
-    pub(crate) async fn until<T>(
+    ///
+    /// # Errors
+    /// It did not find it in time, it failed, or a process ended.
+    pub async fn until<T>(
         &mut self,
         limit: Duration,
         mut look: impl AsyncFnMut(&Self) -> Result<Result<T, String>, Failure>,
@@ -205,7 +224,7 @@ impl Stage {
     ///
     /// # Errors
     /// When one did not end by itself, or not well.
-    pub(crate) async fn end(&mut self) -> Result<(), Failure> {
+    pub async fn end(&mut self) -> Result<(), Failure> {
         let ids: Vec<String> = self
             .running
             .values()

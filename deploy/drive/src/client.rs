@@ -10,20 +10,25 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::Failure;
-use crate::processes::Stage;
+use crate::network::text;
+use crate::processes::Processes;
 
 /// How long an answer may take that needs no network.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 
 /// What the daemon printed, and when.
-struct Line {
-    at: Instant,
-    value: Value,
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// When it was read.
+    pub at: Instant,
+    /// A JSON object; null if the line was none.
+    pub value: Value,
 }
 
 /// A user.
-pub(crate) struct Client {
-    pub(crate) name: &'static str,
+pub struct Client {
+    /// Its process, and how contacts call it.
+    pub name: String,
     input: ChildStdin,
     lines: mpsc::UnboundedReceiver<Line>,
     notices: VecDeque<Line>,
@@ -31,34 +36,17 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Installs a client with a bundle and starts it; `steps` are the rungs of its ladder that are on.
-    pub(crate) async fn start(
-        stage: &mut Stage,
-        name: &'static str,
-        number: u8,
-        steps: &str,
-    ) -> Result<Self, Failure> {
-        let base = [
-            "--home".to_owned(),
-            format!("{name}-home"),
-            "--address".to_owned(),
-            stage.address(9, number).to_string(),
-        ];
-        let with = |more: &[&str]| -> Vec<String> {
-            base.iter()
-                .cloned()
-                .chain(more.iter().map(|arg| (*arg).to_owned()))
-                .collect()
-        };
-        stage
-            .run("phantom", &with(&["init", "--bundle", &format!("{name}.bundle")]))
-            .await?;
-        let daemon = with(&["--poll", "1 s", "--steps", steps, "daemon"]);
-        let (input, output) = stage.start_piped(name, "phantom", &daemon)?;
+    /// Starts the daemon of an installed client. `options` come before the word `daemon`, `--home` among them.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(processes: &mut Processes, name: &str, options: &[String]) -> Result<Self, Failure> {
+        let args = [options, &["daemon".to_owned()]].concat();
+        let (input, output) = processes.start_piped(name, "phantom", &args)?;
         let (tell, lines) = mpsc::unbounded_channel();
         tokio::spawn(read_lines(output, tell));
         Ok(Self {
-            name,
+            name: name.to_owned(),
             input,
             lines,
             notices: VecDeque::new(),
@@ -66,8 +54,16 @@ impl Client {
         })
     }
 
+    /// What the daemon prints next, whatever it is; `None`: it has ended. Cancel safe.
+    pub async fn next_line(&mut self) -> Option<Line> {
+        self.lines.recv().await
+    }
+
     /// Asks for something; the answer comes later, under the number that is returned.
-    pub(crate) async fn ask(&mut self, what: Value) -> Result<u64, Failure> {
+    ///
+    /// # Errors
+    /// The daemon reads no more.
+    pub async fn ask(&mut self, what: Value) -> Result<u64, Failure> {
         let id = self.next;
         self.next += 1;
         let line = json!({ "id": id, "do": what }).to_string() + "\n";
@@ -76,7 +72,10 @@ impl Client {
     }
 
     /// The answer to a request.
-    pub(crate) async fn answer(&mut self, id: u64, limit: Duration) -> Result<Value, Failure> {
+    ///
+    /// # Errors
+    /// The daemon says that it could not be done, or says nothing in time.
+    pub async fn answer(&mut self, id: u64, limit: Duration) -> Result<Value, Failure> {
         let end = Instant::now() + limit;
         loop {
             let line = self.line(end, "an answer").await?;
@@ -91,13 +90,19 @@ impl Client {
     }
 
     /// Asks for something that needs no network, and waits for the answer.
-    pub(crate) async fn request(&mut self, what: Value) -> Result<Value, Failure> {
+    ///
+    /// # Errors
+    /// As [`Client::answer`].
+    pub async fn request(&mut self, what: Value) -> Result<Value, Failure> {
         let id = self.ask(what).await?;
         self.answer(id, ANSWER_LIMIT).await
     }
 
     /// The first notice of which `pick` makes something, and when it came; others are kept.
-    pub(crate) async fn notice<T>(
+    ///
+    /// # Errors
+    /// None came in time.
+    pub async fn notice<T>(
         &mut self,
         limit: Duration,
         what: &str,
@@ -120,7 +125,10 @@ impl Client {
     }
 
     /// Waits until the client is connected through this step; where.
-    pub(crate) async fn connected(&mut self, limit: Duration, step: &str) -> Result<String, Failure> {
+    ///
+    /// # Errors
+    /// It was not in time: with what the client says of it.
+    pub async fn connected(&mut self, limit: Duration, step: &str) -> Result<String, Failure> {
         let what = format!("a connection through the step {step:?}");
         let picked = |notice: &Value| {
             let connected = &notice["connected"];
@@ -137,7 +145,7 @@ impl Client {
     }
 
     /// Forgets what was not waited for.
-    pub(crate) fn forget_notices(&mut self) {
+    pub fn forget_notices(&mut self) {
         self.notices.clear();
     }
 
@@ -178,11 +186,10 @@ async fn read_lines(output: ChildStdout, tell: mpsc::UnboundedSender<Line>) {
 }
 
 /// Two users become contacts, out of band: an offer, its acceptance, the answer, one short string to compare.
-pub(crate) async fn become_contacts(a: &mut Client, b: &mut Client) -> Result<String, Failure> {
-    let text = |value: &Value, field: &str| {
-        let text = value[field].as_str().map(str::to_owned);
-        text.ok_or_else(|| Failure(format!("no {field} in {value}")))
-    };
+///
+/// # Errors
+/// A text was refused, or they see different short strings.
+pub async fn become_contacts(a: &mut Client, b: &mut Client) -> Result<String, Failure> {
     let offer = a.request(json!({ "offer": { "name": b.name } })).await?;
     let offer = text(&offer, "text")?;
     let accepted = b
