@@ -2,19 +2,23 @@
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
 use nix::sched::{CloneFlags, unshare};
 use tun_rs::{DeviceBuilder, SyncDevice};
 
+use super::route;
 use crate::RigError;
 
 /// What a real path carries without fragments.
 const MTU: u16 = 1_500;
 /// Packets that the device holds until they are read: more than any window, so that only the link drops.
 const DEVICE_QUEUE: u32 = 20_000;
+
+/// Congestion control, as on most machines and in the simulation; that of this machine may be another.
+const CONGESTION: &str = "cubic";
 
 type Task = Box<dyn FnOnce() + Send>;
 
@@ -25,9 +29,30 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// A namespace whose device has this address in a network of 256, and what is sent there. Packets enter and leave the
-    /// device one by one (no IFF_VNET_HDR): the kernel would hand over 64 KiB at once else, which no link carries.
+    /// A namespace whose device has this address in a network of 256, and what is sent there.
     pub(super) fn new(address: Ipv4Addr) -> Result<(Self, SyncDevice), RigError> {
+        Self::with(move || furnish(address, 24))
+    }
+
+    /// The same where everything is sent to the device, and streams go by CUBIC.
+    pub(super) fn alone(address: Ipv4Addr) -> Result<(Self, SyncDevice), RigError> {
+        Self::with(move || {
+            let device = furnish(address, 32)?;
+            let index = device
+                .if_index()
+                .map_err(RigError::system("looking for the TUN device"))?;
+            route::loopback_up()
+                .and_then(|()| route::everything_to(index, CONGESTION))
+                .map_err(RigError::rights("setting the default route of a namespace"))?;
+            Ok(device)
+        })
+    }
+
+    /// Packets enter and leave the device one by one (no IFF_VNET_HDR): the kernel would hand over 64 KiB at once else, which
+    /// no link carries.
+    fn with(
+        furnish: impl FnOnce() -> Result<SyncDevice, RigError> + Send + 'static,
+    ) -> Result<(Self, SyncDevice), RigError> {
         // The library would make the file, and nothing shall be left behind.
         let tun = Path::new("/dev/net/tun");
         tun.try_exists()
@@ -42,8 +67,15 @@ impl Host {
             tasks: Some(tasks),
             thread: Some(thread),
         };
-        let device = host.within(move || furnish(address))??;
+        let device = host.within(furnish)??;
         Ok((host, device))
+    }
+
+    /// The file that stands for the namespace while this lives; see setns(2).
+    pub(super) fn namespace(&self) -> Result<PathBuf, RigError> {
+        self.within(|| std::fs::read_link("/proc/thread-self"))?
+            .map(|thread| Path::new("/proc").join(thread).join("ns/net"))
+            .map_err(RigError::system("looking for a namespace in /proc"))
     }
 
     /// Does something in the namespace and waits for it: sockets stay in the namespace in which they are made.
@@ -74,7 +106,7 @@ impl Drop for Host {
 }
 
 /// Leaves the namespace of the process, for this thread alone.
-fn furnish(address: Ipv4Addr) -> Result<SyncDevice, RigError> {
+fn furnish(address: Ipv4Addr, prefix: u8) -> Result<SyncDevice, RigError> {
     unshare(CloneFlags::CLONE_NEWNET)
         .map_err(|errno| RigError::rights("unshare(CLONE_NEWNET)")(errno.into()))?;
     // Nothing but what is measured is on the link, and no connection learns from the one before.
@@ -92,7 +124,7 @@ fn furnish(address: Ipv4Addr) -> Result<SyncDevice, RigError> {
         .mtu(MTU)
         .tx_queue_len(DEVICE_QUEUE)
         .offload(false)
-        .ipv4(address, 24_u8, None)
+        .ipv4(address, prefix, None)
         .build_sync()
         .map_err(RigError::rights("making a TUN device"))?;
     device
