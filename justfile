@@ -37,6 +37,13 @@ check *params:
 report dir="store/latest":
     @cargo run --quiet --release --locked -p phantom-reports -- "{{dir}}"
 
+# Play a small scenario with the real programs over the simulated links and the same censor (root, Linux):  just emulate scenario=policed-connect [key=value ...]
+[group('simulate')]
+[no-exit-message]
+emulate *params:
+    @cargo build --quiet --release --locked -p phantom-sim -p phantom-node -p phantom-client
+    @"${CARGO_TARGET_DIR:-target}/release/phantom-sim" emulate "$@"
+
 # A network of real processes on loopback: messages, a blocked entry, a way in through the DHT and a friend
 [group('run')]
 [no-exit-message]
@@ -141,6 +148,12 @@ fidelity *params:
     dir="$(sed -n 's/^written to //p' "$said")"
     [ -z "$dir" ] || cargo run --quiet --release --locked -p phantom-reports -- "$dir"
     exit "$status"
+
+# Connect and message times of real programs beside the simulator's, with their intervals (root, Linux; over an hour):  just emulate-compare [repeats=20]
+[group('measure')]
+[no-exit-message]
+emulate-compare repeats="20" scenario="policed-connect":
+    @nice -n -15 "{{just_executable()}}" --justfile "{{justfile()}}" emulate "{{scenario}}" --repeats "{{repeats}}" --compare
 
 # Costs of links, packets, boxes, the store and lookups (Criterion)
 [group('measure')]

@@ -32,6 +32,7 @@ fn every_scenario_is_listed_with_what_it_shows() {
         "named-censor",
         "node-churn",
         "poisoned-dns",
+        "policed-connect",
         "udp-off",
     ] {
         assert!(out.lines().any(|line| line.starts_with(name)), "{name}");

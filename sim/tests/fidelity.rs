@@ -27,7 +27,7 @@ fn here() -> &'static Path {
 
 /// What is missing on this machine, if something is.
 fn unable(code: i32, err: &str) -> bool {
-    let unable = code == 3 && err.contains("measuring needs Linux");
+    let unable = code == 3 && err.contains("this needs Linux");
     if unable {
         println!("SKIPPED: {err}");
     }

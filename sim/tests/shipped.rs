@@ -7,7 +7,11 @@ use phantom_sim::check::judge::Verdict;
 use verdicts::verdicts;
 
 fn holds(name: &str, peers: &str) {
-    let results = verdicts(name, &[("peers", peers)], "swarm");
+    holds_with(name, &[("peers", peers)]);
+}
+
+fn holds_with(name: &str, params: &[(&str, &str)]) {
+    let results = verdicts(name, params, "swarm");
     let broken: Vec<_> = results
         .iter()
         .filter(|result| result.verdict != Verdict::Pass)
@@ -23,6 +27,11 @@ fn node_churn_holds() {
 #[test]
 fn poisoned_dns_holds() {
     holds("poisoned-dns", "40");
+}
+
+#[test]
+fn policed_connect_holds() {
+    holds_with("policed-connect", &[]);
 }
 
 #[test]

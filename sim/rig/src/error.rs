@@ -6,11 +6,11 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum RigError {
     /// Another system.
-    #[error("measuring needs Linux: its network namespaces and TUN devices are what transfers run in")]
+    #[error("this needs Linux: its network namespaces and TUN devices are what transfers run in")]
     NotLinux,
     /// This process may not, or the machine has no such device.
     #[error(
-        "measuring needs Linux, /dev/net/tun, and root or CAP_SYS_ADMIN with CAP_NET_ADMIN, for network namespaces of its own: {what}: {error}"
+        "this needs Linux, /dev/net/tun, and root or CAP_SYS_ADMIN with CAP_NET_ADMIN, for network namespaces of its own: {what}: {error}"
     )]
     Rights {
         /// What was being done.

@@ -15,6 +15,30 @@ pub struct Out<'a> {
     pub(crate) waiting: &'a mut Waiting,
 }
 
+/// What a course has decided about a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decided {
+    /// To be asked again then, at a stage.
+    Later(u64, usize, Vec<u8>),
+    /// Handed to a host then.
+    Delivered(u64, usize, Vec<u8>),
+}
+
+/// What `course` decides, in the order of time; without a switch, for tests of courses.
+pub fn decided(course: impl FnOnce(&mut Out<'_>)) -> Vec<Decided> {
+    let mut waiting = Waiting::default();
+    course(&mut Out {
+        waiting: &mut waiting,
+    });
+    let packets = std::iter::from_fn(|| waiting.pop_due(u64::MAX));
+    packets
+        .map(|packet| match packet.then {
+            Then::Ask(stage) => Decided::Later(packet.due_ns, stage, packet.bytes),
+            Then::Deliver(host) => Decided::Delivered(packet.due_ns, host, packet.bytes),
+        })
+        .collect()
+}
+
 impl Out<'_> {
     /// Asks again at a time.
     pub fn later(&mut self, at_ns: u64, stage: usize, packet: Vec<u8>) {
@@ -90,6 +114,6 @@ mod tests {
         out.deliver(20, 0, vec![3]);
         let mut due = |now| waiting.pop_due(now).map(|packet| packet.bytes[0]);
         assert_eq!([due(9), due(10), due(19)], [None, Some(2), None]);
-        assert_eq!([due(20), due(20), due(u64::MAX - 1)], [Some(1), Some(3), None]);
+        assert_eq!([due(20), due(20), due(u64::MAX)], [Some(1), Some(3), None]);
     }
 }

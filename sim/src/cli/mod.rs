@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod censors;
 pub mod classify;
+pub mod emulate;
 pub mod fidelity;
 pub mod gate;
 pub mod meter;
@@ -37,6 +38,9 @@ pub const VIOLATED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// The run itself failed.
 pub const FAILED: u8 = 3;
+
+/// What results call the back end of `emulate`.
+pub const EMULATION: &str = "emulation";
 
 /// Finds the player of a runtime.
 pub type Players<'a> = &'a (dyn Fn(&str, Manner) -> Result<Box<dyn Player>, RunError> + Sync);
@@ -82,6 +86,11 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Simulated transfers beside those of this machine's kernel over the same link: exit code 1 if a bar is missed
     Fidelity(fidelity::FidelityArgs),
+    /// Play a small scenario with the real programs, in network namespaces over the simulated links and the same censor (root, Linux)
+    Emulate(emulate::EmulateArgs),
+    /// A part of `emulate`: become a program within a namespace
+    #[command(hide = true)]
+    Within(emulate::WithinArgs),
     /// One measurement of `bench`: one JSON line
     #[command(hide = true)]
     BenchOne(bench::OneArgs),
@@ -163,6 +172,9 @@ pub enum Runtime {
     Madsim,
     /// Real time on loopback
     Tokio,
+    /// The real programs: `phantom-sim emulate`
+    #[value(skip)]
+    Emulation,
 }
 
 impl Runtime {
@@ -174,6 +186,7 @@ impl Runtime {
             Self::Turmoil => "turmoil",
             Self::Madsim => "madsim",
             Self::Tokio => "tokio",
+            Self::Emulation => EMULATION,
         }
     }
 }
@@ -253,6 +266,8 @@ pub fn main(
         Command::Bench(args) => bench::bench(&args, out, err),
         Command::BenchOne(args) => bench::one(&args, out),
         Command::Fidelity(args) => fidelity::fidelity(&args, out, err),
+        Command::Emulate(args) => emulate::emulate(&args, players, out, err),
+        Command::Within(args) => emulate::within(&args),
         Command::Replay { run_dir } => one::replay(&run_dir, players, out, err),
     };
     result.unwrap_or_else(|stop| {

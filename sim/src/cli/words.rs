@@ -121,15 +121,20 @@ impl Words {
 
     /// The command that plays the same run again, on this machine or another.
     pub fn replay(&self, scenario: &str, seed: u64, runtime: &str, shuffle: Option<u64>) -> String {
-        let mut command = if is_file(scenario) {
-            format!("just sim {} seed={seed}", from_root(Path::new(scenario)))
+        let recipe = if runtime == super::EMULATION {
+            "emulate"
         } else {
-            format!("just sim scenario={scenario} seed={seed}")
+            "sim"
+        };
+        let mut command = if is_file(scenario) {
+            format!("just {recipe} {} seed={seed}", from_root(Path::new(scenario)))
+        } else {
+            format!("just {recipe} scenario={scenario} seed={seed}")
         };
         for (key, value) in &self.params {
             command.push_str(&format!(" {key}={}", quoted(value)));
         }
-        if runtime != "swarm" {
+        if runtime != "swarm" && runtime != super::EMULATION {
             command.push_str(&format!(" --runtime {runtime}"));
         }
         if let Some(shuffle) = shuffle {

@@ -5,6 +5,7 @@ mod border;
 mod cast;
 mod ceremony;
 mod disks;
+pub mod emulate;
 mod insider;
 mod loopback;
 mod observe;

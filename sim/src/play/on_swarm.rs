@@ -133,7 +133,7 @@ impl Ground for Swarm {
 }
 
 /// The world's network: the plan's regions, each with its networks.
-fn stage(plan: &Plan, player: &SwarmPlayer) -> SwarmStage {
+pub(super) fn topology(plan: &Plan) -> Topology {
     let mut topology = Topology::new();
     let regions: Vec<_> = plan
         .network
@@ -153,10 +153,14 @@ fn stage(plan: &Plan, player: &SwarmPlayer) -> SwarmStage {
     for (one, two, loss, _) in &plan.network.links {
         topology.lose(regions[*one], regions[*two], chance(*loss));
     }
+    topology
+}
+
+fn stage(plan: &Plan, player: &SwarmPlayer) -> SwarmStage {
     SwarmStage::with(WorldConfig {
         shuffle: player.shuffle,
         detail: player.detail,
-        network: Network::Modelled(topology),
+        network: Network::Modelled(topology(plan)),
         step_limit: plan.step_limit,
         ..WorldConfig::new(plan.seed)
     })

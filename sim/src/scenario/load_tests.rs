@@ -110,6 +110,7 @@ fn every_shipped_scenario_is_accepted() {
             "named-censor",
             "node-churn",
             "poisoned-dns",
+            "policed-connect",
             "udp-off"
         ]
     );
