@@ -9,6 +9,7 @@
 //! - [`capture`]: packets out of pcap and pcapng, streamed, within bounds.
 //! - [`flow`]: packets gathered into flows, within a budget.
 //! - [`engine`]: rules over packets and flows: what a censor on the path does.
+//! - [`prober`]: what a censor says to the servers of suspects, and what it makes of the answers.
 //! - [`mod@file`]: a censor as a file, its rules with their sources.
 //! - [`catalogue`]: censors as published, by name.
 //! - [`craft`]: builds what the others read, for tests and benchmarks.
@@ -21,3 +22,4 @@ pub mod engine;
 pub mod file;
 pub mod flow;
 pub mod packet;
+pub mod prober;

@@ -1,7 +1,7 @@
 //! Builds what the other modules read: messages, packets and captures.
 //!
-//! For tests and benchmarks, which make their captures with this; nothing here is meant for a network. Lengths must fit their
-//! fields: what is too long panics.
+//! For tests and benchmarks, which make their captures with this, and for the two plain questions of a
+//! [prober](crate::prober). Lengths must fit their fields: what is too long panics.
 
 mod files;
 mod frames;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use super::Direction;
 use super::addresses::Addresses;
-use super::rule::{Condition, Rule};
+use super::rule::{Action, Condition, Rule};
 use crate::classify::fet::Measured;
 use crate::classify::{Labels, Transport};
 
@@ -45,7 +45,7 @@ impl Rule {
 
     /// Whether it looks at first bytes.
     pub fn reads_bytes(&self) -> bool {
-        matches!(self.action, super::rule::Action::Forge(_)) || self.all.iter().any(Condition::reads_bytes)
+        matches!(self.action, Action::Forge(_) | Action::Probe(_)) || self.all.iter().any(Condition::reads_bytes)
     }
 }
 
@@ -77,6 +77,10 @@ impl Condition {
                 Some(first?.labels.ja4.as_ref().is_some_and(|ja4| known.contains(ja4)))
             }
             Self::FirstPacketLen(lens) => Some(lens.contains(&first?.labels.first_packet_len)),
+            Self::FirstPacketMod16(remainders) => {
+                let len = first?.labels.first_packet_len;
+                Some(len > 0 && remainders >> (len % 16) & 1 == 1)
+            }
             Self::EntropyMin(millibits) => Some(first?.labels.entropy_millibits >= *millibits),
             Self::Packets(..) | Self::Bytes(..) | Self::Flows(_) => None,
             Self::Not(condition) => condition.foresees(flow).map(|meets| !meets),
@@ -98,6 +102,7 @@ impl Condition {
             | Self::Name(_)
             | Self::Fingerprint(_)
             | Self::FirstPacketLen(_)
+            | Self::FirstPacketMod16(_)
             | Self::EntropyMin(_) => true,
             Self::Not(condition) => condition.reads_bytes(),
             Self::All(conditions) | Self::Any(conditions) => conditions.iter().any(Self::reads_bytes),

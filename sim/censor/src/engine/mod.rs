@@ -13,7 +13,7 @@ pub mod names;
 pub mod residual;
 pub mod rule;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use phantom_path::dice::Dice;
@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::classify::{FirstBytes, Labels, Protocol, Transport};
 use crate::flow::{Flow, FlowConfig, FlowTable};
 use crate::packet::Packet;
+use crate::prober::Suspect;
 use foresee::{First, Prospect};
 use residual::Residuals;
 use rule::{ALWAYS, Action, Condition, Rule, Way};
@@ -81,6 +82,8 @@ pub struct EngineConfig {
     pub flows: FlowConfig,
     /// Residual blocks at once; beyond, new ones are not made. Default 1,048,576.
     pub residuals_max: usize,
+    /// Suspects that wait to be taken; beyond, further ones are lost. Default 1,024.
+    pub suspects_max: usize,
 }
 
 impl Default for EngineConfig {
@@ -89,6 +92,7 @@ impl Default for EngineConfig {
             seed: 0,
             flows: FlowConfig::default(),
             residuals_max: 1 << 20,
+            suspects_max: 1_024,
         }
     }
 }
@@ -127,6 +131,10 @@ pub struct Engine {
     /// For each rule, a bit: it looks at first bytes.
     reads_bytes: u64,
     residuals: Residuals,
+    suspects: Vec<Suspect>,
+    suspects_lost: u64,
+    /// Hosts of its own.
+    own: BTreeSet<IpAddr>,
     /// One bucket each way for rules that police all their flows together.
     shared: Vec<Option<[Policer; 2]>>,
 }
@@ -165,6 +173,9 @@ impl Engine {
             counts_pairs: false,
             reads_bytes: 0,
             residuals: Residuals::new(config.residuals_max),
+            suspects: Vec::new(),
+            suspects_lost: 0,
+            own: BTreeSet::new(),
             config,
             rules: Vec::new(),
         };
@@ -224,8 +235,38 @@ impl Engine {
         (self.flows.forgotten(), self.residuals.refused())
     }
 
+    /// Suspects that could not wait, since nobody took the others.
+    pub const fn suspects_lost(&self) -> u64 {
+        self.suspects_lost
+    }
+
+    /// Whether there are suspects to take.
+    pub const fn has_suspects(&self) -> bool {
+        !self.suspects.is_empty()
+    }
+
+    /// Flows whose servers are to be probed, since the last call.
+    pub fn take_suspects(&mut self) -> Vec<Suspect> {
+        std::mem::take(&mut self.suspects)
+    }
+
+    /// These are hosts of the censor's own: what they send, and what is sent to them, always passes and is never suspect.
+    pub fn spare(&mut self, own: impl IntoIterator<Item = IpAddr>) {
+        self.own.extend(own);
+    }
+
+    /// A rule's prober found this server: from `at_ns` on its block holds. No effect on a rule that does not probe.
+    pub fn block(&mut self, rule: usize, server: SocketAddr, at_ns: u64) {
+        if let Some(config) = self.rules.get(rule).and_then(Rule::probe) {
+            self.residuals.block_server(rule, &config.block, server, at_ns);
+        }
+    }
+
     /// A packet crosses at `at_ns`.
     pub fn decide(&mut self, at_ns: u64, direction: Direction, packet: &Packet<'_>) -> Decision {
+        if self.own.contains(&packet.source.ip()) || self.own.contains(&packet.destination.ip()) {
+            return Decision::PASS;
+        }
         let slot = self.take_in(at_ns, direction, packet);
         let decision = self.judge(slot, at_ns, packet);
         if !self.is_nothing_to_remember(slot, &decision) {
@@ -334,7 +375,13 @@ impl Engine {
             let counts = &mut self.counts[place];
             let bit = 1 << place;
             let fresh = memory.drawn & bit == 0;
-            if fresh && let Some(met) = case.meets(rule, memory) {
+            // What is to be replayed must be known; datagrams are not.
+            let waits =
+                rule.probe().is_some() && (flow.up.first.is_empty() || flow.transport != Transport::Tcp);
+            if fresh
+                && !waits
+                && let Some(met) = case.meets(rule, memory)
+            {
                 memory.drawn |= bit;
                 memory.chances |= bit;
                 counts.met += u64::from(met);
@@ -347,12 +394,19 @@ impl Engine {
                 if dice.chance(share) {
                     memory.sentenced |= bit;
                     counts.sentenced += 1;
-                    if let Some(residual) = &rule.residual {
+                    if rule.probe().is_some() {
+                        if self.suspects.len() < self.config.suspects_max {
+                            self.suspects.push(suspect(place, at_ns, flow));
+                        } else {
+                            self.suspects_lost += 1;
+                        }
+                    } else if let Some(residual) = &rule.residual {
                         self.residuals.block(place, residual, flow, at_ns);
                     }
                 }
             }
             let sentenced = memory.sentenced & bit != 0;
+            let probes = rule.probe().is_some();
             let verdict = if sentenced && let Action::Forge(forgery) = &rule.action {
                 if case.is_question(memory) {
                     let mut dice = Dice::new(
@@ -367,11 +421,11 @@ impl Engine {
                 } else {
                     Verdict::Pass
                 }
-            } else if sentenced && rule.way.has(from_client) {
+            } else if sentenced && !probes && rule.way.has(from_client) {
                 let bucket = &mut self.shared[place];
                 rule.act(place, at_ns, packet, from_client, bucket, &mut memory.policers)
-            } else if !sentenced
-                && let Some(residual) = &rule.residual
+            } else if (!sentenced || probes)
+                && let Some(residual) = rule.follows()
                 && residual.way.has(from_client)
                 && self.residuals.holds(place, residual, flow, at_ns)
             {
@@ -467,6 +521,17 @@ fn foreseen(rules: &[Rule], flow: &Prospect<'_>) -> (u64, bool) {
         }
     }
     (never, read)
+}
+
+/// What a prober is given of a flow.
+fn suspect(rule: usize, at_ns: u64, flow: &Flow) -> Suspect {
+    let first = &flow.up.first[..flow.up.first_packet_len.min(flow.up.first.len())];
+    Suspect {
+        rule,
+        at_ns,
+        server: flow.server,
+        first: first.to_vec(),
+    }
 }
 
 /// A flow is no longer under way.
@@ -580,6 +645,9 @@ impl Case<'_> {
             Condition::FirstPacketLen(lens) => {
                 labels.is_some_and(|labels| lens.contains(&labels.first_packet_len))
             }
+            Condition::FirstPacketMod16(remainders) => labels.is_some_and(|labels| {
+                labels.first_packet_len > 0 && remainders >> (labels.first_packet_len % 16) & 1 == 1
+            }),
             Condition::EntropyMin(millibits) => {
                 labels.is_some_and(|labels| labels.entropy_millibits >= *millibits)
             }

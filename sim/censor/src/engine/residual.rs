@@ -4,7 +4,7 @@
 //! some start the time anew with every packet (Bock et al., WOOT'21).
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -42,9 +42,16 @@ pub enum Tuple {
     /// Addresses and ports of both.
     #[serde(rename = "4-tuple")]
     Four,
+    /// The server's address alone: it is cut off from everybody.
+    #[serde(rename = "server")]
+    Server,
+    /// The server's address and port.
+    #[serde(rename = "server-port")]
+    ServerPort,
 }
 
-/// A rule's place, addresses of client and server, and the transport and the ports that count; 0 for ports that do not.
+/// A rule's place, addresses of client and server, and the transport and the ports that count; 0 for ports that do not, and
+/// for a client that does not.
 type Key = (usize, IpAddr, IpAddr, Option<Transport>, u16, u16);
 
 /// Blocks that hold, by what they are about, with their ends.
@@ -56,19 +63,19 @@ pub(super) struct Residuals {
 
 impl Residual {
     fn key(&self, place: usize, flow: &Flow) -> Key {
-        let (transport, client, server) = match self.tuple {
-            Tuple::Two => (None, 0, 0),
-            Tuple::Three => (Some(flow.transport), 0, flow.server.port()),
-            Tuple::Four => (Some(flow.transport), flow.client.port(), flow.server.port()),
+        self.key_of(place, flow.transport, flow.client, flow.server)
+    }
+
+    fn key_of(&self, place: usize, transport: Transport, client: SocketAddr, server: SocketAddr) -> Key {
+        let anybody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let (transport, client, client_port, server_port) = match self.tuple {
+            Tuple::Two => (None, client.ip(), 0, 0),
+            Tuple::Three => (Some(transport), client.ip(), 0, server.port()),
+            Tuple::Four => (Some(transport), client.ip(), client.port(), server.port()),
+            Tuple::Server => (None, anybody, 0, 0),
+            Tuple::ServerPort => (Some(transport), anybody, 0, server.port()),
         };
-        (
-            place,
-            flow.client.ip(),
-            flow.server.ip(),
-            transport,
-            client,
-            server,
-        )
+        (place, client, server.ip(), transport, client_port, server_port)
     }
 
     pub(super) fn verdict(&self) -> Verdict {
@@ -97,6 +104,18 @@ impl Residuals {
 
     /// A flow was sentenced.
     pub(super) fn block(&mut self, place: usize, residual: &Residual, flow: &Flow, at_ns: u64) {
+        self.insert(residual.key(place, flow), residual, at_ns);
+    }
+
+    /// A server was found that is to be blocked, over TCP where that counts.
+    pub(super) fn block_server(&mut self, place: usize, residual: &Residual, server: SocketAddr, at_ns: u64) {
+        // Of no client: a tuple that a client counts in never holds.
+        let nobody = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        let key = residual.key_of(place, Transport::Tcp, nobody, server);
+        self.insert(key, residual, at_ns);
+    }
+
+    fn insert(&mut self, key: Key, residual: &Residual, at_ns: u64) {
         if self.until_ns.len() >= self.max {
             self.until_ns.retain(|_, until| *until > at_ns);
         }
@@ -105,7 +124,7 @@ impl Residuals {
             return;
         }
         let until = at_ns.saturating_add(residual.for_ns);
-        self.until_ns.insert(residual.key(place, flow), until);
+        self.until_ns.insert(key, until);
     }
 
     /// Whether a flow is hit.

@@ -17,6 +17,7 @@ use crate::classify::fet::Variant;
 use crate::classify::{Protocol, Transport};
 use crate::file::units::Time;
 use crate::packet::Packet;
+use crate::prober;
 
 /// A chance of one, in parts of 2^32.
 pub const ALWAYS: u64 = 1 << 32;
@@ -83,6 +84,9 @@ pub enum Condition {
     Fingerprint(BTreeSet<String>),
     /// Its first data packet is so long, in bytes.
     FirstPacketLen(RangeInclusive<u64>),
+    /// The length of its first data packet leaves one of these remainders when it is divided by 16: bit `r` is set for
+    /// remainder `r`.
+    FirstPacketMod16(u16),
     /// Its first data packet has at least so many thousandths of a bit of entropy in a byte.
     EntropyMin(u32),
     /// More packets than this have been seen of it.
@@ -125,6 +129,9 @@ pub enum Action {
     Delay(u64),
     /// DNS questions get an answer ahead of the true one. What else a flow that meets the rule sends passes.
     Forge(Forgery),
+    /// They pass, and the flow's server is [probed](crate::prober) and perhaps blocked. The block stands in for what else would
+    /// follow: [`Rule::residual`] is not looked at.
+    Probe(Box<prober::Config>),
 }
 
 /// An answer to a DNS question that is not true.
@@ -195,6 +202,12 @@ pub enum RuleError {
         /// The only protocols that are asked for.
         protocol: String,
     },
+    /// A prober that could do nothing.
+    #[error(transparent)]
+    Probe(#[from] prober::ConfigError),
+    /// A prober with another block beside its own.
+    #[error("a probe has its own block: say 'block' in it instead of 'residual'")]
+    TwoBlocks,
     /// It acts on no flow.
     #[error("it acts on none of the flows that meet it")]
     Never,
@@ -252,6 +265,8 @@ impl Rule {
             } => return Err(RuleError::NoEnd),
             Action::Reset { .. } if self.is_over(Transport::Udp) => return Err(RuleError::NoReset),
             Action::Forge(_) if self.is_over(Transport::Tcp) => return Err(RuleError::NoQuestion),
+            Action::Probe(_) if self.residual.is_some() => return Err(RuleError::TwoBlocks),
+            Action::Probe(ref config) => config.check()?,
             _ => {}
         }
         for transport in [Transport::Tcp, Transport::Udp] {
@@ -312,6 +327,14 @@ impl Rule {
         }
     }
 
+    /// How its suspects are probed, if it probes.
+    pub fn probe(&self) -> Option<&prober::Config> {
+        match &self.action {
+            Action::Probe(config) => Some(config),
+            _ => None,
+        }
+    }
+
     /// A list learned of an address.
     pub fn learn(&mut self, list: &str, host: IpAddr) {
         self.each_set(&mut |set| set.learn(list, host));
@@ -327,6 +350,14 @@ impl Rule {
     /// Calls for every set of addresses in its conditions.
     pub fn each_set(&mut self, call: &mut impl FnMut(&mut Addresses)) {
         self.all.iter_mut().for_each(|condition| condition.each_set(call));
+    }
+
+    /// What hits flows that are not sentenced: what follows, or the block of a prober.
+    pub(super) fn follows(&self) -> Option<&Residual> {
+        match &self.action {
+            Action::Probe(config) => Some(&config.block),
+            _ => self.residual.as_ref(),
+        }
     }
 
     pub(super) fn holds_at(&self, at_ns: u64) -> bool {
@@ -356,6 +387,7 @@ impl Rule {
             Action::Delay(ns) => Verdict::Delay(*ns),
             // The caller knows whether it is a question.
             Action::Forge(_) => Verdict::Pass,
+            Action::Probe(_) => Verdict::Pass,
             Action::Police {
                 bits_per_second,
                 burst_bytes,
@@ -445,6 +477,7 @@ impl Condition {
             Self::Name(names) if names.is_empty() => "name",
             Self::Fingerprint(known) if known.is_empty() => "fingerprint",
             Self::FirstPacketLen(lens) if lens.is_empty() => "length",
+            Self::FirstPacketMod16(0) => "remainder",
             Self::Any(conditions) | Self::All(conditions) if conditions.is_empty() => "condition",
             Self::Any(conditions) | Self::All(conditions) => {
                 return conditions.iter().try_for_each(Self::check);

@@ -538,6 +538,52 @@ fn what_is_kept_is_bounded_and_what_was_forgotten_is_told() {
     assert!(engine.pairs.len() <= 100);
 }
 
+/// A rule that probes lets everything pass, hands out each flow once with its first packet, and forgets nobody silently.
+#[test]
+fn suspects_are_handed_out_with_their_first_packet_and_those_beyond_the_bound_are_counted() {
+    let probing = |all| {
+        let rules = vec![Rule {
+            all,
+            action: Action::Probe(Box::default()),
+            ..Rule::new("probe")
+        }];
+        let config = EngineConfig {
+            suspects_max: 2,
+            ..EngineConfig::default()
+        };
+        Engine::new(config, rules)
+    };
+    let mut engine = probing(vec![Condition::FirstPacketMod16(1 << 9)]);
+    for (n, len) in [(1, 201), (2, 202), (3, 217), (4, 9)] {
+        let mut talk = Talk::new(client(n), server(n as u8));
+        assert_eq!(talk.open(&mut engine, 0), Verdict::Pass);
+        assert_eq!(talk.say(&mut engine, 5, &random(1, len)), Verdict::Pass);
+        assert_eq!(talk.say(&mut engine, 6, &random(2, len)), Verdict::Pass);
+    }
+    assert_eq!((engine.counts()[0].sentenced, engine.suspects_lost()), (3, 1));
+    let suspects = engine.take_suspects();
+    let known: Vec<_> = suspects
+        .iter()
+        .map(|suspect| (suspect.server, suspect.at_ns))
+        .collect();
+    assert_eq!(known, [(server(1), 5), (server(3), 5)]);
+    assert_eq!(suspects[1].first, random(1, 217));
+    assert!(!engine.has_suspects());
+    // Not even a rule for every flow suspects one that has said nothing, or one of the censor's own.
+    let mut engine = probing(Vec::new());
+    engine.spare([client(6).ip()]);
+    Talk::new(SocketAddr::from(([10, 0, 0, 2], 4_000)), server(5)).open(&mut engine, 0);
+    let mut own = Talk::new(client(6), server(6));
+    own.open(&mut engine, 0);
+    own.say(&mut engine, 0, b"something");
+    assert!(!engine.has_suspects());
+    // Nobody but a prober's rule blocks servers.
+    let mut other = self::engine(vec![Rule::new("drop")]);
+    other.block(0, server(1), 0);
+    other.block(9, server(1), 0);
+    assert_eq!(other.overflowed(), (0, 0));
+}
+
 #[test]
 fn prefixes_have_their_addresses() {
     let mut addresses = Addresses::new();

@@ -25,6 +25,7 @@ mod de;
 mod error;
 mod forgery;
 mod lists;
+mod probe;
 pub mod units;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ pub use de::{PLACED, Placed};
 pub use error::{FileError, Place, Problem, nearest};
 pub use forgery::{Answers, ForgeText, MADE_UP_MAX};
 pub use lists::{List, Lists};
+pub use probe::{ProbeText, Within};
 use units::{Address, Entropy, Pattern, Percent, Ports, Rate, Size, Time};
 
 use crate::classify::fet::Variant;
@@ -164,6 +166,9 @@ pub struct Match {
     /// Its first data packet is so long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_packet: Option<Lengths>,
+    /// The length of its first data packet leaves one of these remainders when it is divided by 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_packet_mod_16: Option<Vec<Remainder>>,
     /// Its first data packet has at least so much entropy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entropy_min: Option<Entropy>,
@@ -192,6 +197,28 @@ pub struct Lengths {
     pub min: Size,
     /// The most.
     pub max: Size,
+}
+
+/// What a division by 16 leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct Remainder(u8);
+
+impl TryFrom<u8> for Remainder {
+    type Error = String;
+
+    fn try_from(number: u8) -> Result<Self, String> {
+        match number {
+            0..16 => Ok(Self(number)),
+            _ => Err(format!("wanted a remainder from 0 to 15, got {number}")),
+        }
+    }
+}
+
+impl From<Remainder> for u8 {
+    fn from(remainder: Remainder) -> Self {
+        remainder.0
+    }
 }
 
 /// A count of packets that is exceeded.
@@ -255,6 +282,8 @@ pub enum Action {
     /// A question gets an answer with these addresses ahead of the true one; none: there is no such name. A number: so many
     /// made-up addresses.
     ForgeDns(ForgeText),
+    /// They pass; the server is probed, and blocked if it answers like a proxy.
+    Probe(Box<ProbeText>),
 }
 
 /// What follows for other flows.
@@ -496,13 +525,19 @@ impl RuleText {
             acts_by_mistake_on: self.by_mistake.of_2_32(),
             way: self.way,
             action: self.action.action(),
-            residual: self.residual.map(|residual| Residual {
-                tuple: residual.tuple,
-                for_ns: residual.lasts.0,
-                renewed: residual.renewed,
-                way: residual.way,
-                resets: residual.action == ResidualAction::Reset,
-            }),
+            residual: self.residual.map(Residual::from),
+        }
+    }
+}
+
+impl From<ResidualText> for Residual {
+    fn from(text: ResidualText) -> Self {
+        Self {
+            tuple: text.tuple,
+            for_ns: text.lasts.0,
+            renewed: text.renewed,
+            way: text.way,
+            resets: text.action == ResidualAction::Reset,
         }
     }
 }
@@ -559,6 +594,13 @@ impl Match {
             self.first_packet
                 .map(|lengths| Condition::FirstPacketLen(lengths.min.0..=lengths.max.0)),
         );
+        all.extend(self.first_packet_mod_16.as_ref().map(|remainders| {
+            Condition::FirstPacketMod16(
+                remainders
+                    .iter()
+                    .fold(0, |bits, remainder| bits | 1 << remainder.0),
+            )
+        }));
         all.extend(self.entropy_min.map(|entropy| Condition::EntropyMin(entropy.0)));
         all.extend(
             self.packets
@@ -607,6 +649,7 @@ impl Action {
             },
             Self::Delay(time) => rule::Action::Delay(time.0),
             Self::ForgeDns(forged) => rule::Action::Forge(forged.forgery()),
+            Self::Probe(probe) => rule::Action::Probe(Box::new(probe.config())),
         }
     }
 }

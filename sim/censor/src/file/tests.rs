@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::catalogue;
 use crate::engine::rule::ALWAYS;
+use crate::prober::{Config, Sign};
 
 const HEAD: &str = "name = 'x'\nsummary = 'A test'\n";
 
@@ -47,6 +48,7 @@ names = ["example.org", "*.example.org", "*t.co*"]
 flagged = "opengfw"
 fingerprints = ["t13d1516h2_8daaf6152771_b186095e22b6"]
 first-packet = { min = "160 B", max = "700 B" }
+first-packet-mod-16 = [2, 9]
 entropy-min = "7.25 bit"
 packets = { over = 25, way = "from-client" }
 bytes = { over = "16 KiB" }
@@ -77,6 +79,22 @@ source = "a test"
 action = { forge-dns = ["192.0.2.9", "2001:db8::9"] }
 
 [[rule]]
+name = "probed"
+source = "a test"
+[rule.action.probe]
+kinds = ["r1", "r2", "r3", "nr1", "http", "tls"]
+delay-min = "1 s"
+delay = [{ share = "50 %", within = "5 s" }, { share = "100 %", within = "3 min" }]
+patience = "4 s"
+from = ["192.0.2.7", "2001:db8::7"]
+signs = ["replay-answered", "close-threshold", "silence"]
+answers = 2
+silences = 6
+blocks = "50 %"
+block = { tuple = "server-port", for = "7 d", action = "reset" }
+probes-max = 40
+
+[[rule]]
 name = "fifth"
 source = "a test"
 action = "drop"
@@ -105,7 +123,7 @@ fn every_key_reaches_the_engine() {
     // 0.263 * 2^32 is 1,129,576,398.8.
     assert_eq!((rule.acts_on, rule.acts_by_mistake_on), (1_129_576_399, 4));
     assert_eq!((rule.way, rule.reassembles), (Way::FromServer, true));
-    assert_eq!(rule.all.len(), 16);
+    assert_eq!(rule.all.len(), 17);
     let endpoint = |text: &str| text.parse::<SocketAddr>().expect("an endpoint");
     for condition in &rule.all {
         match condition {
@@ -114,6 +132,7 @@ fn every_key_reaches_the_engine() {
                 assert!(!from.has(endpoint("[2001:db8::1]:80")));
             }
             Condition::FirstPacketLen(lens) => assert_eq!(*lens, 160..=700),
+            Condition::FirstPacketMod16(bits) => assert_eq!(*bits, 0b10_0000_0100),
             Condition::EntropyMin(millibits) => assert_eq!(*millibits, 7_250),
             Condition::Packets(way, over) => assert_eq!((*way, *over), (Way::FromClient, 25)),
             Condition::Bytes(way, over) => assert_eq!((*way, *over), (Way::Both, 16_384)),
@@ -141,6 +160,35 @@ fn every_key_reaches_the_engine() {
     assert_eq!(rules[1].acts_on, ALWAYS);
     assert_eq!(rules[2].action, rule::Action::Delay(200_000_000));
     assert!(matches!(&rules[3].action, rule::Action::Forge(forged) if forged.pool.len() == 2));
+    let probe = rules[4].probe().expect("it probes");
+    assert_eq!(
+        (probe.kinds.len(), probe.from.count(), probe.judge.signs.len()),
+        (6, 2, 3)
+    );
+    assert_eq!(
+        (probe.delay.min_ns, &probe.delay.within[..]),
+        (
+            1_000_000_000,
+            &[(ALWAYS / 2, 5_000_000_000), (ALWAYS, 180_000_000_000)][..]
+        )
+    );
+    assert_eq!((probe.patience_ns, probe.blocks), (4_000_000_000, ALWAYS / 2));
+    assert_eq!(
+        (probe.judge.answers, probe.judge.silences, probe.probes_max),
+        (2, 6, 40)
+    );
+    assert!(probe.block.resets && !probe.block.renewed && probe.block.tuple == Tuple::ServerPort);
+}
+
+#[test]
+fn a_probe_of_which_nothing_is_said_is_as_published() {
+    let censor = parse(&rule("action = { probe = {} }")).expect("good");
+    assert_eq!(censor.rules()[0].probe(), Some(&Config::default()));
+    // Of the signs those count that the kinds can show.
+    let fewer = parse(&rule("action = { probe = { kinds = ['r1', 'nr2'] } }")).expect("good");
+    let rules = fewer.rules();
+    let signs = &rules[0].probe().expect("it probes").judge.signs;
+    assert_eq!(signs, &[Sign::ReplayAnswered].into());
 }
 
 #[test]
@@ -226,6 +274,24 @@ fn a_mistake_is_told_at_its_place_with_what_was_wanted() {
         ("action = 'drop'\nmatch = []", "7:9: wanted a table, got an array"),
         ("action = 'drop'\nway = 'up'", "7:7: unknown word 'up'"),
         ("action = 'drop'\n= 3", "7:1: not TOML: "),
+        (
+            "action = { probe = { kinds = ['r1', 'r6'] } }",
+            "6:37: unknown word 'r6'",
+        ),
+        (
+            "action = { probe = { delay = [{ share = '5 %', withn = '1 s' }] } }",
+            "6:48: unknown key 'withn'; did you mean 'within'?",
+        ),
+        (
+            "action = { probe = { from = 0 } }",
+            "6:29: wanted 1 to 1024 addresses",
+        ),
+        ("action = { probe = { from = ['here'] } }", "6:30: "),
+        ("action = 'probe'", "6:10: 'probe' needs a value: { probe = ... }"),
+        (
+            "action = 'drop'\nmatch = { first-packet-mod-16 = [2, 16] }",
+            "7:37: wanted a remainder from 0 to 15, got 16",
+        ),
         ("", "3:1: 'action' is missing here"),
     ] {
         let got = error(&rule(keys));
@@ -278,6 +344,26 @@ fn a_rule_that_makes_no_sense_is_refused_at_its_place() {
         (
             "action = { reset = { client = false, server = false } }",
             "a reset of no end is a drop",
+        ),
+        (
+            "action = { probe = { kinds = ['r3'] } }",
+            "r3, r4 and r5 follow an answer to r1 or r2",
+        ),
+        (
+            "action = { probe = { delay = [{ share = '50 %', within = '1 s' }] } }",
+            "the last share of the delays must be 100 %",
+        ),
+        (
+            "action = { probe = {} }\nresidual = { tuple = 'server', for = '1 h' }",
+            "a probe has its own block",
+        ),
+        (
+            "action = { probe = { block = { tuple = '3-tuple', for = '1 h' } } }",
+            "a prober blocks servers: wanted the tuple 'server' or 'server-port'",
+        ),
+        (
+            "action = 'drop'\nmatch = { first-packet-mod-16 = [] }",
+            "no remainder is listed",
         ),
         (
             "action = 'drop'\nshare = '0 %'",
