@@ -6,9 +6,10 @@
 use crate::file::{CensorFile, FileError, nearest};
 
 /// Names and texts, in the order of their names.
-const TEXTS: [(&str, &str); 9] = [
+const TEXTS: [(&str, &str); 10] = [
     ("conn-count-2025", include_str!("../censors/conn-count-2025.toml")),
     ("gfw-2023", include_str!("../censors/gfw-2023.toml")),
+    ("gfw-probe-2020", include_str!("../censors/gfw-probe-2020.toml")),
     ("gfw-quic-2024", include_str!("../censors/gfw-quic-2024.toml")),
     (
         "iran-blackout-2025",
