@@ -2,6 +2,7 @@
 //! the same rules, and what a world adds to it: rules by name that come and go, lists that learn while it works, counters.
 
 pub mod plain;
+pub mod prober;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use phantom_censor::engine::{self, Engine, EngineConfig};
 use phantom_core::runtime::rules::Counts;
 use phantom_core::units::Instant;
 
+use self::prober::Office;
 use crate::swarm::border::{Kind, Middlebox, Packet, Protocol, Verdict};
 
 /// An engine at the border.
@@ -23,6 +25,8 @@ pub struct Censor {
     learned: u64,
     acted: Vec<Acted>,
     stalled: BTreeSet<u64>,
+    /// Where suspects go, and blocks come from, if a prober works for it.
+    office: Option<Office>,
 }
 
 /// What a rule did so far.
@@ -68,7 +72,14 @@ impl Censor {
             pending: BTreeMap::new(),
             learned: 0,
             stalled: BTreeSet::new(),
+            office: None,
         }
+    }
+
+    /// From now on the prober with this office works for it; `own` are the addresses of its hosts, which are spared.
+    pub fn employ(&mut self, office: Office, own: impl IntoIterator<Item = IpAddr>) {
+        self.engine.spare(own);
+        self.office = Some(office);
     }
 
     /// The engine, for its counters.
@@ -173,9 +184,19 @@ impl Censor {
 impl Middlebox for Censor {
     fn on_packet(&mut self, now: Instant, packet: &Packet) -> Verdict {
         self.catch_up(now);
+        if let Some(office) = &self.office {
+            while let Some((rule, server)) = office.next_block() {
+                self.engine.block(rule, server, now.as_nanos());
+            }
+        }
         let decision = self
             .engine
             .decide(now.as_nanos(), wire::direction(packet), &wire::wire(packet));
+        if let Some(office) = &self.office
+            && self.engine.has_suspects()
+        {
+            office.suspect(self.engine.take_suspects());
+        }
         let verdict = match decision.verdict {
             engine::Verdict::Pass => Verdict::Pass,
             engine::Verdict::Drop => Verdict::Drop,
