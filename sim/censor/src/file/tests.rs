@@ -473,6 +473,19 @@ proptest! {
     }
 }
 
+/// What docs/CENSOR.md calls published is what is meant when nothing is said.
+#[test]
+fn the_documented_probe_is_the_published_one() {
+    let docs = include_str!("../../../../docs/CENSOR.md");
+    let (_, example) = docs
+        .split_once("```toml\n[rule.action.probe]")
+        .expect("an example");
+    let (example, _) = example.split_once("```").expect("its end");
+    let text = rule("") + "[rule.action.probe]" + example;
+    let censor = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(censor.rules()[0].probe(), Some(&Config::default()));
+}
+
 /// The example in docs/CENSOR.md is good.
 #[test]
 fn the_documented_example_is_read() {
