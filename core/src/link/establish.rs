@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::event::{Event, Refusal};
 use crate::runtime::{Runtime, timeout};
+use crate::units::Instant;
 
 use super::auth::{ClientAuth, PeerKind, ServerAuth};
 use super::config::Config;
@@ -154,6 +155,8 @@ pub async fn accept_telling<R: Runtime, S: Carrier>(
 ) -> Result<Accepted, LinkError> {
     let mut rng = rt.rng("link accept");
     let mut arriving = Arriving::new();
+    // When a hello that did not come would be waited for no longer.
+    let waited = rt.now() + config.handshake_limit;
     let hello = within(
         rt,
         config,
@@ -168,7 +171,7 @@ pub async fn accept_telling<R: Runtime, S: Carrier>(
                 why: Refusal::BadAuthentication,
             });
             silent();
-            silence(rt, &mut stream, config.handshake_limit, &mut rng).await;
+            silence(rt, &mut stream, waited, config.handshake_limit, &mut rng).await;
             return Err(LinkError::NotForUs);
         }
         Err(error) => return Err(error),
@@ -387,10 +390,19 @@ async fn hello<R: Runtime, S: Carrier>(
 }
 
 /// Reads on without a word, for a time and a volume that differ from connection to connection: closing at a fixed point
-/// would tell a prober what runs here (Frolov, Wampler, Wustrow, "Detecting Probe-resistant Proxies", NDSS 2020).
-async fn silence<R: Runtime, S: Carrier>(rt: &R, stream: &mut S, least: Duration, rng: &mut ChaCha12Rng) {
+/// would tell a prober what runs here (Frolov, Wampler, Wustrow, "Detecting Probe-resistant Proxies", NDSS 2020). The time
+/// runs from `waited` on, when the last hello would have been waited for, whether or not what came was enough to be judged
+/// before: else the length from which a server closes sooner would tell it.
+async fn silence<R: Runtime, S: Carrier>(
+    rt: &R,
+    stream: &mut S,
+    waited: Instant,
+    least: Duration,
+    rng: &mut ChaCha12Rng,
+) {
     let spread = u64::try_from(least.as_nanos()).unwrap_or(u64::MAX / 4).max(1);
-    let sleep = rt.sleep(least + Duration::from_nanos(rng.next_u64() % spread.saturating_mul(2)));
+    let further = Duration::from_nanos(rng.next_u64() % spread.saturating_mul(2));
+    let sleep = rt.sleep_until(waited + least + further);
     let mut volume = 4 * FRAME_LEN + usize::from(rng.next_u32() as u16);
     let drain = async {
         let mut sink = [0; 512];
