@@ -132,6 +132,7 @@ pub fn plain(rule: &Rule) -> Result<plain::Rule, NotPlain> {
         }),
         Action::Reset { .. } => Err(NotPlain("it resets one end")),
         Action::Police { .. } | Action::Delay(_) => Err(NotPlain("it throttles or delays")),
+        Action::Probe(_) => Err(NotPlain("it probes")),
     }
 }
 

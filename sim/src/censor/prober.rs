@@ -76,7 +76,12 @@ impl Office {
 
     /// The servers that were blocked so far; the first 4,096.
     pub fn found(&self) -> Vec<Found> {
-        self.desk().found.clone()
+        self.found_after(0)
+    }
+
+    /// The same without the first so many.
+    pub fn found_after(&self, known: usize) -> Vec<Found> {
+        self.desk().found.get(known..).unwrap_or_default().to_vec()
     }
 
     /// What the prober did.

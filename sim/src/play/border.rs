@@ -1,6 +1,6 @@
 //! The censor of a plan as the back ends know it, and what of it is in force: for the stage, and for the oracle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -73,6 +73,8 @@ pub(super) struct Blocks<'p> {
     learned: BTreeMap<(String, IpAddr), Duration>,
     /// The same, in order of time, until lists have it.
     pending: BTreeMap<(Duration, u64), (String, IpAddr)>,
+    /// Servers that a prober found.
+    found: BTreeSet<IpAddr>,
     /// What the first packet of a link is like.
     link: (Labels, Option<Measured>),
 }
@@ -90,6 +92,7 @@ impl<'p> Blocks<'p> {
             rules: plan.rules.iter().map(|planned| planned.rule.clone()).collect(),
             learned: BTreeMap::new(),
             pending: BTreeMap::new(),
+            found: BTreeSet::new(),
             link: (Labels::of(&first), first.fet),
         }
     }
@@ -103,6 +106,11 @@ impl<'p> Blocks<'p> {
         self.pending.insert((at, self.learned.len() as u64), key.clone());
         self.learned.insert(key, at);
         true
+    }
+
+    /// A prober found a server. That its block may end before the run does is not counted on: whoever tries renews it.
+    pub(super) fn found(&mut self, server: IpAddr) {
+        self.found.insert(server);
     }
 
     /// Lists take in what they have learned by `now`; time does not go back.
@@ -162,7 +170,7 @@ impl<'p> Blocks<'p> {
             }),
             at_once: true,
         };
-        self.acting(now).any(|rule| rule.foresees(&link) != Some(false))
+        self.found.contains(&address) || self.acting(now).any(|rule| rule.foresees(&link) != Some(false))
     }
 }
 

@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use phantom_censor::prober::Limits;
 use phantom_core::units::{Instant, Probability, WallTime};
+use rand_core::Rng;
 
 use super::border;
 use super::observe::Observer;
@@ -12,13 +14,15 @@ use super::times;
 use super::world::{self, Ground, LINK_PORT, Opening, extra, rtt};
 use crate::capture::SharedCapture;
 use crate::censor::Censor;
-use crate::check::observe::{Seen, Sink};
+use crate::censor::prober::{Crew, Office, direct, lend};
+use crate::check::observe::{Acted, Seen, Sink};
 use crate::host::Wall;
 use crate::host::record::{Checkpoint, Detail};
 use crate::run::{Player, RunError, RunOutput};
 use crate::scenario::metric::Sense;
-use crate::scenario::plan::{Host, HostId, Plan};
+use crate::scenario::plan::{Host, HostId, Plan, stream};
 use crate::scenario::units::Spread;
+use crate::stage::{Act, Stage, program};
 use crate::swarm::jitter::Jitter;
 use crate::swarm::{Access, AsId, HostSpec, NatSpec, Network, SwarmStage, Topology, WorldConfig};
 
@@ -64,11 +68,17 @@ impl SwarmPlayer {
         let mut stage = stage(plan, self);
         hosts(plan, &mut stage);
         *stage.censor().lock() = Censor::new(border::engine(plan, begins));
+        let office = probers(plan, &mut stage);
         if let Some(capture) = &self.capture {
             watch(plan, capture, &mut stage)?;
         }
         Ok(Opening {
-            ground: Swarm { stage, searched: 0 },
+            ground: Swarm {
+                stage,
+                searched: 0,
+                office,
+                told: 0,
+            },
             begins,
             date: times::world_begins(plan),
         })
@@ -79,6 +89,10 @@ impl SwarmPlayer {
 pub(super) struct Swarm {
     stage: SwarmStage,
     searched: u64,
+    /// Of the censor's prober, if it has one.
+    office: Option<Office>,
+    /// So many servers that the prober found are told.
+    told: usize,
 }
 
 impl Ground for Swarm {
@@ -97,8 +111,20 @@ impl Ground for Swarm {
         [acted.dropped, acted.reset, acted.forged]
     }
 
-    /// Secrets at the border, and how much was searched for them.
+    /// Servers that the prober found, secrets at the border, and how much was searched for them.
     fn tell(&mut self, observer: &mut Observer<'_>, now: Instant) {
+        let office = self.office.as_ref();
+        let found = office.map_or_else(Vec::new, |office| office.found_after(self.told));
+        for found in found {
+            self.told += 1;
+            observer.blocks.found(found.server.ip());
+            let (rule, act) = (found.rule as u32, Acted::Blocked);
+            observer.say(
+                observer.scenario(found.at),
+                None,
+                Seen::Censor { rule, act, count: 1 },
+            );
+        }
         for leak in self.stage.take_leaks() {
             observer.say(
                 observer.scenario(leak.at),
@@ -211,6 +237,44 @@ fn hosts(plan: &Plan, stage: &mut SwarmStage) {
             ..HostSpec::new(trap.name.clone())
         });
     }
+}
+
+/// The hosts of the censor's prober, if a rule of the plan probes: inside, where the first host is that is, and numbered after
+/// all others.
+fn probers(plan: &Plan, stage: &mut SwarmStage) -> Option<Office> {
+    let rules: Vec<_> = plan.rules.iter().map(|planned| planned.rule.clone()).collect();
+    let seed = stream(plan.seed, "prober").next_u64();
+    let crew = Crew::of(&rules, seed, Limits::default())?;
+    let system = plan
+        .hosts
+        .iter()
+        .find(|host| host.inside)
+        .map_or(0, |host| host.system);
+    let mut add = |name: String, address: Option<IpAddr>| {
+        stage.add_swarm_host(HostSpec {
+            system: as_id(system),
+            addresses: address.into_iter().collect(),
+            access: Access::server(),
+            inside: true,
+            wall: Wall::new(times::world_begins(plan)),
+            ..HostSpec::new(name)
+        })
+    };
+    let head = add("prober".to_owned(), None);
+    let hands: Vec<_> = (crew.hands.into_iter().enumerate())
+        .map(|(n, hand)| (add(format!("prober-{n}"), hand.address), hand))
+        .collect();
+    let own: Vec<IpAddr> = (hands.iter())
+        .flat_map(|(peer, _)| stage.world().host(*peer).addresses)
+        .collect();
+    stage.censor().lock().employ(crew.office.clone(), own);
+    stage.set_program(head, program(move |rt| direct(rt, crew.head.clone())));
+    stage.at(Instant::ZERO, Act::Start(head));
+    for (peer, hand) in hands {
+        stage.set_program(peer, program(move |rt| lend(rt, hand.clone())));
+        stage.at(Instant::ZERO, Act::Start(peer));
+    }
+    Some(crew.office)
 }
 
 fn as_id(system: usize) -> AsId {
