@@ -45,7 +45,9 @@ impl Rule {
 
     /// Whether it looks at first bytes.
     pub fn reads_bytes(&self) -> bool {
-        matches!(self.action, Action::Forge(_) | Action::Probe(_)) || self.all.iter().any(Condition::reads_bytes)
+        matches!(self.action, Action::Forge(_) | Action::Probe(_))
+            || self.judge.is_some()
+            || self.all.iter().any(Condition::reads_bytes)
     }
 }
 

@@ -10,11 +10,13 @@
 pub mod addresses;
 pub mod foresee;
 pub mod names;
+pub mod program;
 pub mod residual;
 pub mod rule;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use phantom_path::dice::Dice;
 use phantom_path::police::Policer;
@@ -26,6 +28,7 @@ use crate::flow::{Flow, FlowConfig, FlowTable};
 use crate::packet::Packet;
 use crate::prober::Suspect;
 use foresee::{First, Prospect};
+use program::{Answer, Program, Seen};
 use residual::Residuals;
 use rule::{ALWAYS, Action, Condition, Rule, Way};
 
@@ -137,6 +140,8 @@ pub struct Engine {
     own: BTreeSet<IpAddr>,
     /// One bucket each way for rules that police all their flows together.
     shared: Vec<Option<[Policer; 2]>>,
+    /// Of rules that have one.
+    programs: Vec<Option<Box<dyn Program>>>,
 }
 
 /// What is kept of a flow beside its first bytes.
@@ -148,13 +153,15 @@ struct Memory {
     /// It no longer counts among the flows of its pair.
     closed: bool,
     /// Made again when more of the first bytes are known.
-    labels: Option<Box<Labels>>,
+    labels: Option<Arc<Labels>>,
     labelled_len: usize,
     /// For each rule, a bit: its conditions were met and the chance was drawn, or they never will be; the flow is sentenced.
     drawn: u64,
     /// The chance was drawn.
     chances: u64,
     sentenced: u64,
+    /// The chance fell on it, and its rule's program has not sentenced it yet but acts on single packets.
+    chosen: u64,
     policers: Vec<(usize, [Policer; 2])>,
 }
 
@@ -167,6 +174,7 @@ impl Engine {
         let mut engine = Self {
             counts: Vec::new(),
             shared: Vec::new(),
+            programs: Vec::new(),
             flows: FlowTable::new(config.flows),
             memory: Vec::new(),
             pairs: BTreeMap::new(),
@@ -192,6 +200,7 @@ impl Engine {
             self.reads_bytes |= u64::from(rule.reads_bytes()) << self.rules.len();
             self.counts.push(RuleCounts::default());
             self.shared.push(rule.bucket());
+            self.programs.push(rule.program(self.config.seed));
             self.rules.push(rule);
         }
     }
@@ -206,11 +215,13 @@ impl Engine {
         self.reads_bytes &= !(1 << place);
         self.reads_bytes |= u64::from(rule.reads_bytes()) << place;
         self.shared[place] = rule.bucket();
+        self.programs[place] = rule.program(self.config.seed);
         *standing = rule;
         self.residuals.lift(place);
         for memory in &mut self.memory {
             memory.drawn &= !(1 << place);
             memory.sentenced &= !(1 << place);
+            memory.chosen &= !(1 << place);
             memory.policers.retain(|(of, _)| *of != place);
         }
     }
@@ -228,6 +239,16 @@ impl Engine {
     /// What each rule did.
     pub fn counts(&self) -> &[RuleCounts] {
         &self.counts
+    }
+
+    /// The program of the rule at this place, for what it failed at and said; `None` if it has none.
+    pub fn program(&self, place: usize) -> Option<&dyn Program> {
+        self.programs.get(place)?.as_deref()
+    }
+
+    /// Whether a rule asks a model, so that the same packets may get other verdicts on another machine.
+    pub fn uses_model(&self) -> bool {
+        self.rules.iter().any(Rule::uses_model)
     }
 
     /// Flows that were forgotten to make room, and residual blocks that were not made for want of it.
@@ -268,7 +289,7 @@ impl Engine {
             return Decision::PASS;
         }
         let slot = self.take_in(at_ns, direction, packet);
-        let decision = self.judge(slot, at_ns, packet);
+        let decision = self.judge(slot, at_ns, direction, packet);
         if !self.is_nothing_to_remember(slot, &decision) {
             self.settle(slot);
         } else if let Some(flow) = self.flows.take_out(slot)
@@ -294,6 +315,7 @@ impl Engine {
             && rule.action == Action::Drop
             && rule.acts_on >= ALWAYS
             && rule.residual.is_none()
+            && self.programs.iter().all(Option::is_none)
             // No other rule has drawn a chance for it.
             && memory.chances & !(1 << place) == 0
     }
@@ -308,7 +330,11 @@ impl Engine {
             never = settled;
             kept
         };
+        let programs = &mut self.programs;
         let slot = self.flows.add_keeping(at_ns, packet, begins, |over| {
+            for program in programs.iter_mut().flatten() {
+                program.forget(over.number);
+            }
             // One that was closed was taken out at that packet.
             if counts_pairs && !over.is_closed() {
                 leave(pairs, &over);
@@ -352,7 +378,7 @@ impl Engine {
     }
 
     /// What becomes of a packet of the flow that is kept there.
-    fn judge(&mut self, slot: usize, at_ns: u64, packet: &Packet<'_>) -> Decision {
+    fn judge(&mut self, slot: usize, at_ns: u64, direction: Direction, packet: &Packet<'_>) -> Decision {
         let (Some(flow), Some(memory)) = (self.flows.flow(slot), self.memory.get_mut(slot)) else {
             return Decision::PASS;
         };
@@ -378,10 +404,15 @@ impl Engine {
             // What is to be replayed must be known; datagrams are not.
             let waits =
                 rule.probe().is_some() && (flow.up.first.is_empty() || flow.transport != Transport::Tcp);
-            if fresh
-                && !waits
-                && let Some(met) = case.meets(rule, memory)
-            {
+            let asked = (fresh && !waits) || memory.chosen & bit != 0;
+            let met = asked.then(|| case.meets(rule, memory)).flatten();
+            let answer = match (met, &mut self.programs[place]) {
+                (Some(true), Some(program)) => program.judge(&case.seen(at_ns, direction, memory)),
+                (Some(_), _) if fresh => Answer::Sentence,
+                _ => Answer::Pass,
+            };
+            if fresh && answer != Answer::Pass {
+                let met = met == Some(true);
                 memory.drawn |= bit;
                 memory.chances |= bit;
                 counts.met += u64::from(met);
@@ -392,17 +423,21 @@ impl Engine {
                     rule.acts_by_mistake_on
                 };
                 if dice.chance(share) {
-                    memory.sentenced |= bit;
-                    counts.sentenced += 1;
-                    if rule.probe().is_some() {
-                        if self.suspects.len() < self.config.suspects_max {
-                            self.suspects.push(suspect(place, at_ns, flow));
-                        } else {
-                            self.suspects_lost += 1;
-                        }
-                    } else if let Some(residual) = &rule.residual {
-                        self.residuals.block(place, residual, flow, at_ns);
+                    memory.chosen |= bit;
+                }
+            }
+            if answer == Answer::Sentence && memory.chosen & bit != 0 {
+                memory.chosen &= !bit;
+                memory.sentenced |= bit;
+                counts.sentenced += 1;
+                if rule.probe().is_some() {
+                    if self.suspects.len() < self.config.suspects_max {
+                        self.suspects.push(suspect(place, at_ns, flow));
+                    } else {
+                        self.suspects_lost += 1;
                     }
+                } else if let Some(residual) = &rule.residual {
+                    self.residuals.block(place, residual, flow, at_ns);
                 }
             }
             let sentenced = memory.sentenced & bit != 0;
@@ -424,6 +459,10 @@ impl Engine {
             } else if sentenced && !probes && rule.way.has(from_client) {
                 let bucket = &mut self.shared[place];
                 rule.act(place, at_ns, packet, from_client, bucket, &mut memory.policers)
+            } else if let Answer::Once(verdict) = answer
+                && memory.chosen & bit != 0
+            {
+                verdict
             } else if (!sentenced || probes)
                 && let Some(residual) = rule.follows()
                 && residual.way.has(from_client)
@@ -570,7 +609,7 @@ impl Memory {
         let known = flow.up.first.len();
         if self.labels.is_none() || known > self.labelled_len {
             self.labelled_len = known;
-            self.labels = (known > 0).then(|| Box::new(flow.labels()));
+            self.labels = (known > 0).then(|| Arc::new(flow.labels()));
         }
     }
 }
@@ -602,6 +641,20 @@ impl Case<'_> {
             && self.flow.transport == Transport::Udp
             && self.packet.payload_len > 0
             && memory.asks_dns()
+    }
+
+    /// The same for a program.
+    fn seen<'a>(&'a self, at_ns: u64, direction: Direction, memory: &'a Memory) -> Seen<'a> {
+        Seen {
+            at_ns,
+            direction,
+            from_client: self.from_client,
+            outbound: memory.outbound,
+            packet: self.packet,
+            flow: self.flow,
+            labels: memory.labels.as_ref(),
+            flows_of_pair: self.flows_of_pair,
+        }
     }
 
     /// Whether the flow meets a rule; `Some(false)`: it does not, and the rule may hit it by mistake; `None`: it is not known

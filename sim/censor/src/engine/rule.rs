@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::addresses::Addresses;
 use super::names::Names;
+use super::program::{Judge, Program};
 use super::residual::Residual;
 use super::{Direction, Verdict};
 use crate::classify::fet::Variant;
@@ -31,6 +32,8 @@ pub struct Rule {
     pub phases: Vec<(u64, u64)>,
     /// Which flows meet it: all of these conditions. None: every flow.
     pub all: Vec<Condition>,
+    /// What is asked about each packet of flows that meet them; `None`: those flows are sentenced at once.
+    pub judge: Option<Judge>,
     /// Names are found across segments. Otherwise only in the first packet, as by most measured censors.
     pub reassembles: bool,
     /// On which share of flows that meet it, in parts of 2^32: less than [`ALWAYS`] is a false-negative rate.
@@ -220,6 +223,7 @@ impl Rule {
             name: name.into(),
             phases: Vec::new(),
             all: Vec::new(),
+            judge: None,
             reassembles: false,
             acts_on: ALWAYS,
             acts_by_mistake_on: 0,
@@ -232,6 +236,7 @@ impl Rule {
     /// Whether no rule behind it ever sees a packet: it stops every packet of every flow, always.
     pub fn stops_all(&self) -> bool {
         self.all.is_empty()
+            && self.judge.is_none()
             && self.phases.is_empty()
             && self.acts_on >= ALWAYS
             && self.way == Way::Both
@@ -312,7 +317,8 @@ impl Rule {
 
     /// Whether it asks how many flows are under way.
     pub(super) fn counts_flows(&self) -> bool {
-        self.all.iter().any(Condition::counts_flows)
+        // What a program looks at is not known.
+        self.judge.is_some() || self.all.iter().any(Condition::counts_flows)
     }
 
     /// The bucket each way that all its flows share, if it has one.
@@ -358,6 +364,15 @@ impl Rule {
             Action::Probe(config) => Some(&config.block),
             _ => self.residual.as_ref(),
         }
+    }
+
+    /// Whether its answers hang on how this machine rounds.
+    pub fn uses_model(&self) -> bool {
+        self.judge.as_ref().is_some_and(|judge| judge.0.uses_model())
+    }
+
+    pub(super) fn program(&self, seed: u64) -> Option<Box<dyn Program>> {
+        self.judge.as_ref().map(|judge| judge.0.start(seed))
     }
 
     pub(super) fn holds_at(&self, at_ns: u64) -> bool {

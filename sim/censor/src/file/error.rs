@@ -209,6 +209,17 @@ impl FileError {
     }
 }
 
+impl FileError {
+    /// One thing that is wrong with a file of another kind, such as a script; `help` has the choices.
+    pub fn at(file: &str, text: &str, byte: usize, message: String, help: Option<String>) -> Self {
+        let problem = Problem {
+            help,
+            ..Problem::new(Some(byte), message)
+        };
+        Self::new(file, text, vec![problem])
+    }
+}
+
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (place, problem)) in self.problems.iter().enumerate() {

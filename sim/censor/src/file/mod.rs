@@ -26,6 +26,7 @@ mod error;
 mod forgery;
 mod lists;
 mod probe;
+mod programs;
 pub mod units;
 
 use std::collections::BTreeMap;
@@ -38,10 +39,12 @@ pub use error::{FileError, Place, Problem, nearest};
 pub use forgery::{Answers, ForgeText, MADE_UP_MAX};
 pub use lists::{List, Lists};
 pub use probe::{ProbeText, Within};
+pub use programs::{LoadError, NoPrograms, Programs};
 use units::{Address, Entropy, Pattern, Percent, Ports, Rate, Size, Time};
 
 use crate::classify::fet::Variant;
 use crate::classify::{Protocol, Transport};
+use crate::engine::program::Judge;
 use crate::engine::residual::{Residual, Tuple};
 use crate::engine::rule::{self, Bucket, Condition, Rule, Way};
 use crate::engine::{Direction, Engine, EngineConfig, RULES_MAX};
@@ -92,6 +95,16 @@ pub struct RuleText {
     /// Which flows meet it: all of these. Default: every flow.
     #[serde(rename = "match", default, skip_serializing_if = "is_default")]
     pub matches: Match,
+    /// A script beside the file that is asked about each packet of those flows until it sentences them. Default: none, and
+    /// they are sentenced at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<Placed<String>>,
+    /// A model beside the file that the script may ask. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Placed<String>>,
+    /// The script, read.
+    #[serde(skip)]
+    judge: Option<Judge>,
     /// On which share of flows that meet it it acts. Default: 100 %.
     #[serde(default = "all", skip_serializing_if = "is_all")]
     pub share: Percent,
@@ -318,10 +331,11 @@ pub enum ResidualAction {
 }
 
 impl CensorFile {
-    /// Reads a censor from `text`, which messages call `file`.
+    /// Reads a censor without scripts from `text`, which messages call `file`.
     ///
     /// # Errors
-    /// What is wrong, each with its line and column: the first mistake of form, or else all rules that make no sense.
+    /// What is wrong, each with its line and column: the first mistake of form, or else all rules that make no sense. A
+    /// script is wrong: [`CensorFile::parse_scripted`] reads those.
     pub fn parse(file: &str, text: &str) -> Result<Self, FileError> {
         Self::parse_with(file, text, &Lists::default())
     }
@@ -331,6 +345,27 @@ impl CensorFile {
     /// # Errors
     /// See [`CensorFile::parse`].
     pub fn parse_with(file: &str, text: &str, known: &Lists) -> Result<Self, FileError> {
+        Self::parse_all(file, text, known, &mut NoPrograms)
+    }
+
+    /// Reads a censor from `text`, which messages call `file`, and the scripts that it names through `programs`.
+    ///
+    /// # Errors
+    /// What is wrong, as for [`CensorFile::parse`], or with a script, which then is the file of the error.
+    pub fn parse_scripted(file: &str, text: &str, programs: &mut dyn Programs) -> Result<Self, FileError> {
+        Self::parse_all(file, text, &Lists::default(), programs)
+    }
+
+    /// The same of a file that speaks of lists and of scripts.
+    ///
+    /// # Errors
+    /// See [`CensorFile::parse_scripted`].
+    pub fn parse_all(
+        file: &str,
+        text: &str,
+        known: &Lists,
+        programs: &mut dyn Programs,
+    ) -> Result<Self, FileError> {
         let failed = |problems| FileError::new(file, text, problems);
         if text.len() > TEXT_BYTES_MAX {
             let long = format!(
@@ -339,8 +374,16 @@ impl CensorFile {
             );
             return Err(failed(vec![Problem::new(None, long)]));
         }
-        let censor: Self = de::read(text).map_err(|problem| failed(vec![problem]))?;
-        let problems = censor.problems(known);
+        let mut censor: Self = de::read(text).map_err(|problem| failed(vec![problem]))?;
+        let mut problems = Vec::new();
+        for rule in censor.rules.iter_mut().take(RULES_MAX) {
+            match rule.value.load(programs) {
+                Ok(()) => {}
+                Err(programs::Unloaded::Here(problem)) => problems.push(problem),
+                Err(programs::Unloaded::There(error)) => return Err(error),
+            }
+        }
+        problems.extend(censor.problems(known));
         if problems.is_empty() {
             Ok(censor)
         } else {
@@ -436,6 +479,11 @@ impl CensorFile {
         Engine::new(self.config(seed), self.rules())
     }
 
+    /// Whether a rule asks a model, so that the same packets may get other verdicts on another machine.
+    pub fn uses_model(&self) -> bool {
+        self.rules().iter().any(Rule::uses_model)
+    }
+
     /// Writes it as [`CensorFile::parse`] reads it; comments are not kept.
     ///
     /// # Errors
@@ -520,6 +568,7 @@ impl RuleText {
             name: self.name.value.clone(),
             phases,
             all: self.matches.conditions(lists),
+            judge: self.judge.clone(),
             reassembles: self.inspects == Inspects::Reassembled,
             acts_on: self.share.of_2_32(),
             acts_by_mistake_on: self.by_mistake.of_2_32(),
