@@ -121,6 +121,11 @@ fuzz-seeds:
 madsim *params:
     @RUSTFLAGS="--cfg madsim" cargo test --locked -p phantom-sim --target-dir target/madsim --test conformance_madsim --test witnesses_madsim "$@"
 
+# Censors that ask a model: what runs models is built for this alone, 154 crates
+[group('check')]
+models *params:
+    @cargo test --locked -p phantom-script --features model --target-dir target/models "$@"
+
 # blocked-bootstrap on every witness of this build, one after the other (turmoil takes two minutes: its tick costs hosts cubed, hence few DHT nodes)
 [group('check')]
 [no-exit-message]

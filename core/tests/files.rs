@@ -62,6 +62,7 @@ fn only_back_ends_and_command_lines_touch_files() {
         "sim/censor/src",
         "sim/path/src",
         "sim/rig/src",
+        "sim/script/src",
         "reports/src",
         "deploy/demo/src",
         "deploy/drive/src",

@@ -11,10 +11,12 @@ use phantom_censor::engine::names::Names;
 use phantom_censor::engine::residual::{Residual, Tuple};
 use phantom_censor::engine::rule::{Action, Bucket, Condition, Rule, Way};
 use phantom_censor::engine::{Engine, EngineConfig};
+use phantom_censor::file::CensorFile;
 use phantom_core::runtime::{Clock, Listener, Net, Spawn, timeout};
 use phantom_core::units::Instant;
 use phantom_path::fidelity::Cell;
 use phantom_path::tcp::Algorithm;
+use phantom_script::load::Scripts;
 use phantom_sim::censor::Censor;
 use phantom_sim::swarm::{Access, HostSpec, Network, Topology, World, WorldConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -218,4 +220,28 @@ fn runs_under_a_censor_repeat() {
     };
     assert!(run().0.is_some());
     assert_eq!(run(), run());
+}
+
+/// The files of docs/CENSOR-SCRIPTS.md, as `classify` takes them.
+#[test]
+fn a_script_judges_simulated_packets_as_it_judges_a_capture() {
+    let tutorial = include_str!("../../docs/CENSOR-SCRIPTS.md");
+    let file = |name: &str| {
+        let (_, rest) = tutorial
+            .split_once(&format!("<!-- file: {name} -->\n```"))
+            .unwrap();
+        let (_, rest) = rest.split_once('\n').unwrap();
+        rest.split_once("```").unwrap().0
+    };
+    let rules = || {
+        let mut scripts = Scripts::new(|name, _| Ok(file(name).as_bytes().to_vec()));
+        let censor = CensorFile::parse_scripted("mine.toml", file("mine.toml"), &mut scripts);
+        censor.unwrap_or_else(|error| panic!("{error}")).rules()
+    };
+    // Full segments, one after the other: the third is lost, and all that follows.
+    let (arrived, failed) = upload(rules(), "www.example.org", 300_000);
+    assert_eq!((arrived, failed), (None, Some(std::io::ErrorKind::TimedOut)));
+    // One short one.
+    let (arrived, _) = upload(rules(), "www.example.org", 100);
+    assert!(arrived.is_some());
 }

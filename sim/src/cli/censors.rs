@@ -2,10 +2,13 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write};
+use std::path::Path;
 
 use clap::Args;
 use phantom_censor::catalogue::{self, CatalogueError};
-use phantom_censor::file::{CensorFile, TEXT_BYTES_MAX};
+use phantom_censor::file::{CensorFile, FileError, TEXT_BYTES_MAX};
+use phantom_script::load::Scripts;
+use phantom_script::shipped::{SHIPPED, Shipped};
 
 use super::{HOLDS, Stop};
 
@@ -18,7 +21,7 @@ Examples:
   phantom-sim classify my.pcap --censor mine.toml
                                                  what it would have done to a capture
 
-The format of the files is described in docs/CENSOR.md")]
+The format of the files is described in docs/CENSOR.md, that of their scripts in docs/CENSOR-SCRIPTS.md")]
 pub struct CensorsArgs {
     /// Print the file of this one, with its comments
     #[arg(value_name = "NAME", conflicts_with = "json")]
@@ -34,7 +37,7 @@ pub struct CensorsArgs {
 /// There is none of that name, or stdout does not take it.
 pub fn censors(args: &CensorsArgs, out: &mut dyn Write) -> Result<u8, Stop> {
     let text = match &args.name {
-        Some(name) => match catalogue::text(name) {
+        Some(name) => match catalogue::text(name).or_else(|| Some(Shipped::of(name)?.text())) {
             Some(text) => text.to_owned(),
             None => return Err(Stop::Usage(CatalogueError::Unknown(name.clone()).to_string())),
         },
@@ -70,21 +73,52 @@ fn list(all: &[CensorFile]) -> String {
             text.push_str(&format!("{:<20} {}: {}\n", "", *rule.name, *rule.source));
         }
     }
+    text.push_str("\nwith a script, see docs/CENSOR-SCRIPTS.md:\n");
+    for shipped in SHIPPED {
+        match shipped.censor() {
+            Ok(censor) => {
+                text.push_str(&format!("{:<20} {}\n", censor.name(), censor.summary()));
+                for rule in censor.texts() {
+                    text.push_str(&format!("{:<20} {}: {}\n", "", *rule.name, *rule.source));
+                }
+            }
+            Err(_) => text.push_str(&format!(
+                "{:<20} asks a model, which this build does not: cargo build --release -p phantom-sim --features model\n",
+                shipped.name
+            )),
+        }
+    }
     text.push_str("\nsee what one would have done:  phantom-sim classify my.pcap --censor gfw-2023\n");
     text
 }
 
-/// A censor of the catalogue, or of a file: a word with a slash or the ending `.toml`.
+/// A censor of the catalogue, one that comes with a script, or of a file: a word with a slash or the ending `.toml`.
 pub(super) fn load(word: &str) -> Result<CensorFile, Stop> {
+    let bad = |error: FileError| Stop::Usage(error.to_string());
     if !word.contains('/') && !word.ends_with(".toml") {
-        return catalogue::censor(word)
-            .map_err(|error| Stop::Usage(format!("{error}; or the path of a file, ending in .toml")));
+        if let Some(shipped) = Shipped::of(word) {
+            return shipped.censor().map_err(bad);
+        }
+        let scripts: Vec<&str> = SHIPPED.iter().map(|shipped| shipped.name).collect();
+        return catalogue::censor(word).map_err(|error| {
+            Stop::Usage(format!(
+                "{error}, {}; or the path of a file, ending in .toml",
+                scripts.join(", ")
+            ))
+        });
     }
-    let unread = |error| Stop::Usage(format!("{word}: cannot be read: {error}"));
-    let mut text = String::new();
-    // One byte more than is read tells that there are too many.
-    File::open(word)
-        .and_then(|file| file.take(TEXT_BYTES_MAX as u64 + 1).read_to_string(&mut text))
-        .map_err(unread)?;
-    CensorFile::parse(word, &text).map_err(|error| Stop::Usage(error.to_string()))
+    let bytes = read(Path::new(word), TEXT_BYTES_MAX + 1)
+        .map_err(|error| Stop::Usage(format!("{word}: cannot be read: {error}")))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|error| Stop::Usage(format!("{word}: cannot be read: it is no text in UTF-8: {error}")))?;
+    let beside = Path::new(word).parent().unwrap_or(Path::new(""));
+    let mut scripts = Scripts::new(|name, max| read(&beside.join(name), max));
+    CensorFile::parse_scripted(word, &text, &mut scripts).map_err(bad)
+}
+
+/// The first bytes of a file.
+fn read(path: &Path, max: usize) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(max as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }

@@ -152,6 +152,30 @@ impl Watch {
         }
     }
 
+    /// What is to be told of scripts: where they failed, what they printed, and whether a model was asked.
+    fn of_scripts(&self) -> String {
+        let mut text = String::new();
+        for (place, rule) in self.engine.rules().iter().enumerate() {
+            let Some(program) = self.engine.program(place) else {
+                continue;
+            };
+            let faults = program.faults();
+            if let Some(first) = &faults.first {
+                text.push_str(&format!(
+                    "\nrule {}: its script failed at {} packets, which passed; the first time: {first}",
+                    rule.name, faults.packets
+                ));
+            }
+            for line in program.said() {
+                text.push_str(&format!("\nrule {} prints: {line}", rule.name));
+            }
+        }
+        if self.engine.uses_model() {
+            text.push_str("\nit asks a model: another machine may come to other verdicts");
+        }
+        text
+    }
+
     /// What was done to a flow that is over.
     fn take(&mut self, flow: u64) -> CensorRow<'_> {
         let acts = self.acts.remove(&flow).unwrap_or_default();
@@ -588,6 +612,7 @@ fn stream(args: &ClassifyArgs, out: &mut dyn Write, err: &mut dyn Write) -> Resu
             "\ncensor {word}: acted on {} flows, {} packets lost",
             watch.flows, watch.dropped
         ));
+        summary.push_str(&watch.of_scripts());
     }
     writeln!(err, "{summary}").map_err(Stop::disk("writing to stderr"))?;
     ended.map(|()| HOLDS)

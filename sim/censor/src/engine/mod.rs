@@ -371,6 +371,7 @@ impl Engine {
             memory.look_at_question(packet);
             memory.drawn &= !self.reads_bytes;
             memory.sentenced &= !self.reads_bytes;
+            memory.chosen &= !self.reads_bytes;
         } else {
             memory.look(flow);
         }
@@ -600,7 +601,7 @@ impl Memory {
     /// Looks at a datagram by itself.
     fn look_at_question(&mut self, packet: &Packet<'_>) {
         let first = FirstBytes::packet(Transport::Udp, packet.payload);
-        self.labels = Some(Box::new(Labels::of(&first)));
+        self.labels = Some(Arc::new(Labels::of(&first)));
         self.labelled_len = usize::MAX;
     }
 

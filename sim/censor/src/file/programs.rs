@@ -1,6 +1,6 @@
 //! Scripts and models that a censor's file names, and who reads them.
 //!
-//! This crate reads no files and runs no scripts: whoever can gives [`CensorFile::parse_with`](super::CensorFile::parse_with)
+//! This crate reads no files and runs no scripts: whoever can gives [`CensorFile::parse_scripted`](super::CensorFile::parse_scripted)
 //! a [`Programs`].
 
 use super::error::Problem;
