@@ -500,7 +500,7 @@ fn lists(checker: &mut Checker, scenario: &Scenario, censor: &file::Censor) {
                     .clone()
                     .find(|region| region.name.value == systems.of.value);
                 let most = there.map_or(0, |region| region.ases.value);
-                if systems.first.value == 0 || systems.first.value > most.into() {
+                if systems.first.value == 0 || systems.first.value > most {
                     checker.wrong(
                         systems.first.at,
                         format!(

@@ -9,9 +9,9 @@ use super::check::{self, Checked};
 use super::de::from_node;
 use super::file::{Param, Scenario};
 use super::params::{ParamValue, allowed, resolve};
-use super::preset;
 use super::source::{At, Problem, ScenarioError, Sources};
 use super::tree::{self, Node, Table, Value};
+use super::{preset, scripts};
 
 /// Longest chain of `extends`.
 const MAX_CHAIN: usize = 8;
@@ -36,6 +36,14 @@ pub trait Library {
     /// The names of all censors beside the scenarios, sorted.
     fn censors(&self) -> Vec<String> {
         Vec::new()
+    }
+    /// The first `max` bytes of a script or model of a censor, by a name that stays in its folder.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    fn beside(&self, name: &str, max: usize) -> std::io::Result<Vec<u8>> {
+        let _ = (name, max);
+        Err(std::io::ErrorKind::NotFound.into())
     }
 }
 
@@ -116,6 +124,13 @@ impl Library for Directory {
 
     fn censors(&self) -> Vec<String> {
         self.censors_dir().names()
+    }
+
+    fn beside(&self, name: &str, max: usize) -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(self.0.join("censors").join(name))?;
+        std::io::Read::read_to_end(&mut std::io::Read::take(file, max as u64), &mut bytes)?;
+        Ok(bytes)
     }
 }
 
@@ -258,6 +273,7 @@ fn read_all(
             param.default = value.clone();
         }
     }
+    scripts::load(library, &mut scenario).map_err(|problem| vec![problem])?;
     let checked = check::check(&scenario, stem)?;
     Ok((scenario, params, checked))
 }
@@ -379,8 +395,14 @@ fn hash(scenario: &Scenario) -> String {
     plain.run.seed = 0;
     plain.ci = None;
     // Serialisation of these structs to JSON cannot fail: their maps have text keys. Field order makes it canonical.
-    let json = serde_json::to_vec(&plain).unwrap_or_default();
-    blake3::hash(&json).to_hex().to_string()
+    let mut hash = blake3::Hasher::new();
+    hash.update(&serde_json::to_vec(&plain).unwrap_or_default());
+    let rules = scenario.censor.iter().flat_map(|censor| &censor.rule);
+    for part in rules.filter_map(|rule| rule.program_parts()).flatten() {
+        hash.update(&(part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().to_hex().to_string()
 }
 
 #[cfg(test)]

@@ -705,7 +705,7 @@ fn a_workload_says_nothing_that_is_ignored() {
             "t.toml:67:9: insiders ask to the end of the run: leave 'until' out",
         ),
         (
-            ask("a", "insider", arrival) + &ask("b", "insider", arrival),
+            ask("a", "insider", arrival) + ask("b", "insider", arrival).as_str(),
             "t.toml:69:8: 'insider' asks for bridges already, by 'a'",
         ),
     ] {

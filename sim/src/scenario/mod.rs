@@ -13,6 +13,7 @@ pub mod params;
 pub mod plan;
 mod preset;
 pub mod promises;
+mod scripts;
 pub mod source;
 pub mod systems;
 pub mod tree;

@@ -2,6 +2,7 @@
 
 use phantom_censor::catalogue;
 use phantom_censor::file::CensorFile;
+use phantom_script::shipped::{SHIPPED, Shipped};
 
 use super::censor::Preset;
 use super::de::from_node;
@@ -54,11 +55,18 @@ fn find(library: &dyn Library, preset: &Preset) -> Result<(String, String), Prob
             ));
         }
     }
-    if let Some(text) = catalogue::text(name) {
+    let scripted = Shipped::of(name).map(Shipped::text);
+    if let Some(text) = catalogue::text(name).or(scripted) {
         return Ok((format!("censors/{name}.toml"), text.to_owned()));
     }
+    let scripted = SHIPPED.iter().map(|shipped| shipped.name);
     let mut names = library.censors();
-    names.extend(catalogue::names().chain([NONE]).map(str::to_owned));
+    names.extend(
+        catalogue::names()
+            .chain(scripted)
+            .chain([NONE])
+            .map(str::to_owned),
+    );
     let choices = names.iter().map(String::as_str);
     Err(Problem::unknown(preset.name.at, "censor", name, choices))
 }

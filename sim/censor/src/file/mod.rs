@@ -39,7 +39,7 @@ pub use error::{FileError, Place, Problem, nearest};
 pub use forgery::{Answers, ForgeText, MADE_UP_MAX};
 pub use lists::{List, Lists};
 pub use probe::{ProbeText, Within};
-pub use programs::{LoadError, NoPrograms, Programs};
+pub use programs::{LoadError, NoPrograms, Programs, Unloaded};
 use units::{Address, Entropy, Pattern, Percent, Ports, Rate, Size, Time};
 
 use crate::classify::fet::Variant;
@@ -379,8 +379,8 @@ impl CensorFile {
         for rule in censor.rules.iter_mut().take(RULES_MAX) {
             match rule.value.load(programs) {
                 Ok(()) => {}
-                Err(programs::Unloaded::Here(problem)) => problems.push(problem),
-                Err(programs::Unloaded::There(error)) => return Err(error),
+                Err(Unloaded::Here(problem)) => problems.push(problem),
+                Err(Unloaded::There(error)) => return Err(error),
             }
         }
         problems.extend(censor.problems(known));
@@ -553,6 +553,11 @@ pub fn rule_problems(rules: &[Placed<RuleText>], lists: &Lists) -> Vec<Problem> 
 }
 
 impl RuleText {
+    /// All that its program was made of, if it has one and it was read.
+    pub fn program_parts(&self) -> Option<[&[u8]; 2]> {
+        self.judge.as_ref().map(|judge| judge.0.parts())
+    }
+
     /// The rule as the engine takes it.
     pub fn rule(&self, lists: &Lists) -> Rule {
         let bound = |time: Option<Placed<Time>>, default| time.map_or(default, |time| time.0);

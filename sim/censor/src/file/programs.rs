@@ -43,14 +43,20 @@ impl Programs for NoPrograms {
 }
 
 /// Where it is told that a rule's program is not good.
-pub(super) enum Unloaded {
+#[derive(Debug)]
+pub enum Unloaded {
+    /// At its place in the censor's file.
     Here(Problem),
+    /// In the script.
     There(FileError),
 }
 
 impl RuleText {
     /// Reads its program, if it has one.
-    pub(super) fn load(&mut self, programs: &mut dyn Programs) -> Result<(), Unloaded> {
+    ///
+    /// # Errors
+    /// The program is not there or not good, or does not go with the rest of the rule.
+    pub fn load(&mut self, programs: &mut dyn Programs) -> Result<(), Unloaded> {
         let name = self.name.as_str();
         let here = |at: usize, what: &str| {
             let message = format!("rule '{name}': {what}");
@@ -63,6 +69,9 @@ impl RuleText {
             }
             (Some(script), model) => (script, model),
         };
+        if self.judge.is_some() {
+            return Ok(());
+        }
         if self.by_mistake != Percent::NONE {
             return here(
                 script.at,

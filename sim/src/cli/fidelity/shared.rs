@@ -103,7 +103,9 @@ pub(super) fn shared(args: &FidelityArgs, err: &mut dyn Write) -> Result<Results
         measured: measurement
             .all
             .iter()
-            .fold(head(args, COLUMNS), |text, measured| text + &measured.written()),
+            .fold(head(args, COLUMNS), |text, measured| {
+                text + measured.written().as_str()
+            }),
         csv,
     })
 }

@@ -18,5 +18,4 @@ pub(super) fn acted(engine: &Engine, rule: &str) -> [u64; 3] {
 }
 
 /// A server outside to which resolvers inside turn; see `swarm::dns`.
-pub(super) const ROOT_SERVER: SocketAddr =
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 41, 0, 4)), 53);
+pub(super) const ROOT_SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 41, 0, 4)), 53);
