@@ -173,7 +173,8 @@ pub enum Event {
         /// Whether a ticket resumed an earlier link.
         resumed: bool,
     },
-    /// An authenticated round trip ended on a client's entry link.
+    /// An authenticated round trip ended on a client's entry link: an answered ping, or acknowledged data, of which one in each
+    /// interval of keep-alive is told.
     RoundTrip,
     /// A client's entry link is gone.
     Disconnected,

@@ -67,6 +67,8 @@ struct Pings {
     /// Number of the last ping answered.
     answered: u64,
     round_trip: Duration,
+    /// When a round trip was reported last.
+    reported_at: Instant,
     /// Ping of the other end that is not answered yet; 0 is none.
     owed: u64,
 }
@@ -101,7 +103,8 @@ pub(crate) struct Changes {
     pub(crate) readable: bool,
     /// There is room to send, a ping ended, or the phase is another.
     pub(crate) other: bool,
-    /// A ping of ours was answered.
+    /// A ping of ours was answered, or data of ours was acknowledged and it is time to say that this link works: a busy one
+    /// sends no pings.
     pub(crate) round_trip: bool,
 }
 
@@ -278,6 +281,11 @@ impl Session {
             self.pings.round_trip = now.saturating_since(self.pings.sent_at);
             changes.other = true;
             changes.round_trip = true;
+        }
+        let reported = now.saturating_since(self.pings.reported_at);
+        changes.round_trip |= changes.other && self.times.keep_alive().is_some_and(|every| reported >= every);
+        if changes.round_trip {
+            self.pings.reported_at = now;
         }
         let mut goodbye = false;
         let (role, tickets) = (self.role, &mut self.tickets);

@@ -148,6 +148,29 @@ async fn pings_end_and_are_reported_where_asked_for() {
     assert_eq!(trips(&world.server), 0);
 }
 
+/// Whoever judges by round trips whether a client is connected must not take a busy link for a dead one.
+#[tokio::test(start_paused = true)]
+async fn a_busy_link_which_sends_no_pings_reports_a_round_trip_in_each_interval() {
+    let mut world = World::listed();
+    world.config.report_round_trips = true;
+    world.config.keep_alive = Some(Duration::from_secs(10));
+    let pair = world.link().await;
+    let trips = |rt: &TestRt| {
+        let events = rt.events.lock().unwrap();
+        events.iter().filter(|event| **event == Event::RoundTrip).count()
+    };
+    let before = trips(&world.dialler);
+    for n in 0..60 {
+        pair.client.send(Channel::PACKET, bytes(100, n)).await.unwrap();
+        pair.server.recv().await.unwrap();
+        pair.server.send(Channel::PACKET, bytes(100, n)).await.unwrap();
+        pair.client.recv().await.unwrap();
+        pass(1.0).await;
+    }
+    let told = trips(&world.dialler) - before;
+    assert!((5..=7).contains(&told), "one in ten seconds: {told}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_link_that_nothing_answers_on_is_found_dead() {
     let mut world = World::listed();
