@@ -653,7 +653,7 @@ fn the_catalogue_is_listed_with_summaries_and_sources_and_each_file_can_be_had()
     let (code, out, _) = command("censors", &["--json"], b"");
     let all: Value = serde_json::from_str(&out).expect("JSON");
     let all = all.as_array().expect("an array");
-    assert_eq!((code, all.len()), (0, 9));
+    assert_eq!((code, all.len()), (0, 10));
     assert_eq!(all[1]["rules"][3]["name"], "fully-encrypted");
     let dir = TempDir::new().expect("a directory");
     let path = stored(&dir, "all.pcap", capture().bytes());

@@ -31,6 +31,7 @@ fn every_scenario_is_listed_with_what_it_shows() {
         "first-look",
         "named-censor",
         "node-churn",
+        "policed-connect",
         "poisoned-dns",
         "policed-connect",
         "udp-off",
@@ -39,7 +40,7 @@ fn every_scenario_is_listed_with_what_it_shows() {
     }
     let (code, out, _) = phantom_sim(&["list", "--json"]);
     let rows: serde_json::Value = serde_json::from_str(&out).expect("JSON and nothing else");
-    assert_eq!((code, rows.as_array().map(Vec::len)), (0, Some(6)));
+    assert_eq!((code, rows.as_array().map(Vec::len)), (0, Some(7)));
     assert_eq!(
         rows[0]["params"]["dht"]["choices"],
         serde_json::json!(["on", "off"])

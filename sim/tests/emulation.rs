@@ -187,7 +187,7 @@ fn real_clients_get_in_past_a_blocked_entry_and_write_and_the_same_judges_say_so
         assert_eq!(verdict(held), "pass", "{held}");
     }
     // Nobody searches what real programs send for their secrets.
-    assert_eq!(verdict("nothing leaks"), "n/a");
+    assert_eq!(verdict("nothing leaks"), "na");
     // Half a round trip between the regions is 118 ms, and to connect takes more than one.
     let connect = result["metrics"]["client.time_to_connect"]["min"]
         .as_f64()
@@ -202,7 +202,8 @@ fn a_censor_that_drops_all_that_leads_to_an_entry_is_a_violation_with_exit_code_
     }
     let dir = tempfile::tempdir().expect("a directory");
     let world = WORLD
-        .replace("{ to = { population = \"LISTED\" } }", "{ to = \"directory\" }")
+        .replace("@LISTED", "@directory")
+        .replace("LISTED", "listed")
         .replace("12 s", "9 s");
     let output = emulate(dir.path(), &world, &[]);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));

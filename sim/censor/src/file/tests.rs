@@ -196,7 +196,7 @@ fn a_mistake_is_told_at_its_place_with_what_was_wanted() {
     assert_eq!(
         error(&rule("action = 'drop'\nshar = '5 %'")),
         "x.toml:7:1: unknown key 'shar'; did you mean 'share'?\n    7 | shar = '5 %'\n      | ^\n        choices: name, enabled, \
-         source, inspects, from, until, phases, match, share, by-mistake, way, action, residual"
+         source, inspects, from, until, phases, match, script, model, share, by-mistake, way, action, residual"
     );
     for (keys, wanted) in [
         (

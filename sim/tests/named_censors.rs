@@ -1,0 +1,84 @@
+//! Every censor of the catalogue at the border of a world, byte for byte: it repeats, and whatever it does nobody is fooled.
+
+mod verdicts;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use phantom_censor::catalogue;
+use phantom_script::shipped::SHIPPED;
+use phantom_sim::check::judge::Verdict;
+use phantom_sim::check::observe::{Observation, Sink};
+use phantom_sim::play::SwarmPlayer;
+use phantom_sim::run::Player;
+use phantom_sim::scenario::load::{Directory, by_name};
+use phantom_sim::scenario::plan::Plan;
+use verdicts::verdicts;
+
+struct Nobody;
+
+impl Sink for Nobody {
+    fn observe(&mut self, _: &Observation) {}
+}
+
+fn plan(censor: &str) -> Arc<Plan> {
+    let library = Directory::find(Path::new(env!("CARGO_MANIFEST_DIR"))).expect("the scenarios");
+    let typed = [("peers", "20"), ("from", "30 s"), ("censor", censor)];
+    let typed = typed.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let loaded =
+        by_name(&library, "named-censor", &typed).unwrap_or_else(|error| panic!("{censor}: {error}"));
+    Arc::new(Plan::draw(&loaded, 1))
+}
+
+#[test]
+fn a_run_under_each_named_censor_repeats_and_what_it_does_shows() {
+    let own: Vec<&str> = catalogue::names().collect();
+    let scripted = SHIPPED
+        .iter()
+        .map(|shipped| shipped.name)
+        .filter(|name| *name != "random-first");
+    let names: Vec<&str> = own.into_iter().chain(scripted).chain(["none"]).collect();
+    assert!(names.len() >= 12, "{names:?}");
+    let mut digests = Vec::new();
+    for name in &names {
+        let plan = plan(name);
+        let play = || {
+            let output = SwarmPlayer::default().play(&plan, &mut Nobody);
+            output
+                .unwrap_or_else(|error| panic!("{name}: {error}"))
+                .trace_digest
+        };
+        let digest = play();
+        assert_eq!(digest, play(), "{name}");
+        digests.push((*name, digest));
+    }
+    let of = |wanted: &str| {
+        digests
+            .iter()
+            .find(|(name, _)| *name == wanted)
+            .map(|(_, digest)| digest)
+    };
+    // These act on what our programs send; one that looks for QUIC or for other people's names may change nothing.
+    for acts in [
+        "gfw-2023",
+        "iran-blackout-2025",
+        "iran-whitelist-2020",
+        "shutdown",
+        "tspu-freeze-2025",
+    ] {
+        assert_ne!(of(acts), of("none"), "{acts} did nothing");
+    }
+}
+
+#[test]
+fn what_must_hold_under_any_censor_holds_under_a_shutdown_and_under_none() {
+    for name in ["shutdown", "none"] {
+        let params = [("peers", "20"), ("from", "30 s"), ("censor", name)];
+        let results = verdicts("named-censor", &params, "swarm");
+        let broken: Vec<_> = results
+            .iter()
+            .filter(|result| result.verdict != Verdict::Pass)
+            .collect();
+        assert!(broken.is_empty(), "{name}: {broken:#?}");
+    }
+}
