@@ -881,6 +881,48 @@ fn a_rule_that_never_holds_or_that_another_hides_is_refused() {
     assert!(error.contains("'phases' says when it holds"), "{error}");
 }
 
+/// A rule about the first networks of a region, as where a hoster's ranges are cut.
+#[test]
+fn a_list_of_systems_has_the_hosts_in_them_and_no_others() {
+    let with = |systems: &str| {
+        let text = GOOD
+            .replacen("area = \"europe\"", "area = \"europe\"\nases = 4", 1)
+            .replacen(
+                "[[censor.rule]]",
+                &format!("list.near = {{ systems = {systems} }}\n[[censor.rule]]"),
+                1,
+            )
+            .replacen("[\"@published\"]", "[\"@near\"]", 1);
+        read(&text)
+    };
+    let loaded = with("{ of = \"outside\", first = 2 }").unwrap_or_else(|error| panic!("{error}"));
+    let plan = crate::scenario::plan::Plan::draw(&loaded, 1);
+    let [phantom_censor::engine::rule::Condition::Server(listed)] = plan.rules[0].rule.all.as_slice() else {
+        panic!("a list of addresses")
+    };
+    let (mut in_it, mut not) = (0, 0);
+    for host in &plan.hosts {
+        // The inside is the first region, with one system; the first two outside are the next.
+        let near = [1, 2].contains(&host.system);
+        *(if near { &mut in_it } else { &mut not }) += 1;
+        assert_eq!(listed.has((host.address, 443).into()), near, "{}", host.name);
+    }
+    assert!(in_it > 0 && not > 0, "{in_it} {not}");
+    for (systems, wanted) in [
+        (
+            "{ of = \"outside\", first = 5 }",
+            "wanted 1 to 4, the region's systems, got 5",
+        ),
+        (
+            "{ of = \"outsid\", first = 1 }",
+            "unknown region 'outsid'; did you mean 'outside'?",
+        ),
+    ] {
+        let error = with(systems).expect_err(systems).to_string();
+        assert!(error.contains(wanted), "{error}");
+    }
+}
+
 /// A censor by name, in a scenario with rules of its own.
 #[test]
 fn a_preset_brings_its_rules_behind_those_of_the_scenario_and_in_its_time() {
