@@ -6,7 +6,7 @@
 
 use super::rtt::Rtt;
 use super::segment::{Ack, Block, MSS, SACKS_MAX, Segment};
-use super::time::{HZ, fires_at_ns, jiffies, jiffies_for_us};
+use super::time::{HZ, fires_at_ns, jiffies};
 
 /// Segments acknowledged at once at the start of a stream and after a pause.
 const QUICK_MAX: u8 = 16;
@@ -49,28 +49,30 @@ pub struct Receiver {
     next: u64,
     /// Read by the program.
     read: u64,
-    /// `next` in the last acknowledgement.
-    acknowledged: u64,
-    window_end: u64,
-    /// Where the stream ends, with the place of its end; the largest number: not known.
-    end: u64,
-    window: Window,
-    disorder: Option<Box<Disorder>>,
-    echo_ms: u32,
-    /// A duplicate to report.
-    duplicate: Option<Box<Block>>,
-    owes: bool,
-    owes_now: bool,
-    pushed: bool,
-    quick: u8,
-    /// Jiffies of the present delay; 0: nothing has arrived yet.
-    delay: u32,
-    arrived_at: u32,
     /// When the delayed acknowledgement is due; the largest number: none waits.
     delayed_until_ns: u64,
+    window: Window,
+    disorder: Option<Box<Disorder>>,
+    /// Bytes from `next` on that may be sent. Windows have 32 bits, so it cannot be more.
+    announced: u32,
+    echo_ms: u32,
+    /// When a segment arrived in order last, in jiffies; wraps.
+    arrived_at: u32,
     /// The round trip that the handshake took, in microseconds; 0: unknown.
     rtt_us: u32,
+    /// Jiffies of the present delay, up to [`Rtt::timeout_jiffies`]; 0: nothing has arrived yet.
+    delay: u16,
+    /// Bytes before `next` that the last acknowledgement did not cover. More than a segment's are acknowledged at once: this is
+    /// at most [`MSS`] between calls, and stops at its largest number within one.
+    unacknowledged: u16,
+    owes: bool,
+    pushed: bool,
+    /// All of the stream has arrived; `next` is behind the place of its end.
+    ended: bool,
+    quick: u8,
 }
+
+const _: () = assert!(size_of::<Receiver>() <= 80);
 
 /// The announced window, and how it grows.
 #[derive(Clone, Debug)]
@@ -79,10 +81,12 @@ struct Window {
     threshold: u32,
     buffer: u32,
     buffer_max: u32,
-    /// Bytes read in the last round trip, and where and when, in milliseconds, this one began.
+    /// Bytes read in the last round trip, and in this one; both stop at their largest number, at which the window is as large
+    /// as it may be.
     read_before: u32,
+    read_now: u32,
+    /// When this round trip began; wraps.
     round_began_ms: u32,
-    read_from: u64,
 }
 
 /// What arrived before what precedes it.
@@ -92,6 +96,8 @@ struct Disorder {
     blocks: Vec<Block>,
     /// The last that changed first.
     reported: Vec<Block>,
+    /// Where the stream ends, with the place of its end, if that has arrived.
+    end: Option<u64>,
     uncompressed: u8,
     compressed: u8,
     compressed_until_ns: Option<u64>,
@@ -104,28 +110,26 @@ impl Receiver {
         Self {
             next: 0,
             read: 0,
-            acknowledged: 0,
-            window_end: WINDOW_START.min(config.buffer_start).into(),
-            end: u64::MAX,
+            delayed_until_ns: u64::MAX,
             window: Window {
                 threshold: WINDOW_START.min(config.buffer_start),
                 buffer: config.buffer_start,
                 buffer_max: config.buffer_max,
                 read_before: 10 * u32::from(MSS),
-                read_from: 0,
+                read_now: 0,
                 round_began_ms: 0,
             },
             disorder: None,
+            announced: WINDOW_START.min(config.buffer_start),
             echo_ms: 0,
-            duplicate: None,
-            owes: false,
-            owes_now: false,
-            pushed: false,
-            quick: 0,
-            delay: 0,
             arrived_at: 0,
-            delayed_until_ns: u64::MAX,
             rtt_us,
+            delay: 0,
+            unacknowledged: 0,
+            owes: false,
+            pushed: false,
+            ended: false,
+            quick: 0,
         }
     }
 
@@ -136,17 +140,22 @@ impl Receiver {
 
     /// Bytes up to here may be sent.
     pub fn window_end(&self) -> u64 {
-        self.window_end
+        self.next + u64::from(self.announced)
+    }
+
+    /// The first byte that the program has not read.
+    pub fn first_unread(&self) -> u64 {
+        self.read
     }
 
     /// Bytes in order that nobody has read.
     pub fn unread(&self) -> u64 {
-        self.next.min(self.end - 1) - self.read
+        self.next - u64::from(self.ended) - self.read
     }
 
     /// All of the stream has arrived.
     pub fn ended(&self) -> bool {
-        self.end == self.next
+        self.ended
     }
 
     /// When [`Receiver::timer`] wants to be called, in nanoseconds.
@@ -161,50 +170,63 @@ impl Receiver {
 
     /// A segment arrived; what is to be sent at once.
     pub fn segment(&mut self, now_ns: u64, segment: &Segment) -> Option<Ack> {
-        if segment.seq <= self.acknowledged {
+        if segment.seq <= self.next - u64::from(self.unacknowledged) {
             self.echo_ms = self.echo_ms.max(segment.stamp_ms);
         }
-        if segment.fin {
-            self.end = segment.end();
-        }
-        let end = segment.end();
-        let in_window = segment.seq < self.window_end.max(self.next + 1);
-        if end <= self.next || !in_window {
+        let block = Block {
+            start: segment.seq,
+            end: segment.end(),
+        };
+        let in_window = block.start < self.next + u64::from(self.announced.max(1));
+        if block.end <= self.next || !in_window {
             // A retransmission that was not needed, or a probe of the window.
-            self.duplicate = (end <= self.next).then(|| {
-                Box::new(Block {
-                    start: segment.seq,
-                    end,
-                })
-            });
             self.quick = QUICK_MAX;
             self.owes = true;
-        } else if segment.seq <= self.next {
-            self.in_order(now_ns, segment, end);
+            return Some(self.acknowledge_with((block.end <= self.next).then_some(block)));
+        }
+        let mut at_once = false;
+        if block.start <= self.next {
+            at_once = self.in_order(now_ns, segment, block.end);
         } else {
             self.owes = true;
-            self.disorder.get_or_insert_default().insert(Block {
-                start: segment.seq,
-                end,
-            });
-        }
-        self.decide(now_ns)
-    }
-
-    fn in_order(&mut self, now_ns: u64, segment: &Segment, end: u64) {
-        self.next = end;
-        self.arrival(now_ns);
-        self.pushed |= segment.push;
-        self.window.grow();
-        if let Some(disorder) = &mut self.disorder {
-            self.next = disorder.fill(end);
-            if disorder.blocks.is_empty() {
-                self.disorder = None;
-                // RFC 5681 §4.2: at once when a gap is filled.
-                self.owes_now = true;
+            let disorder = self.disorder.get_or_insert_default();
+            disorder.insert(block);
+            if segment.fin {
+                disorder.end = Some(block.end);
             }
         }
-        self.owes_now |= segment.fin;
+        self.decide(now_ns, at_once)
+    }
+
+    /// `true`: it is to be acknowledged at once.
+    fn in_order(&mut self, now_ns: u64, segment: &Segment, end: u64) -> bool {
+        self.arrival(now_ns);
+        self.pushed |= segment.push;
+        self.ended |= segment.fin;
+        self.window.grow();
+        let Some(disorder) = &mut self.disorder else {
+            self.advance(end);
+            return segment.fin;
+        };
+        let next = disorder.fill(end);
+        self.ended |= disorder.end == Some(next);
+        // RFC 5681 §4.2: at once when a gap is filled.
+        let filled = disorder.blocks.is_empty();
+        if filled {
+            self.disorder = None;
+        }
+        self.advance(next);
+        filled || segment.fin
+    }
+
+    fn advance(&mut self, next: u64) {
+        let bytes = next - self.next;
+        self.next = next;
+        self.announced = self
+            .announced
+            .saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
+        let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
+        self.unacknowledged = self.unacknowledged.saturating_add(bytes);
     }
 
     /// Learns the rhythm of arrivals.
@@ -213,11 +235,11 @@ impl Receiver {
         self.owes = true;
         if self.delay == 0 {
             self.quick = QUICK_MAX;
-            self.delay = DELAY_MIN as u32;
+            self.delay = DELAY_MIN as u16;
         } else {
-            let pause = now - self.arrived_at;
-            if pause <= DELAY_MIN as u32 / 2 {
-                self.delay = self.delay / 2 + DELAY_MIN as u32 / 2;
+            let pause = u16::try_from(now.wrapping_sub(self.arrived_at)).unwrap_or(u16::MAX);
+            if pause <= DELAY_MIN as u16 / 2 {
+                self.delay = self.delay / 2 + DELAY_MIN as u16 / 2;
             } else if pause < self.delay {
                 self.delay = (self.delay / 2 + pause).min(self.pause_max());
             } else if pause > self.pause_max() {
@@ -229,38 +251,36 @@ impl Receiver {
     }
 
     /// The retransmission time-out of this end, in jiffies.
-    fn pause_max(&self) -> u32 {
+    fn pause_max(&self) -> u16 {
         let mut rtt = Rtt::default();
         if self.rtt_us > 0 {
             rtt.sample(self.rtt_us, 0, 0);
         }
-        jiffies_for_us(rtt.timeout_us()) as u32
+        rtt.timeout_jiffies()
     }
 
     /// The program has read so many bytes. What is to be sent at once.
     pub fn read(&mut self, now_ns: u64, bytes: u64) -> Option<Ack> {
         let bytes = bytes.min(self.unread());
         self.read += bytes;
-        self.window.read(now_ns / 1_000, self.read, self.rtt_us);
+        self.window.read(now_ns / 1_000, bytes, self.rtt_us);
         let drained = bytes > 0 && self.unread() == 0;
-        let overdue = self.next - self.acknowledged > u64::from(MSS);
-        let announced = self.window_end.saturating_sub(self.next);
-        let opens = self.owes_window(announced);
-        if (self.owes && (overdue || self.pushed && drained)) || opens {
+        let overdue = self.unacknowledged > MSS;
+        if (self.owes && (overdue || self.pushed && drained)) || self.owes_window() {
             return Some(self.acknowledge());
         }
         None
     }
 
     /// A reader that made room tells of it when the window at least doubles.
-    fn owes_window(&self, announced: u64) -> bool {
-        let room = self.window.room(self.next - self.read);
-        2 * announced <= self.window.threshold.into() && room >= 2 * announced && room >= u64::from(MSS)
+    fn owes_window(&self) -> bool {
+        let twice = 2 * u64::from(self.announced);
+        let room = u64::from(self.window.room(self.next - self.read));
+        twice <= self.window.threshold.into() && room >= twice && room >= MSS.into()
     }
 
-    fn decide(&mut self, now_ns: u64) -> Option<Ack> {
-        let overdue = self.next - self.acknowledged > u64::from(MSS);
-        if overdue || self.quick > 0 || self.owes_now {
+    fn decide(&mut self, now_ns: u64, at_once: bool) -> Option<Ack> {
+        if self.unacknowledged > MSS || self.quick > 0 || at_once {
             return Some(self.acknowledge());
         }
         let rtt_us = self.rtt_us;
@@ -306,26 +326,30 @@ impl Receiver {
             return None;
         }
         // The second segment did not come in time: wait longer for the next.
-        self.delay = (self.delay * 2).min(self.pause_max());
+        self.delay = self.delay.saturating_mul(2).min(self.pause_max());
         Some(self.acknowledge())
     }
 
     /// The acknowledgement of all that arrived.
     pub fn acknowledge(&mut self) -> Ack {
+        self.acknowledge_with(None)
+    }
+
+    /// The same, with the report of a duplicate.
+    fn acknowledge_with(&mut self, duplicate: Option<Block>) -> Ack {
         if self.owes && self.quick > 0 {
             self.quick -= 1;
             if self.quick == 0 {
-                self.delay = DELAY_MIN as u32;
+                self.delay = DELAY_MIN as u16;
             }
         }
-        (self.owes, self.owes_now, self.pushed) = (false, false, false);
+        (self.owes, self.pushed) = (false, false);
         self.delayed_until_ns = u64::MAX;
-        self.acknowledged = self.next;
-        let room = self.window.room(self.next - self.read);
-        self.window_end = self.window_end.max(self.next + room);
+        self.unacknowledged = 0;
+        self.announced = self.announced.max(self.window.room(self.next - self.read));
         let mut ack = Ack {
             next: self.next,
-            window_end: self.window_end,
+            window_end: self.window_end(),
             echo_ms: self.echo_ms,
             ..Ack::default()
         };
@@ -333,12 +357,7 @@ impl Receiver {
             .disorder
             .as_ref()
             .map_or(&[][..], |disorder| &disorder.reported);
-        let blocks = self
-            .duplicate
-            .take()
-            .map(|block| *block)
-            .into_iter()
-            .chain(reported.iter().copied());
+        let blocks = duplicate.into_iter().chain(reported.iter().copied());
         for (place, block) in ack.sacks.iter_mut().zip(blocks.take(SACKS_MAX)) {
             *place = block;
             ack.sack_count += 1;
@@ -353,10 +372,9 @@ impl Receiver {
 
 impl Window {
     /// Bytes that may be announced while so many are unread.
-    fn room(&self, unread: u64) -> u64 {
-        u64::from(self.buffer)
-            .saturating_sub(unread)
-            .min(self.threshold.into())
+    fn room(&self, unread: u64) -> u32 {
+        let unread = u32::try_from(unread).unwrap_or(u32::MAX);
+        self.buffer.saturating_sub(unread).min(self.threshold)
     }
 
     /// A segment arrived: the sender may come to need a larger window.
@@ -365,21 +383,22 @@ impl Window {
     }
 
     /// Dynamic right-sizing (Fisk and Feng 2001): room for twice what a round trip carried, more while that grows.
-    fn read(&mut self, now_us: u64, read: u64, rtt_us: u32) {
+    fn read(&mut self, now_us: u64, bytes: u64, rtt_us: u32) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.read_now = self.read_now.saturating_add(bytes);
         let now_ms = (now_us / 1_000) as u32;
         if rtt_us == 0 || now_ms.wrapping_sub(self.round_began_ms) < rtt_us / 1_000 {
             return;
         }
-        let carried = read - self.read_from;
-        let before = u64::from(self.read_before);
+        let (carried, before) = (u64::from(self.read_now), u64::from(self.read_before));
         if carried > before {
             let wanted = 2 * carried + 16 * u64::from(MSS);
             let growth = u128::from(wanted) * u128::from(carried - before) / u128::from(before.max(1));
             let wanted = (u128::from(wanted) + 2 * growth).min(self.buffer_max.into());
             self.buffer = self.buffer.max(wanted as u32);
-            self.read_before = carried.min(u32::MAX.into()) as u32;
+            self.read_before = self.read_now;
         }
-        self.read_from = read;
+        self.read_now = 0;
         self.round_began_ms = now_ms;
     }
 }
@@ -435,5 +454,64 @@ impl Disorder {
             self.compressed_until_ns = Some(now_ns + wait.min(COMPRESSION_NS_MAX));
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(seq: u64, len: u16, fin: bool) -> Segment {
+        Segment {
+            seq,
+            len,
+            fin,
+            push: false,
+            again: false,
+            stamp_ms: 1,
+        }
+    }
+
+    #[test]
+    fn a_stream_has_ended_when_all_before_its_end_has_arrived() {
+        let all = [
+            segment(0, 1_000, false),
+            segment(1_000, 500, false),
+            segment(1_500, 0, true),
+        ];
+        for order in [[0, 1, 2], [0, 2, 1], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let mut receiver = Receiver::new(ReceiverConfig::default(), 20_000);
+            for number in order {
+                assert!(!receiver.ended());
+                receiver.segment(0, &all[number]);
+            }
+            assert!(receiver.ended(), "{order:?}");
+            assert_eq!((receiver.unread(), receiver.next()), (1_500, 1_501));
+            for segment in &all {
+                let ack = receiver
+                    .segment(1, segment)
+                    .expect("a duplicate is reported at once");
+                let (start, end) = (segment.seq, segment.end());
+                assert_eq!((ack.next, ack.sacks()), (1_501, &[Block { start, end }][..]));
+            }
+            receiver.read(2, u64::MAX);
+            assert_eq!((receiver.unread(), receiver.first_unread()), (0, 1_500));
+        }
+    }
+
+    /// Without a reader the window closes; a sender that does not care takes nothing back that was announced.
+    #[test]
+    fn what_was_announced_is_not_taken_back() {
+        let mut receiver = Receiver::new(ReceiverConfig::default(), 20_000);
+        let mut before = receiver.window_end();
+        for n in 0..200 {
+            if let Some(ack) = receiver.segment(n, &segment(n * u64::from(MSS), MSS, false)) {
+                assert!(ack.window_end >= before && ack.window_end >= ack.next);
+                before = ack.window_end;
+            }
+        }
+        assert_eq!(receiver.window_end(), receiver.next(), "it is closed");
+        let ack = receiver.read(1_000, u64::MAX).expect("it opens");
+        assert!(ack.window_end > before);
     }
 }

@@ -4,12 +4,17 @@
 //! as much as by one that is longer, and the time-out keeps a distance of at least [`MIN_US`] to the round trip instead of
 //! being itself at least so long.
 
+use super::time::{JIFFY_US, jiffies_for_us};
+
 /// Linux's `TCP_RTO_MIN`.
 pub(crate) const MIN_US: u32 = 200_000;
 /// Linux's `TCP_RTO_MAX`.
 pub(crate) const MAX_US: u64 = 120_000_000;
 /// Before the first sample: RFC 6298 §2.1.
 pub(crate) const INITIAL_US: u64 = 1_000_000;
+/// [`MAX_US`] in jiffies: time-outs fit into 16 bits with room for one doubling.
+pub(crate) const TIMEOUT_JIFFIES_MAX: u16 = (MAX_US / JIFFY_US) as u16;
+const _: () = assert!(2 * MAX_US / JIFFY_US <= u16::MAX as u64);
 
 /// The estimate. All in microseconds; no sample yet is a smoothed round trip of 0.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,6 +83,11 @@ impl Rtt {
             0 => INITIAL_US,
             _ => u64::from(self.smoothed_us() + self.variance).min(MAX_US),
         }
+    }
+
+    /// The same as a kernel's timer is set to it; at most [`TIMEOUT_JIFFIES_MAX`].
+    pub(crate) fn timeout_jiffies(&self) -> u16 {
+        u16::try_from(jiffies_for_us(self.timeout_us())).unwrap_or(TIMEOUT_JIFFIES_MAX)
     }
 }
 
