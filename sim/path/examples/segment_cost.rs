@@ -39,8 +39,8 @@ fn main() {
     }
     let (sender, receiver) = (size_of::<Sender>(), size_of::<Receiver>());
     println!(
-        "idle: sender {sender} bytes, receiver {receiver} bytes; both of one direction {} (wanted at most 512)",
-        sender + receiver
+        "idle: sender {sender} bytes, receiver {receiver} bytes; a connection, which has both at both ends, {} (wanted at most 512)",
+        2 * (sender + receiver)
     );
 }
 

@@ -75,6 +75,17 @@ proptest! {
     }
 }
 
+/// Offsets have 64 bits, and what is counted in 32 beside them does not wrap.
+#[test]
+fn a_stream_may_be_longer_than_4_gib() {
+    let bytes = (4 << 30) + 123_456_789;
+    let outcome = one(both(link(10_000, 2)), Flow::new(bytes), 1);
+    let wire = bytes as f64 * 1_500.0 / 1_448.0 * 8.0 / 10e9;
+    let took = seconds(outcome);
+    assert_eq!(outcome.arrived, bytes);
+    assert!(took > wire && took < 1.3 * wire, "{took} s, {wire} at least");
+}
+
 /// RFC 6928: ten segments in the first round trip, twice as many in the next.
 #[test]
 fn slow_start_doubles_from_ten_segments() {

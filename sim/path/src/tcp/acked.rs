@@ -27,6 +27,8 @@ pub(crate) struct News {
     /// Segments were acknowledged cumulatively, or selectively.
     pub(crate) advanced: bool,
     pub(crate) sacked: bool,
+    /// How many segments, in either way.
+    delivered: u32,
     /// What was sent only once and before the present state began arrived.
     pub(crate) original: bool,
     /// A retransmission was acknowledged: the round trip is ambiguous.
@@ -57,7 +59,7 @@ impl Sender {
             echo_ms: ack.echo_ms,
             ..News::default()
         };
-        let (delivered_before, lost_before) = (self.delivered, self.busy.flight.lost_ever);
+        let lost_before = self.busy.flight.lost_ever;
         let opened = ack.window_end > self.window_end;
         self.window_end = self.window_end.max(ack.window_end);
         let highest_before = self.highest_sacked();
@@ -93,7 +95,7 @@ impl Sender {
             self.retries = self.retries.min(PROBES_BACKED_OFF);
         }
         let next = self.react(now_ns, &mut news);
-        self.control(now_ns, &news, delivered_before, lost_before);
+        self.control(now_ns, &news, lost_before);
         if news.rearm {
             self.schedule_probe(now_ns, true);
         }
@@ -154,13 +156,13 @@ impl Sender {
             return;
         };
         news.sacked = true;
-        self.delivered = self.delivered.wrapping_add(1);
+        news.delivered += 1;
         self.rack_delivered(now_us, &sent);
         if !sent.ever_again {
             if sent.seq < highest {
                 news.reordered_from = Some(news.reordered_from.map_or(sent.seq, |from| from.min(sent.seq)));
             }
-            news.original |= sent.end() <= self.high;
+            news.original |= sent.end() <= self.busy.high;
             news.first_sacked_us.get_or_insert(sent.at_us);
             news.last_sacked_us = Some(sent.at_us);
         }
@@ -180,10 +182,10 @@ impl Sender {
                     news.reordered_from =
                         Some(news.reordered_from.map_or(sent.seq, |from| from.min(sent.seq)));
                 }
-                news.original |= sent.end() <= self.high;
+                news.original |= sent.end() <= self.busy.high;
             }
             if !sent.sacked {
-                self.delivered = self.delivered.wrapping_add(1);
+                news.delivered += 1;
                 self.rack_delivered(now_us, &sent);
             }
         }
@@ -259,8 +261,8 @@ impl Sender {
     }
 
     /// The window after an acknowledgement.
-    fn control(&mut self, now_ns: u64, news: &News, delivered_before: u32, lost_before: u64) {
-        let acked = self.delivered.wrapping_sub(delivered_before);
+    fn control(&mut self, now_ns: u64, news: &News, lost_before: u64) {
+        let acked = news.delivered;
         let newly_lost = self.busy.flight.lost_ever - lost_before;
         if self.in_reduction() {
             self.reduce(acked, newly_lost, news.advanced);

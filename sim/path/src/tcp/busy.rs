@@ -15,6 +15,15 @@ pub(crate) struct Work {
     pub(crate) flight: Flight,
     pub(crate) rack: Rack,
     pub(crate) undo: Undo,
+    /// The present state, if it is not the open one, ends when this is acknowledged.
+    pub(crate) high: u64,
+    /// F-RTO is at work.
+    pub(crate) frto: bool,
+    /// Whether the window is what limits, until when that holds, and how many were out at most. With nothing out all of it is
+    /// acknowledged, and the next segment that is sent judges anew.
+    pub(crate) limited: bool,
+    pub(crate) limited_until: u64,
+    pub(crate) out_max: u32,
     /// Proportional rate reduction: the window before it, segments delivered and sent since.
     pub(crate) window_before: u32,
     pub(crate) prr_delivered: u32,
@@ -44,6 +53,11 @@ impl Work {
                 unreported: None,
                 first_ms: 0,
             },
+            high: 0,
+            frto: false,
+            limited: false,
+            limited_until: 0,
+            out_max: 0,
             window_before: 0,
             prr_delivered: 0,
             prr_out: 0,
@@ -57,6 +71,11 @@ impl Busy {
     /// Lets go of it if nothing is out.
     pub(crate) fn rest(&mut self) {
         self.0.take_if(|work| work.flight.is_empty());
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.is_some()
     }
 }
 

@@ -77,4 +77,9 @@ impl Congestion {
             cubic.idle(now_ns, idle_ns);
         }
     }
+
+    #[cfg(test)]
+    pub(crate) fn holds_curve(&self) -> bool {
+        matches!(self, Self::Cubic(cubic) if cubic.holds_curve())
+    }
 }

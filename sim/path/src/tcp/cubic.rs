@@ -24,6 +24,16 @@ const HYSTART_RISE_US: (u64, u64) = (4_000, 16_000);
 /// The state of the curve and of HyStart. Default: at the start of a connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cubic {
+    /// The shortest round trip since the last time-out, in microseconds; 0: unknown.
+    delay_min_us: u32,
+    hystart: HyStart,
+    /// Made when slow start ends, which most connections do not see; `None`: as by default.
+    curve: Option<Box<Curve>>,
+}
+
+/// The curve, and Reno's window beside it.
+#[derive(Clone, Debug, Default)]
+struct Curve {
     /// The window before the last loss, less if it had not come back to the one before (§4.7, fast convergence).
     window_max: u32,
     /// Where the curve is flat.
@@ -40,9 +50,6 @@ pub(crate) struct Cubic {
     /// The window that Reno would have (§4.3), and the segments acknowledged towards its next.
     reno_window: u32,
     reno_acked: u32,
-    /// The shortest round trip since the last time-out, in microseconds; 0: unknown.
-    delay_min_us: u32,
-    hystart: HyStart,
 }
 
 /// Finds the end of slow start before the queue overflows (Ha and Rhee 2011).
@@ -71,16 +78,19 @@ impl Cubic {
 
     /// Nothing was sent for so long: the curve did not go on meanwhile.
     pub(crate) fn idle(&mut self, now_ns: u64, idle_ns: u64) {
-        if self.epoch != 0 {
-            let epoch = self.epoch.saturating_add(jiffies(idle_ns) as u32);
-            self.epoch = epoch.min(jiffies(now_ns) as u32 + 1);
+        if let Some(curve) = &mut self.curve
+            && curve.epoch != 0
+        {
+            let epoch = curve.epoch.saturating_add(jiffies(idle_ns) as u32);
+            curve.epoch = epoch.min(jiffies(now_ns) as u32 + 1);
         }
     }
 
     /// The threshold after a loss, in segments.
     pub(crate) fn threshold(&mut self, window: u32) -> u32 {
-        self.epoch = 0;
-        self.window_max = if window < self.window_max {
+        let curve = self.curve.get_or_insert_default();
+        curve.epoch = 0;
+        curve.window_max = if window < curve.window_max {
             (u64::from(window) * (SCALE + BETA) / (2 * SCALE)) as u32
         } else {
             window
@@ -100,7 +110,8 @@ impl Cubic {
     ) -> bool {
         let now = now_us / JIFFY_US;
         // Right after a recovery round trips say little.
-        if self.epoch != 0 && now + 1 - u64::from(self.epoch) < HZ {
+        let epoch = self.curve.as_ref().map_or(0, |curve| curve.epoch);
+        if epoch != 0 && now + 1 - u64::from(epoch) < HZ {
             return false;
         }
         let rtt_us = rtt_us.max(1);
@@ -118,20 +129,34 @@ impl Cubic {
 
     /// After how many more acknowledged segments the window grows by one: `acked` segments were acknowledged just now.
     pub(crate) fn acked(&mut self, now_ns: u64, window: u32, acked: u32) -> u32 {
+        let delay_min_us = self.delay_min_us;
+        self.curve
+            .get_or_insert_default()
+            .acked(now_ns, window, acked, delay_min_us)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn holds_curve(&self) -> bool {
+        self.curve.is_some()
+    }
+}
+
+impl Curve {
+    fn acked(&mut self, now_ns: u64, window: u32, acked: u32, delay_min_us: u32) -> u32 {
         let now = jiffies(now_ns) as u32;
         self.reno_acked = self.reno_acked.saturating_add(acked);
         if self.window_last == window && now.wrapping_sub(self.calculated_at) <= (HZ / 32) as u32 {
             return self.per_segment;
         }
         if self.epoch == 0 || now != self.calculated_at {
-            self.calculate(now, window, acked);
+            self.calculate(now, window, acked, delay_min_us);
         }
         self.keep_up_with_reno(window);
         self.per_segment = self.per_segment.max(2);
         self.per_segment
     }
 
-    fn calculate(&mut self, now: u32, window: u32, acked: u32) {
+    fn calculate(&mut self, now: u32, window: u32, acked: u32, delay_min_us: u32) {
         (self.window_last, self.calculated_at) = (window, now);
         if self.epoch == 0 {
             self.epoch = now + 1;
@@ -141,7 +166,7 @@ impl Cubic {
             let behind = u64::from(self.plateau - window);
             self.k = cube_root((behind << (10 + 3 * CLOCK_BITS)) / C_SCALED);
         }
-        let since = u64::from(now + 1 - self.epoch) + u64::from(self.delay_min_us).div_ceil(JIFFY_US);
+        let since = u64::from(now + 1 - self.epoch) + u64::from(delay_min_us).div_ceil(JIFFY_US);
         let t = (since << CLOCK_BITS) / HZ;
         let offset = t.abs_diff(self.k.into());
         let cube = (u128::from(C_SCALED) * u128::from(offset).pow(3)) >> (10 + 3 * CLOCK_BITS);

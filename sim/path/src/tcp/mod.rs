@@ -25,6 +25,9 @@ pub use segment::{Ack, Block, HEADER_BYTES, MSS, SACKS_MAX, SYN_BYTES, Segment};
 pub use sender::{Sender, SenderConfig, SenderCounters, WINDOW_START};
 pub use time::{HZ, JIFFY_NS};
 
+/// What an idle connection holds, with both directions: worlds have ten for each client.
+const _: () = assert!(2 * (size_of::<Sender>() + size_of::<Receiver>()) <= 512);
+
 /// When a kernel's timer that is set now to `us` microseconds fires, in nanoseconds.
 pub fn wait_ns(now_ns: u64, us: u64) -> u64 {
     time::fires_at_ns(now_ns, time::jiffies_for_us(us))

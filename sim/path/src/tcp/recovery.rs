@@ -17,7 +17,7 @@ impl Sender {
         }
         if self.state == State::Open {
             self.busy.undo.first_ms = 0;
-        } else if self.una >= self.high {
+        } else if self.una >= self.busy.high {
             self.end_state(news);
         }
         match self.state {
@@ -68,7 +68,7 @@ impl Sender {
     fn end_state(&mut self, news: &News) {
         match self.state {
             // Something beyond must be acknowledged too, so that one loss is paid for once.
-            State::Reduced if self.una == self.high => {}
+            State::Reduced if self.una == self.busy.high => {}
             State::Reduced => {
                 self.end_reduction();
                 self.state = State::Open;
@@ -84,27 +84,27 @@ impl Sender {
 
     /// After a time-out: RFC 5682 §3.1 while it may have been needless.
     fn react_in_loss(&mut self, news: &News) -> Next {
-        let recovered = self.una >= self.high;
+        let recovered = self.una >= self.busy.high;
         if news.advanced && self.needless_by_stamp(news) {
             self.undo_loss();
             return Next::New;
         }
-        if self.frto {
+        if self.busy.frto {
             if news.original {
                 // Step 3.b: something arrived that was never sent again.
                 self.undo_loss();
                 return Next::New;
             }
-            if self.next > self.high {
+            if self.next > self.busy.high {
                 if news.sacked || news.dupack {
-                    self.frto = false;
+                    self.busy.frto = false;
                 }
             } else if news.advanced && !recovered {
-                self.high = self.next;
+                self.busy.high = self.next;
                 if self.has_new() {
                     return Next::NewInsteadOfLost;
                 }
-                self.frto = false;
+                self.busy.frto = false;
             }
         }
         if recovered {
@@ -118,7 +118,7 @@ impl Sender {
     fn undo_loss(&mut self) {
         self.take_back(true);
         self.retries = 0;
-        self.frto = false;
+        self.busy.frto = false;
         self.state = State::Open;
     }
 
@@ -173,7 +173,7 @@ impl Sender {
     }
 
     pub(crate) fn enter_recovery(&mut self) {
-        self.counters.recoveries += 1;
+        self.count().recoveries += 1;
         self.begin_undo();
         if !self.in_reduction() {
             self.busy.undo.threshold = self.threshold_now();
@@ -200,7 +200,7 @@ impl Sender {
     }
 
     pub(crate) fn begin_reduction(&mut self) {
-        self.high = self.next;
+        self.busy.high = self.next;
         self.busy.probe = None;
         self.towards = 0;
         self.busy.window_before = self.window;
@@ -253,7 +253,7 @@ impl Sender {
         }
         if self.state != state {
             self.state = state;
-            self.high = self.next;
+            self.busy.high = self.next;
         }
     }
 
@@ -302,7 +302,7 @@ impl Sender {
         self.threshold = self.threshold.max(self.busy.undo.threshold);
         self.busy.undo.possible = false;
         self.busy.rack.advanced = true;
-        self.counters.undone += 1;
+        self.count().undone += 1;
     }
 
     /// Sends again what was lost, then what is new.
@@ -312,8 +312,8 @@ impl Sender {
             Next::Lost => self.send_lost(now_ns, send),
             Next::NewInsteadOfLost => {
                 self.send_new(now_ns, false, send);
-                if self.next <= self.high {
-                    self.frto = false;
+                if self.next <= self.busy.high {
+                    self.busy.frto = false;
                     self.send_lost(now_ns, send);
                 }
             }
@@ -342,7 +342,7 @@ impl Sender {
         let Some(sent) = self.busy.flight.send_again(number, now_ns / 1_000) else {
             return;
         };
-        self.counters.again += 1;
+        self.count().again += 1;
         self.sent_at_ns = now_ns;
         *self.busy.undo.unreported.get_or_insert(0) += 1;
         if self.busy.undo.first_ms == 0 {

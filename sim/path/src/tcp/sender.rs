@@ -91,8 +91,6 @@ pub struct Sender {
     pub(crate) una: u64,
     pub(crate) window_end: u64,
     pub(crate) busy: Busy,
-    /// Segments acknowledged in any way, in all; wraps.
-    pub(crate) delivered: u32,
     pub(crate) window: u32,
     pub(crate) threshold: u32,
     /// Acknowledged segments towards the next growth of the window.
@@ -100,29 +98,24 @@ pub struct Sender {
     pub(crate) congestion: Congestion,
     pub(crate) rtt: Rtt,
     pub(crate) state: State,
-    /// The present state ends when this is acknowledged.
-    pub(crate) high: u64,
-    /// Whether the window is what limits, until when that holds, and how many were out at most.
-    pub(crate) limited: bool,
-    pub(crate) limited_until: u64,
-    pub(crate) out_max: u32,
     /// Quarters of the shortest round trip that RACK waits; more after needless retransmissions.
     pub(crate) rack_steps: u8,
     pub(crate) reordering: u16,
     pub(crate) reordering_seen: bool,
-    /// F-RTO is at work.
-    pub(crate) frto: bool,
     pub(crate) waiting: Waiting,
     pub(crate) timer_ns: u64,
     /// Jiffies of the retransmission time-out with its back-off.
-    pub(crate) timeout_jiffies: u32,
+    pub(crate) timeout_jiffies: u16,
     /// Time-outs since the last progress.
     pub(crate) retries: u8,
     /// When a segment was sent last.
     pub(crate) sent_at_ns: u64,
-    config: SenderConfig,
-    pub(crate) counters: SenderCounters,
+    window_start: u32,
+    /// Made when there is something to count: mostly there is not.
+    counters: Option<Box<SenderCounters>>,
 }
+
+const _: () = assert!(size_of::<Sender>() <= 168);
 
 /// Milliseconds of a host's time stamp clock, which never shows 0.
 pub(crate) fn stamp_ms(now_ns: u64) -> u32 {
@@ -144,28 +137,22 @@ impl Sender {
             una: 0,
             window_end,
             busy: Busy::default(),
-            delivered: 0,
             window: config.window_start,
             threshold: ENDLESS,
             towards: 0,
             congestion: Congestion::new(config.algorithm),
             rtt,
             state: State::Open,
-            high: 0,
-            limited: false,
-            limited_until: 0,
-            out_max: 0,
             rack_steps: 1,
             reordering: REORDERING_START,
             reordering_seen: false,
-            frto: false,
             waiting: Waiting::Nothing,
             timer_ns: u64::MAX,
             timeout_jiffies: 0,
             retries: 0,
             sent_at_ns: now_ns,
-            config,
-            counters: SenderCounters::default(),
+            window_start: config.window_start,
+            counters: None,
         };
         sender.reset_timeout();
         sender.congestion.begin(now_ns / 1_000, 0);
@@ -214,7 +201,11 @@ impl Sender {
 
     /// What it did so far.
     pub fn counters(&self) -> SenderCounters {
-        self.counters
+        self.counters.as_deref().copied().unwrap_or_default()
+    }
+
+    pub(crate) fn count(&mut self) -> &mut SenderCounters {
+        self.counters.get_or_insert_default()
     }
 
     /// Time-outs in a row.
@@ -259,14 +250,13 @@ impl Sender {
             return;
         }
         self.congestion.idle(now_ns, idle_ns);
-        let restart = self.config.window_start.min(self.window);
+        let restart = self.window_start.min(self.window);
         self.threshold = self.threshold.max(self.window - self.window / 4);
         while idle_ns > timeout_ns && self.window > restart {
             idle_ns -= timeout_ns;
             self.window /= 2;
         }
         self.window = self.window.max(restart);
-        self.out_max = 0;
     }
 
     /// Whether there is something that was never sent.
@@ -355,16 +345,17 @@ impl Sender {
     /// Whether the window limits, judged once for each window of data.
     fn note_limit(&mut self, limited: bool) {
         let out = self.busy.flight.out();
-        if self.una >= self.limited_until || limited || !self.limited && out > self.out_max {
-            self.limited = limited;
-            self.out_max = out;
-            self.limited_until = self.next;
+        let (una, next, work) = (self.una, self.next, &mut *self.busy);
+        if una >= work.limited_until || limited || !work.limited && out > work.out_max {
+            work.limited = limited;
+            work.out_max = out;
+            work.limited_until = next;
         }
     }
 
     /// A window that is not used must not grow (RFC 7661).
     pub(crate) fn is_limited(&self) -> bool {
-        self.limited || self.slow_start() && self.window < 2 * self.out_max
+        self.busy.limited || self.slow_start() && self.window < 2 * self.busy.out_max
     }
 
     pub(crate) fn slow_start(&self) -> bool {
@@ -373,5 +364,54 @@ impl Sender {
 
     pub(crate) fn in_reduction(&self) -> bool {
         matches!(self.state, State::Reduced | State::Recovery)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends and acknowledges so many bytes, the first transmission of each tenth segment being lost or not.
+    fn carry(sender: &mut Sender, bytes: u64, lossy: bool) {
+        let (mut now_ns, mut out) = (0, Vec::new());
+        let mut receiver = super::super::Receiver::new(Default::default(), 20_000);
+        sender.write(now_ns, bytes, &mut |segment| out.push(segment));
+        while sender.unacknowledged() > 0 {
+            now_ns += 10_000_000;
+            let mut acks: Vec<Ack> = Vec::new();
+            for segment in out.drain(..) {
+                if lossy && !segment.again && segment.seq / u64::from(MSS) % 10 == 5 {
+                    continue;
+                }
+                acks.extend(receiver.segment(now_ns, &segment));
+                acks.extend(receiver.read(now_ns, u64::MAX));
+            }
+            acks.push(receiver.acknowledge());
+            now_ns += 10_000_000;
+            for ack in acks {
+                sender.ack(now_ns, &ack, &mut |segment| out.push(segment));
+            }
+            sender.timer(now_ns, &mut |segment| out.push(segment));
+        }
+    }
+
+    #[test]
+    fn an_idle_sender_holds_nothing_beside_itself_until_it_had_a_loss() {
+        let new = || Sender::new(SenderConfig::default(), 0, 20_000, 60_000);
+        let holds = |sender: &Sender| {
+            (
+                sender.busy.is_held(),
+                sender.counters.is_some(),
+                sender.congestion.holds_curve(),
+            )
+        };
+        let mut sender = new();
+        carry(&mut sender, 20_000, false);
+        assert_eq!(holds(&sender), (false, false, false));
+        assert_eq!(sender.counters(), SenderCounters::default());
+        let mut sender = new();
+        carry(&mut sender, 200_000, true);
+        assert_eq!(holds(&sender), (false, true, true));
+        assert!(sender.counters().again > 5);
     }
 }

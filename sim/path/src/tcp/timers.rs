@@ -1,7 +1,7 @@
 //! The one timer of a sender: retransmission, tail loss probe, reordering window, probes of a closed window.
 
 use super::recovery::TIMEOUT_MIN_US;
-use super::rtt::{MAX_US, MIN_US};
+use super::rtt::{MIN_US, TIMEOUT_JIFFIES_MAX};
 use super::segment::Segment;
 use super::sender::{Sender, State, Waiting};
 use super::time::{fires_at_ns, jiffies_for_us};
@@ -23,7 +23,7 @@ impl Sender {
 
     /// The round trip was measured: the time-out without back-off.
     pub(crate) fn reset_timeout(&mut self) {
-        self.timeout_jiffies = jiffies_for_us(self.rtt.timeout_us()) as u32;
+        self.timeout_jiffies = self.rtt.timeout_jiffies();
     }
 
     pub(crate) fn arm_timeout(&mut self, now_ns: u64) {
@@ -87,7 +87,7 @@ impl Sender {
                     let last = self.busy.flight.next() - 1;
                     self.send_again(now_ns, last, send);
                 }
-                self.counters.probes += 1;
+                self.count().probes += 1;
                 self.busy.probe = Some((self.next, !sent_new));
             }
             self.waiting = Waiting::Nothing;
@@ -118,10 +118,10 @@ impl Sender {
     fn time_out(&mut self, now_ns: u64, send: &mut impl FnMut(Segment)) {
         self.enter_loss(now_ns);
         self.retries = self.retries.saturating_add(1);
-        self.counters.timeouts += 1;
+        self.count().timeouts += 1;
         let first = self.busy.flight.numbers().start;
         self.send_again(now_ns, first, send);
-        self.timeout_jiffies = (2 * self.timeout_jiffies).min(jiffies_for_us(MAX_US) as u32);
+        self.timeout_jiffies = (2 * self.timeout_jiffies).min(TIMEOUT_JIFFIES_MAX);
         self.arm_timeout(now_ns);
     }
 
@@ -141,7 +141,7 @@ impl Sender {
             }
         }
         if self.state <= State::Disorder
-            || self.una >= self.high
+            || self.una >= self.busy.high
             || self.state == State::Loss && self.retries == 0
         {
             self.busy.undo.threshold = self.threshold_now();
@@ -154,16 +154,16 @@ impl Sender {
         self.towards = 0;
         self.state = State::Loss;
         self.congestion.timeout(now_us, self.next);
-        self.high = self.next;
+        self.busy.high = self.next;
         self.busy.probe = None;
-        self.frto = fresh || self.retries > 0;
+        self.busy.frto = fresh || self.retries > 0;
     }
 
     /// Waits for the receiver to have room.
     pub(crate) fn await_window(&mut self, now_ns: u64) {
         self.waiting = Waiting::Window;
         let wait = u64::from(self.timeout_jiffies) << self.retries.min(16);
-        self.timer_ns = fires_at_ns(now_ns, wait.min(jiffies_for_us(MAX_US)));
+        self.timer_ns = fires_at_ns(now_ns, wait.min(TIMEOUT_JIFFIES_MAX.into()));
     }
 
     /// Asks for room with a segment that the receiver has already.
