@@ -71,7 +71,21 @@ impl<T> Queue<T> {
         self.rest.take_if(|rest| rest.is_empty());
     }
 
-    #[cfg(test)]
+    /// How many at the front are as `pred` says; none behind the first that is not may be.
+    pub(crate) fn partition_point(&self, mut pred: impl FnMut(&T) -> bool) -> usize {
+        if !self.first.as_ref().is_some_and(&mut pred) {
+            return 0;
+        }
+        1 + self.rest.as_ref().map_or(0, |rest| rest.partition_point(pred))
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Option<&T> {
+        match index.checked_sub(1) {
+            Some(behind) => self.rest.as_ref()?.get(behind),
+            None => self.first.as_ref(),
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.first
             .iter()
@@ -103,6 +117,11 @@ mod tests {
                 prop_assert_eq!(queue.front_mut(), model.front_mut());
                 prop_assert_eq!(queue.back_mut(), model.back_mut());
                 prop_assert!(queue.iter().eq(model.iter()));
+                prop_assert_eq!(queue.get(n), model.get(n));
+                let before = model.iter().take_while(|item| **item < n).count();
+                if model.iter().skip(before).all(|item| *item >= n) {
+                    prop_assert_eq!(queue.partition_point(|item| *item < n), before);
+                }
                 prop_assert_eq!(queue.rest.is_some(), model.len() > 1, "no room without use");
             }
         }

@@ -4,18 +4,20 @@
 //! once for both, and segments carry numbers: whoever needs the bytes (a reader, the border) cuts them out of the lane. The
 //! handshake, resets and closing are those of `transport`.
 
-use std::collections::VecDeque;
 use std::io;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use phantom_path::tcp::{Ack, MSS, Receiver, ReceiverConfig, Segment, Sender, SenderConfig};
+use phantom_path::tcp::{
+    Ack, Block, MSS, Receiver, ReceiverConfig, SACKS_MAX, Segment, Sender, SenderConfig,
+};
 use tokio::io::ReadBuf;
 
 use super::Happening;
 use super::border::{Kind, Protocol, Tcp};
 use super::leak::Tail;
 use super::network::{Fate, Sending};
+use super::queue::Queue;
 use super::segments::Conn;
 use super::slab::Key;
 use super::stream::wait;
@@ -45,19 +47,21 @@ pub(crate) struct Lane {
     pub(super) arrival_last: u64,
 }
 
+/// There are ten streams for each client of a world, most of them idle.
+const _: () = assert!(size_of::<Lane>() <= 336);
+
 /// Both directions; lane 0 carries what the dialler writes.
 pub(crate) type Lanes = Box<[Lane; 2]>;
 
-/// What was written and is not both read and acknowledged, in pieces with the offset of their first byte.
+/// What was written and is not both read and acknowledged, in pieces with the offset of their first byte. How far it was written
+/// and read is known to the sender and the receiver.
 #[derive(Default)]
 struct Payload {
-    pieces: VecDeque<(u64, Bytes)>,
-    written: u64,
-    read: u64,
+    pieces: Queue<Box<(u64, Bytes)>>,
 }
 
 /// A packet of a stream on its way.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Packet {
     conn: Option<Key>,
     /// Who sent it.
@@ -65,12 +69,34 @@ pub(crate) struct Packet {
     load: Load,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+const _: () = assert!(size_of::<Packet>() <= 48);
+
+#[derive(Debug, Default)]
 enum Load {
     #[default]
     None,
     Segment(Segment),
-    Ack(Ack),
+    /// An [`Ack`], whose blocks few have and would be most of it.
+    Ack {
+        next: u64,
+        window_end: u64,
+        sacks: Option<Box<Sacks>>,
+        echo_ms: u32,
+    },
+}
+
+/// The blocks of an acknowledgement, and how many there are.
+type Sacks = ([Block; SACKS_MAX], u8);
+
+impl From<Ack> for Load {
+    fn from(ack: Ack) -> Self {
+        Self::Ack {
+            next: ack.next,
+            window_end: ack.window_end,
+            sacks: (ack.sack_count > 0).then(|| Box::new((ack.sacks, ack.sack_count))),
+            echo_ms: ack.echo_ms,
+        }
+    }
 }
 
 /// The lanes of a stream whose handshake took this round trip.
@@ -113,11 +139,13 @@ impl Lane {
 }
 
 impl Payload {
-    fn write(&mut self, bytes: &[u8]) {
+    /// Adds what follows the byte before `offset`.
+    fn write(&mut self, offset: u64, bytes: &[u8]) {
+        let mut offset = offset;
         for piece in bytes.chunks(CHUNK_MAX) {
             self.pieces
-                .push_back((self.written, Bytes::copy_from_slice(piece)));
-            self.written += piece.len() as u64;
+                .push_back(Box::new((offset, Bytes::copy_from_slice(piece))));
+            offset += piece.len() as u64;
         }
     }
 
@@ -125,23 +153,26 @@ impl Payload {
     fn find(&self, offset: u64) -> Option<(usize, usize)> {
         let index = self
             .pieces
-            .partition_point(|(start, _)| *start <= offset)
+            .partition_point(|piece| piece.0 <= offset)
             .checked_sub(1)?;
-        Some((index, (offset - self.pieces[index].0) as usize))
+        Some((index, (offset - self.pieces.get(index)?.0) as usize))
     }
 
     /// These bytes; a copy only where they span pieces.
     fn cut(&self, offset: u64, len: usize) -> Bytes {
-        let Some((index, at)) = self.find(offset).filter(|_| len > 0) else {
+        let found = self.find(offset).filter(|_| len > 0);
+        let Some((index, at, piece)) =
+            found.and_then(|(index, at)| Some((index, at, &self.pieces.get(index)?.1)))
+        else {
             return Bytes::new();
         };
-        let piece = &self.pieces[index].1;
         if at + len <= piece.len() {
             return piece.slice(at..at + len);
         }
         let mut bytes = Vec::with_capacity(len);
         let mut at = at;
-        for (_, piece) in self.pieces.iter().skip(index) {
+        for piece in self.pieces.iter().skip(index) {
+            let piece = &piece.1;
             let part = piece.len().min(at + len - bytes.len());
             bytes.extend_from_slice(&piece[at.min(part)..part]);
             at = 0;
@@ -149,34 +180,30 @@ impl Payload {
         bytes.into()
     }
 
-    /// Fills `buf` with what is to be read of the next `available` bytes.
-    fn read(&mut self, available: u64, buf: &mut ReadBuf<'_>) -> u64 {
-        let mut left = available.min(buf.remaining() as u64) as usize;
-        let before = self.read;
-        if let Some((mut index, mut at)) = self.find(self.read) {
+    /// Fills `buf` with what is to be read of the `available` bytes from `offset` on; how many they were.
+    fn read(&self, offset: u64, available: u64, buf: &mut ReadBuf<'_>) -> u64 {
+        let wanted = available.min(buf.remaining() as u64) as usize;
+        let mut left = wanted;
+        if let Some((mut index, mut at)) = self.find(offset) {
             while left > 0
-                && let Some((_, piece)) = self.pieces.get(index)
+                && let Some(piece) = self.pieces.get(index)
             {
+                let piece = &piece.1;
                 let part = left.min(piece.len() - at);
                 buf.put_slice(&piece[at..at + part]);
-                self.read += part as u64;
                 left -= part;
                 (index, at) = (index + 1, 0);
             }
         }
-        self.read - before
+        (wanted - left) as u64
     }
 
-    /// Forgets what is read and acknowledged.
-    fn release(&mut self, acknowledged: u64) {
-        let done = acknowledged.min(self.read);
-        while let Some((start, piece)) = self.pieces.front()
-            && start + piece.len() as u64 <= done
+    /// Forgets what is before `done`: read and acknowledged.
+    fn release(&mut self, done: u64) {
+        while let Some(piece) = self.pieces.front()
+            && piece.0 + piece.1.len() as u64 <= done
         {
             self.pieces.pop_front();
-        }
-        if self.pieces.is_empty() {
-            self.pieces = VecDeque::new();
         }
     }
 }
@@ -204,9 +231,10 @@ impl State {
         let Some(lane) = conn.lane(1 - side) else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
-        let read = lane.payload.read(lane.receiver.unread(), buf);
+        let from = lane.receiver.first_unread();
+        let read = lane.payload.read(from, lane.receiver.unread(), buf);
         if read > 0 {
-            lane.payload.release(lane.sender.una());
+            lane.payload.release(lane.sender.una().min(from + read));
             let ack = lane.receiver.read(now, read);
             self.acknowledge(key, side, ack);
             return Poll::Ready(Ok(()));
@@ -240,7 +268,8 @@ impl State {
             wait(&mut lane.writer, cx);
             return Poll::Pending;
         }
-        lane.payload.write(&buf[..accepted as usize]);
+        lane.payload
+            .write(lane.sender.written(), &buf[..accepted as usize]);
         self.act(key, side, |sender, now, out| {
             sender.write(now, accepted, &mut |segment| out.push(segment));
         });
@@ -282,7 +311,7 @@ impl State {
     /// Sends what the receiver at `side` answers, if anything, and sees to its timer.
     fn acknowledge(&mut self, key: Key, side: usize, ack: Option<Ack>) {
         if let Some(ack) = ack {
-            self.send(key, side, Load::Ack(ack));
+            self.send(key, side, ack.into());
         }
         let Some(conn) = self.conns.get_mut(key) else {
             return;
@@ -367,7 +396,7 @@ impl State {
 
     /// A packet is at the access link of its receiver, or through it.
     pub(super) fn packet_step(&mut self, packet: Key, landing: bool) {
-        let Some(found) = self.packets.get(packet).copied() else {
+        let Some(found) = self.packets.get(packet) else {
             return;
         };
         let side = usize::from(found.side);
@@ -378,7 +407,7 @@ impl State {
         };
         if landing {
             let (from, to) = (conn.ends[side].host, conn.ends[1 - side].host);
-            let len = match found.load {
+            let len = match &found.load {
                 Load::Segment(segment) => segment.len,
                 _ => 0,
             };
@@ -395,7 +424,9 @@ impl State {
             }
             return;
         }
-        self.packets.remove(packet);
+        let Some(Packet { load, .. }) = self.packets.remove(packet) else {
+            return;
+        };
         let end = &conn.ends[1 - side];
         let (host, incarnation, open, accepted) = (end.host, end.incarnation, end.open, conn.accepted);
         if !self.net.hosts[host as usize].up {
@@ -408,11 +439,26 @@ impl State {
         if side == 0 && !accepted {
             self.accept(key);
         }
-        match found.load {
+        match load {
             Load::None => {}
             Load::Segment(segment) if !open && segment.len > 0 => self.send_reset(key, 1 - side),
             Load::Segment(segment) => self.segment_is_there(key, side, &segment),
-            Load::Ack(ack) => self.ack_is_there(key, 1 - side, &ack),
+            Load::Ack {
+                next,
+                window_end,
+                sacks,
+                echo_ms,
+            } => {
+                let (sacks, sack_count) = sacks.map(|sacks| *sacks).unwrap_or_default();
+                let ack = Ack {
+                    next,
+                    window_end,
+                    sacks,
+                    sack_count,
+                    echo_ms,
+                };
+                self.ack_is_there(key, 1 - side, &ack);
+            }
         }
     }
 
@@ -439,7 +485,8 @@ impl State {
         let Some(lane) = self.conns.get_mut(key).and_then(|conn| conn.lane(side)) else {
             return;
         };
-        lane.payload.release(lane.sender.una());
+        let done = lane.sender.una().min(lane.receiver.first_unread());
+        lane.payload.release(done);
         if lane.room() > 0
             && let Some(writer) = lane.writer.take()
         {
@@ -510,18 +557,18 @@ mod tests {
             let mut all = Vec::new();
             for (n, len) in writes.iter().enumerate() {
                 let bytes: Vec<u8> = (0..*len).map(|i| (i * 7 + n) as u8).collect();
-                payload.write(&bytes);
+                payload.write(all.len() as u64, &bytes);
                 all.extend_from_slice(&bytes);
             }
-            let mut acknowledged = 0;
+            let (mut acknowledged, mut from) = (0, 0);
             for (at, len, available) in steps {
                 let mut space = [0; 5_000];
                 let mut buf = ReadBuf::new(&mut space);
-                let from = payload.read as usize;
-                let read = payload.read(u64::from(available) % 9_000, &mut buf) as usize;
+                let read = payload.read(from as u64, u64::from(available) % 9_000, &mut buf) as usize;
                 prop_assert_eq!(buf.filled(), &all[from..from + read]);
+                from += read;
                 acknowledged = (acknowledged + u64::from(at) % 3_000).min(all.len() as u64);
-                payload.release(acknowledged);
+                payload.release(acknowledged.min(from as u64));
                 let start = (acknowledged as usize + usize::from(at) % 5_000).min(all.len());
                 let len = len.min(all.len() - start);
                 prop_assert_eq!(&payload.cut(start as u64, len)[..], &all[start..start + len]);
