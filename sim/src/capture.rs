@@ -1,26 +1,38 @@
-//! A capture of what crosses the border of a world, as Wireshark reads it.
+//! A capture of a world, as Wireshark reads it: an interface for each place where somebody watches.
 //!
-//! Real IP, TCP and UDP headers with check sums, nanoseconds of simulated time, and what the censor did as a comment on the
-//! packet. A packet stands where the censor saw it: when it was sent, outside of any NAT. Selective acknowledgements and time
-//! stamps are not written, nor is what does not cross the border.
+//! Real IP, TCP and UDP headers with check sums (see `frame`), nanoseconds of simulated time, and what the censor did as a comment on
+//! the packet. Packets stand in the order of time. The border sees a packet when it is sent; everybody sees it as it is outside of
+//! any NAT, and with the hops that it began with.
 
-use std::collections::BTreeSet;
+mod frame;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufWriter};
-use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use etherparse::PacketBuilder;
-use phantom_censor::capture::PcapNgWriter;
-use phantom_core::units::WallTime;
+use clap::ValueEnum;
+use phantom_censor::capture::{Notes, PcapNgWriter};
+use phantom_core::units::{Instant, WallTime};
 
-use crate::swarm::border::{Kind, Packet, Protocol, Tap, Verdict};
+use self::frame::frame;
+use crate::host::PeerId;
+use crate::swarm::border::{Place, Seen, Tap, Verdict};
 
-/// Hops that a packet has left.
-const TTL: u8 = 64;
-/// Windows are written in units of so many bytes (a shift of 7), as if the handshake had said so.
-const WINDOW_UNIT: u32 = 128;
+/// What a block of the file has besides the packet, a comment and padding included.
+const BLOCK_MAX: u64 = 128;
+
+/// Where a capture watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Vantage {
+    /// The border, before the censor, with its verdicts as comments
+    Border,
+    /// The border behind the censor: what it lets through, and what it forges
+    Behind,
+    /// Each --pcap-host: what leaves it and what arrives there, also what never crosses the border
+    Hosts,
+}
 
 /// What is captured, and where to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +41,10 @@ pub struct CaptureConfig {
     pub path: PathBuf,
     /// It does not become larger, in bytes.
     pub bytes_max: u64,
-    /// Only packets from or to hosts of these names; empty: all.
+    /// Only packets from or to hosts of these names, each of which is watched if [`Vantage::Hosts`] is; empty: all.
     pub hosts: Vec<String>,
+    /// Where it watches.
+    pub vantages: Vec<Vantage>,
 }
 
 /// A capture that a world and whoever ordered it share.
@@ -44,9 +58,26 @@ struct State {
     writer: Option<PcapNgWriter<BufWriter<File>>>,
     /// The date at which the world begins, in nanoseconds since 1970.
     begins_ns: u64,
-    addresses: BTreeSet<IpAddr>,
+    /// Those of the names in `config`, and the interface of the first, if they have any.
+    hosts: Vec<PeerId>,
+    hosts_from: Option<u32>,
+    /// What was told and is not yet written, by time and order: some packets are told before they are there.
+    waiting: BTreeMap<(Instant, u64), Waiting>,
+    waiting_bytes: u64,
+    told: u64,
+    /// Nothing more fits.
+    full: bool,
     summary: Summary,
     broken: Option<io::Error>,
+}
+
+/// A packet to be written.
+#[derive(Debug)]
+struct Waiting {
+    interface: u32,
+    frame: Vec<u8>,
+    comment: Option<String>,
+    inbound: Option<bool>,
 }
 
 /// What became of a capture.
@@ -73,9 +104,14 @@ impl SharedCapture {
     ///
     /// # Errors
     /// The file cannot be made.
-    pub fn create(config: CaptureConfig) -> io::Result<Self> {
+    pub fn create(mut config: CaptureConfig) -> io::Result<Self> {
+        let mut known = BTreeSet::new();
+        config.hosts.retain(|name| known.insert(name.clone()));
         let file = BufWriter::new(File::create(&config.path)?);
-        let writer = PcapNgWriter::new(file, &["border"])?;
+        let names = config.interfaces();
+        let hosts_from = config.vantages.contains(&Vantage::Hosts);
+        let hosts_from = hosts_from.then(|| (names.len() - config.hosts.len()) as u32);
+        let writer = PcapNgWriter::new(file, &names)?;
         Ok(Self(Arc::new(Mutex::new(State {
             summary: Summary {
                 bytes: writer.bytes(),
@@ -84,7 +120,12 @@ impl SharedCapture {
             config,
             writer: Some(writer),
             begins_ns: 0,
-            addresses: BTreeSet::new(),
+            hosts: Vec::new(),
+            hosts_from,
+            waiting: BTreeMap::new(),
+            waiting_bytes: 0,
+            told: 0,
+            full: false,
             broken: None,
         }))))
     }
@@ -93,16 +134,16 @@ impl SharedCapture {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Only packets from or to hosts of these names; empty: all.
+    /// The names of the hosts that are asked for.
     pub fn hosts(&self) -> Vec<String> {
         self.lock().config.hosts.clone()
     }
 
-    /// The world begins at this date, and the hosts that are asked for have these addresses.
-    pub fn begin(&self, date: WallTime, addresses: impl IntoIterator<Item = IpAddr>) {
+    /// The world begins at this date, and these are the hosts that are asked for, in their order.
+    pub fn begin(&self, date: WallTime, hosts: &[PeerId]) {
         let mut state = self.lock();
         state.begins_ns = date.as_unix_secs().saturating_mul(1_000_000_000);
-        state.addresses = addresses.into_iter().collect();
+        state.hosts = hosts.to_vec();
     }
 
     /// Ends the file; what is captured afterwards is lost.
@@ -111,6 +152,7 @@ impl SharedCapture {
     /// The first that writing met.
     pub fn finish(&self) -> io::Result<Summary> {
         let mut state = self.lock();
+        state.write_before(None);
         if let Some(writer) = state.writer.take() {
             writer.finish()?;
         }
@@ -127,34 +169,94 @@ impl SharedCapture {
 }
 
 impl Tap for SharedCapture {
-    fn on_packet(&mut self, packet: &Packet, verdict: &Verdict) {
-        self.lock().add(packet, verdict);
+    fn watches(&self, host: PeerId) -> bool {
+        self.lock().interface_of(host).is_some()
+    }
+
+    fn on_packet(&mut self, at: Instant, place: &Place<'_>, seen: &Seen) {
+        self.lock().add(at, place, seen);
     }
 }
 
 impl State {
-    fn add(&mut self, packet: &Packet, verdict: &Verdict) {
-        let Some(writer) = &mut self.writer else { return };
-        let wanted = |end: &SocketAddr| self.addresses.contains(&end.ip());
-        if !self.config.hosts.is_empty() && !wanted(&packet.src) && !wanted(&packet.dst) {
+    fn interface(&self, vantage: Vantage) -> Option<u32> {
+        let border = self.config.vantages.contains(&Vantage::Border);
+        match vantage {
+            Vantage::Border => border.then_some(0),
+            Vantage::Behind => self.config.vantages.contains(&vantage).then_some(border.into()),
+            Vantage::Hosts => None,
+        }
+    }
+
+    /// Those of hosts come last.
+    fn interface_of(&self, host: PeerId) -> Option<u32> {
+        let place = self.hosts.iter().position(|wanted| *wanted == host)?;
+        Some(self.hosts_from? + place as u32)
+    }
+
+    fn add(&mut self, at: Instant, place: &Place<'_>, seen: &Seen) {
+        if self.writer.is_none() {
             return;
         }
-        let Some(frame) = frame(packet) else { return };
-        // A block adds its headers and a comment.
-        if writer.bytes() + frame.len() as u64 + 128 > self.config.bytes_max {
+        let wanted = |end: &PeerId| self.hosts.contains(end);
+        if !self.hosts.is_empty() && !seen.ends.iter().any(wanted) {
+            return;
+        }
+        let (interface, inbound, comment) = match place {
+            Place::Border(verdict) => (self.interface(Vantage::Border), None, comment(verdict)),
+            Place::Behind { forged } => {
+                let comment = forged.then(|| "censor: forged".to_owned());
+                (self.interface(Vantage::Behind), None, comment)
+            }
+            Place::Leaving(host) => (self.interface_of(*host), Some(false), None),
+            Place::Arriving(host) => (self.interface_of(*host), Some(true), None),
+        };
+        // These two are told when they happen: nothing that is told later is before them.
+        if matches!(place, Place::Border(_) | Place::Leaving(_)) {
+            self.write_before(Some(at));
+        }
+        let Some(interface) = interface else { return };
+        let Some(frame) = frame(seen) else { return };
+        let bytes = frame.len() as u64 + BLOCK_MAX;
+        let taken = self.writer.as_ref().map_or(0, PcapNgWriter::bytes) + self.waiting_bytes;
+        self.full |= taken + bytes > self.config.bytes_max;
+        if self.full {
             self.summary.left_out += 1;
             return;
         }
-        let at_ns = self.begins_ns + packet.at.as_nanos();
-        let comment = comment(verdict);
-        match writer.packet(0, at_ns, &frame, comment.as_deref()) {
-            Ok(()) => {
-                self.summary.packets += 1;
-                self.summary.bytes = writer.bytes();
-            }
-            Err(error) => {
-                self.broken = Some(error);
-                self.writer = None;
+        self.waiting_bytes += bytes;
+        self.told += 1;
+        let waiting = Waiting {
+            interface,
+            frame,
+            comment,
+            inbound,
+        };
+        self.waiting.insert((at, self.told), waiting);
+    }
+
+    /// Writes what was before `now`; all of it if that is not said.
+    fn write_before(&mut self, now: Option<Instant>) {
+        while let Some(writer) = &mut self.writer
+            && let Some(first) = self.waiting.first_entry()
+            && now.is_none_or(|now| first.key().0 < now)
+        {
+            let ((at, _), packet) = first.remove_entry();
+            self.waiting_bytes -= packet.frame.len() as u64 + BLOCK_MAX;
+            let at_ns = self.begins_ns + at.as_nanos();
+            let notes = Notes {
+                comment: packet.comment.as_deref(),
+                inbound: packet.inbound,
+            };
+            match writer.packet(packet.interface, at_ns, &packet.frame, notes) {
+                Ok(()) => {
+                    self.summary.packets += 1;
+                    self.summary.bytes = writer.bytes();
+                }
+                Err(error) => {
+                    self.broken = Some(error);
+                    self.writer = None;
+                }
             }
         }
     }
@@ -178,50 +280,25 @@ fn comment(verdict: &Verdict) -> Option<String> {
     Some(format!("censor: {said}"))
 }
 
-/// The packet with its headers; `None` if its addresses do not go together or it is too long.
-fn frame(packet: &Packet) -> Option<Vec<u8>> {
-    let ip = match (packet.src.ip(), packet.dst.ip()) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            PacketBuilder::ipv4(source.octets(), destination.octets(), TTL)
-        }
-        (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            PacketBuilder::ipv6(source.octets(), destination.octets(), TTL)
-        }
-        _ => return None,
-    };
-    let (source, destination) = (packet.src.port(), packet.dst.port());
-    let mut frame = Vec::with_capacity(packet.payload.len() + 60);
-    let written = match packet.protocol {
-        Protocol::Udp | Protocol::Dns => ip.udp(source, destination).write(&mut frame, &packet.payload),
-        Protocol::Tcp => {
-            let tcp = packet.tcp;
-            let window = (tcp.window / WINDOW_UNIT).min(u16::MAX.into()) as u16;
-            let mut segment = ip.tcp(source, destination, tcp.seq, window);
-            segment = match packet.kind {
-                Kind::Syn => segment.syn(),
-                Kind::SynAck => segment.syn().ack(tcp.ack),
-                Kind::Reset => segment.rst().ack(tcp.ack),
-                _ => segment.ack(tcp.ack),
-            };
-            if tcp.fin {
-                segment = segment.fin();
-            }
-            if tcp.push {
-                segment = segment.psh();
-            }
-            segment.write(&mut frame, &packet.payload)
-        }
-    };
-    written.ok().map(|()| frame)
-}
-
 impl CaptureConfig {
-    /// Everything that crosses, up to 100 MB.
+    /// Everything that crosses, up to 100 MB, and what hosts that are asked for see.
     pub fn new(path: &Path) -> Self {
         Self {
             path: path.to_path_buf(),
             bytes_max: 100_000_000,
             hosts: Vec::new(),
+            vantages: vec![Vantage::Border, Vantage::Hosts],
         }
+    }
+
+    /// The names of the interfaces, in the order of their numbers.
+    fn interfaces(&self) -> Vec<&str> {
+        let border = [(Vantage::Border, "border"), (Vantage::Behind, "behind-censor")];
+        let border = border
+            .iter()
+            .filter(|(vantage, _)| self.vantages.contains(vantage));
+        let hosts = self.hosts.iter().map(String::as_str);
+        let hosts = hosts.filter(|_| self.vantages.contains(&Vantage::Hosts));
+        border.map(|(_, name)| *name).chain(hosts).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! `run --pcap`: what crosses the border, as a capture.
+//! `run --pcap`: what crosses the border, as a capture. What other places see is in `vantages`.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
@@ -131,6 +131,32 @@ fn a_capture_keeps_to_its_size_and_to_the_host_that_is_asked_for() {
 }
 
 #[test]
+fn behind_the_censor_nothing_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let packets = |place: &str| {
+        let file = dir.path().join(place);
+        let path = file.to_str().unwrap();
+        let output = run(dir.path(), &["--pcap", path, "--pcap-at", place]);
+        assert!(output.status.success(), "{}", said(&output));
+        let bytes = std::fs::read(&file).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        let (dropped, named) = (
+            text.matches("censor: dropped").count(),
+            text.contains("behind-censor"),
+        );
+        let mut capture = Capture::new(bytes.as_slice()).unwrap();
+        let mut packets = 0;
+        while capture.read().unwrap().is_some() {
+            packets += 1;
+        }
+        (packets, dropped, named)
+    };
+    let (before, dropped, named) = packets("border");
+    assert!(dropped > 0 && !named, "the censor acts in this scenario");
+    assert_eq!(packets("behind"), (before - dropped, 0, true));
+}
+
+#[test]
 fn a_capture_that_cannot_be_is_refused_with_what_can() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x.pcapng");
@@ -146,6 +172,11 @@ fn a_capture_that_cannot_be_is_refused_with_what_can() {
             "no host is called 'nobody'",
         ),
         (&["--pcap-host", "client-0"], "--pcap"),
+        (&["--pcap", path, "--pcap-at", "hosts"], "--pcap-host NAME"),
+        (
+            &["--pcap", path, "--pcap-at", "nowhere"],
+            "possible values: border, behind, hosts",
+        ),
     ] {
         let output = run(dir.path(), words);
         assert_eq!(output.status.code(), Some(2), "{words:?}: {}", said(&output));

@@ -114,6 +114,7 @@ pub fn emulate(
         shuffle: None,
         pcap: None,
         pcap_host: Vec::new(),
+        pcap_at: Vec::new(),
         pcap_mb: 1,
     };
     let players = |_: &str, _| Ok(Box::new(player.clone()) as Box<dyn Player>);

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::capture::Vantage;
 use crate::run::{Manner, Player, RunError};
 use crate::scenario::file::{CHECK_SEEDS_MAX, Scenario};
 use crate::scenario::load::{self, Directory, Loaded};
@@ -131,9 +132,12 @@ pub struct RunArgs {
     /// Write what crosses the border to a pcapng file, for Wireshark; what the censor did is a comment on the packet
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
-    /// Only packets from or to this host, as in client-3 (as often as you like)
+    /// Watch this host, as in client-3, on an interface of its own, and at the border its packets alone (as often as you like)
     #[arg(long, value_name = "NAME", requires = "pcap")]
     pub pcap_host: Vec<String>,
+    /// Where to watch, each on an interface of its own (as often as you like); if not said, at the border and at each --pcap-host
+    #[arg(long, value_name = "PLACE", value_enum, requires = "pcap")]
+    pub pcap_at: Vec<Vantage>,
     /// The file does not become larger than so many megabytes
     #[arg(long, value_name = "N", requires = "pcap", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub pcap_mb: u64,

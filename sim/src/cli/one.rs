@@ -9,7 +9,7 @@ use super::progress::Progress;
 use super::store::{self, Draft, EventLog, RESULT_FORMAT, RunResult, link_latest, run_dir, run_key};
 use super::words::{Words, from_root};
 use super::{FAILED, HOLDS, Players, RunArgs, Stop, VIOLATED, library, table};
-use crate::capture::{CaptureConfig, SharedCapture};
+use crate::capture::{CaptureConfig, SharedCapture, Vantage};
 use crate::check::claims::ClaimResult;
 use crate::check::judge::{Judge, Judgement};
 use crate::check::observe::{Observation, Seen, Sink};
@@ -260,11 +260,18 @@ fn capture(args: &RunArgs) -> Result<Option<SharedCapture>, Stop> {
     let Some(path) = &args.pcap else {
         return Ok(None);
     };
-    let config = CaptureConfig {
+    if args.pcap_at.contains(&Vantage::Hosts) && args.pcap_host.is_empty() {
+        let why = "--pcap-at hosts: which ones? --pcap-host NAME, as often as you like";
+        return Err(Stop::Usage(why.to_owned()));
+    }
+    let mut config = CaptureConfig {
         bytes_max: args.pcap_mb * 1_000_000,
         hosts: args.pcap_host.clone(),
         ..CaptureConfig::new(path)
     };
+    if !args.pcap_at.is_empty() {
+        config.vantages = args.pcap_at.clone();
+    }
     let capture = SharedCapture::create(config)
         .map_err(|error| Stop::Usage(format!("--pcap: cannot write {}: {error}", path.display())))?;
     Ok(Some(capture))

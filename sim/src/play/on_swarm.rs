@@ -16,8 +16,8 @@ use crate::capture::SharedCapture;
 use crate::censor::Censor;
 use crate::censor::prober::{Crew, Office, direct, lend};
 use crate::check::observe::{Acted, Seen, Sink};
-use crate::host::Wall;
 use crate::host::record::{Checkpoint, Detail};
+use crate::host::{PeerId, Wall};
 use crate::run::{Player, RunError, RunOutput};
 use crate::scenario::metric::Sense;
 use crate::scenario::plan::{Host, HostId, Plan, stream};
@@ -192,21 +192,21 @@ fn stage(plan: &Plan, player: &SwarmPlayer) -> SwarmStage {
     })
 }
 
-/// Captures what the hosts that are asked for send across the border, and what is sent to them.
+/// Captures what is asked for.
 fn watch(plan: &Plan, capture: &SharedCapture, stage: &mut SwarmStage) -> Result<(), RunError> {
-    let mut addresses = Vec::new();
+    let mut peers = Vec::new();
     for name in capture.hosts() {
-        let host = plan.hosts.iter().find(|host| host.name == name);
-        let host = host.ok_or_else(|| {
+        let place = plan.hosts.iter().position(|host| host.name == name);
+        let place = place.ok_or_else(|| {
             let some: Vec<&str> = plan.hosts.iter().take(6).map(|host| host.name.as_str()).collect();
             RunError::Unable(format!(
                 "no host is called '{name}' to capture; there are {} and others",
                 some.join(", ")
             ))
         })?;
-        addresses.extend(host.addresses());
+        peers.push(PeerId(place as u32));
     }
-    capture.begin(times::world_begins(plan), addresses);
+    capture.begin(times::world_begins(plan), &peers);
     stage.world().set_tap(capture.clone());
     Ok(())
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use phantom_core::units::Instant;
 
+use crate::host::PeerId;
+
 /// What carries a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
@@ -29,6 +31,16 @@ pub enum Direction {
     Outbound,
     /// From outside to inside.
     Inbound,
+}
+
+impl Direction {
+    /// The other way.
+    pub const fn reverse(self) -> Self {
+        match self {
+            Self::Outbound => Self::Inbound,
+            Self::Inbound => Self::Outbound,
+        }
+    }
 }
 
 /// What a packet is for.
@@ -123,10 +135,51 @@ pub trait Middlebox: Send {
     fn on_packet(&mut self, now: Instant, packet: &Packet) -> Verdict;
 }
 
-/// Watches what crosses, and what the middlebox says of it; a cut border drops everything.
+/// A packet as a capture has it: with what a middlebox does not look at.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The packet. Its direction is of no meaning where its ends are on the same side.
+    pub packet: Packet,
+    /// The hosts that it goes from and to; the same twice: a resolver sends it on behalf of a host, or gets it.
+    pub ends: [PeerId; 2],
+    /// TCP's options.
+    pub options: Options,
+}
+
+/// TCP options of a segment, but for those that are the same in every handshake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Time stamps in milliseconds (RFC 7323), the sender's and the one that it echoes; `None` where streams are
+    /// [`Plain`](super::StreamModel::Plain), and in a reset.
+    pub stamps_ms: Option<(u32, u32)>,
+    /// What arrived out of order (RFC 2018), as sequence numbers of the first byte and of the one after the last.
+    pub sacks: [Option<(u32, u32)>; 3],
+}
+
+/// Where a packet is seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// Before the middlebox, which says this of it; a cut border drops everything.
+    Border(&'a Verdict),
+    /// Behind the middlebox: it goes on. Its own packets begin here.
+    Behind {
+        /// The middlebox made it.
+        forged: bool,
+    },
+    /// A host puts it on its access link; it is lost later or not.
+    Leaving(PeerId),
+    /// It is through a host's access link, whether or not the host is powered.
+    Arriving(PeerId),
+}
+
+/// Watches packets.
 pub trait Tap: Send {
-    /// A packet came to the border. It must not use the world or a handle: their state is borrowed meanwhile.
-    fn on_packet(&mut self, packet: &Packet, verdict: &Verdict);
+    /// Whether it is told what this host sends and what arrives there.
+    fn watches(&self, host: PeerId) -> bool;
+
+    /// A packet is at `place` at `at`, which may be later than what is told next: it is told when that time is certain. The tap
+    /// must not use the world or a handle: their state is borrowed meanwhile.
+    fn on_packet(&mut self, at: Instant, place: &Place<'_>, seen: &Seen);
 }
 
 /// A middlebox that others hold too: a scenario reads its counters and changes its lists.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::Happening;
-use super::border::{Kind, Protocol, Tcp};
+use super::border::{Kind, Options, Protocol, Tcp};
 use super::network::{EPHEMERAL_FIRST, Fate, Owner, Sending, flow_of};
 use super::slab::Key;
 use super::world::{Shared, State};
@@ -171,7 +171,7 @@ impl State {
         }
         let (asked, after) = match verdict {
             None => (Asked::Answer, 2 * there),
-            Some(Fate::Forged(_, addresses)) => {
+            Some(Fate::Forged { addresses, .. }) => {
                 question.forged = addresses;
                 (Asked::Forgery, 2 * there)
             }
@@ -198,14 +198,23 @@ impl State {
         };
         let payload = encode(id, &name, None, Duration::ZERO);
         match self.send_dns(peer, resolver, shown, at, Kind::Query, &payload, &name) {
-            Fate::Arrives(at) => self.schedule(peer, at, Happening::Dns(key, Asked::Query)),
-            Fate::Forged(at, addresses) => {
+            Fate::Arrives(at, watched) => {
+                self.net.arrives(at, watched);
+                self.schedule(peer, at, Happening::Dns(key, Asked::Query));
+            }
+            Fate::Forged {
+                truth,
+                addresses,
+                lie,
+            } => {
                 let near = self.net.distance(peer, resolver).unwrap_or(0);
                 if let Some(question) = self.questions.get_mut(key) {
                     question.forged = addresses;
                 }
+                self.net.arrives(self.now + near, lie);
                 self.schedule(peer, self.now + near, Happening::Dns(key, Asked::Forgery));
-                if let Some(at) = at {
+                if let Some((at, watched)) = truth {
+                    self.net.arrives(at, watched);
                     self.schedule(peer, at, Happening::Dns(key, Asked::Query));
                 }
             }
@@ -237,6 +246,7 @@ impl State {
             name: Some(name),
             flow,
             tcp: Tcp::default(),
+            options: Options::default(),
             tail: None,
         };
         self.net.transmit(self.now, sending)
@@ -289,7 +299,10 @@ impl State {
         let (addresses, ttl) = record.map_or((&[][..], Duration::ZERO), |r| (&r.addresses[..], r.ttl));
         let payload = encode(id, &name, Some(addresses), ttl);
         match self.send_dns(resolver, peer, at, shown, Kind::Answer, &payload, &name) {
-            Fate::Arrives(at) => self.schedule(resolver, at, Happening::Dns(key, Asked::Answer)),
+            Fate::Arrives(at, watched) => {
+                self.net.arrives(at, watched);
+                self.schedule(resolver, at, Happening::Dns(key, Asked::Answer));
+            }
             _ => self.dns_lost(key),
         }
     }
@@ -316,7 +329,7 @@ impl State {
 }
 
 /// A DNS message (RFC 1035 §4): a query, or an answer with these addresses.
-fn encode(id: u16, name: &str, answer: Option<&[IpAddr]>, ttl: Duration) -> Bytes {
+pub(super) fn encode(id: u16, name: &str, answer: Option<&[IpAddr]>, ttl: Duration) -> Bytes {
     let mut out = BytesMut::with_capacity(64);
     out.put_u16(id);
     let missing = answer.is_some_and(<[IpAddr]>::is_empty);

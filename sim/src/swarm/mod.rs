@@ -26,6 +26,7 @@ mod timer;
 pub mod topology;
 mod transport;
 mod udp;
+mod watch;
 mod world;
 
 use dns::Asked;

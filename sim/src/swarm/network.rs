@@ -11,10 +11,11 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 use phantom_core::units::{BitRate, Instant, Probability};
 
-use super::border::{BorderCounters, Direction, Kind, Middlebox, Packet, Protocol, Tap, Tcp, Verdict};
+use super::border::{BorderCounters, Kind, Middlebox, Options, Protocol, Tap, Tcp, Verdict};
 use super::leak::{Hit, Leaks, Tail};
 use super::nat::Nat;
 use super::topology::{AsId, Delays, HostSpec, Way};
+use super::watch::Watched;
 use super::world::State;
 use crate::host::record::{Leak, mix};
 use crate::host::{Disk, PeerId, Spill, Streams, Wall};
@@ -262,6 +263,8 @@ pub(crate) struct Sending<'a> {
     pub(crate) flow: u64,
     /// Of a segment.
     pub(crate) tcp: Tcp,
+    /// The same, for a tap alone.
+    pub(crate) options: Options,
     /// The end of what the stream carried before, for the leak search.
     pub(crate) tail: Option<&'a mut Tail>,
 }
@@ -269,12 +272,16 @@ pub(crate) struct Sending<'a> {
 /// What became of it.
 pub(crate) enum Fate {
     /// It reaches the receiver's access link at this time.
-    Arrives(u64),
+    Arrives(u64, Watched),
     Lost,
     /// A middlebox resets the stream at these ends: the one that dialled, the other.
     Reset([bool; 2]),
     /// A forged answer with these addresses sets out from the border now; the question arrives at this time, or never.
-    Forged(Option<u64>, Vec<IpAddr>),
+    Forged {
+        truth: Option<(u64, Watched)>,
+        addresses: Vec<IpAddr>,
+        lie: Watched,
+    },
 }
 
 /// How often translators forget what is dead, in simulated nanoseconds. All of them: those of clients that came back after a
@@ -307,6 +314,7 @@ impl Net {
 
     /// Sends a packet at `now`.
     pub(crate) fn transmit(&mut self, now: u64, sending: Sending<'_>) -> Fate {
+        let watched = self.leaves(now, &sending);
         let bytes = sending.payload.len() as u64;
         self.counters.packets += 1;
         self.counters.bytes += bytes;
@@ -315,7 +323,7 @@ impl Net {
             return Fate::Lost;
         };
         if sending.from == sending.to {
-            return Fate::Arrives(now + way.delay);
+            return Fate::Arrives(now + way.delay, None);
         }
         let (from, to) = (sending.from as usize, sending.to as usize);
         if !(self.hosts[from].linked && self.hosts[to].linked) {
@@ -348,17 +356,24 @@ impl Net {
         let arrives = leaves + way.delay + jitter;
         if crosses {
             let outbound = self.hosts[from].inside;
-            self.cross(now, sending, outbound, arrives)
+            self.cross(now, sending, outbound, arrives, watched)
         } else {
-            Fate::Arrives(arrives)
+            Fate::Arrives(arrives, watched)
         }
     }
 
-    fn cross(&mut self, now: u64, sending: Sending<'_>, outbound: bool, arrives: u64) -> Fate {
+    fn cross(
+        &mut self,
+        now: u64,
+        mut sending: Sending<'_>,
+        outbound: bool,
+        arrives: u64,
+        watched: Watched,
+    ) -> Fate {
         self.border.packets += 1;
         self.border.bytes += sending.payload.len() as u64;
         if !self.cut && !sending.payload.is_empty() {
-            match sending.tail {
+            match sending.tail.take() {
                 Some(tail) => self.leaks.search_stream(tail, sending.payload, &mut self.hits),
                 None => self.leaks.search(sending.payload, &mut self.hits),
             }
@@ -378,35 +393,26 @@ impl Net {
                 return Fate::Lost;
             }
             if self.middlebox.is_none() {
-                return Fate::Arrives(arrives);
+                return Fate::Arrives(arrives, watched);
             }
         }
-        let packet = Packet {
-            at: Instant::from_nanos(now),
-            src: sending.src,
-            dst: sending.dst,
-            protocol: sending.protocol,
-            direction: if outbound {
-                Direction::Outbound
-            } else {
-                Direction::Inbound
-            },
-            kind: sending.kind,
-            payload: sending.payload.clone(),
-            name: sending.name.cloned(),
-            flow: sending.flow,
-            tcp: sending.tcp,
-        };
+        let at = Instant::from_nanos(now);
+        let (packet, ends, options) = (
+            sending.packet(now, outbound),
+            [PeerId(sending.from), PeerId(sending.to)],
+            sending.options,
+        );
         let verdict = match &mut self.middlebox {
             _ if self.cut => Verdict::Drop,
-            Some(middlebox) => middlebox.on_packet(packet.at, &packet),
+            Some(middlebox) => middlebox.on_packet(at, &packet),
             None => Verdict::Pass,
         };
-        if let Some(tap) = &mut self.tap {
-            tap.on_packet(&packet, &verdict);
-        }
+        let lie = match self.tap {
+            Some(_) => self.crosses(packet, ends, options, &verdict),
+            None => None,
+        };
         match verdict {
-            Verdict::Pass => Fate::Arrives(arrives),
+            Verdict::Pass => Fate::Arrives(arrives, watched),
             Verdict::Reset { client, server } if sending.protocol == Protocol::Tcp => {
                 self.border.reset += 1;
                 Fate::Reset([client, server])
@@ -421,12 +427,16 @@ impl Net {
             } if sending.kind == Kind::Query => {
                 self.border.forged += 1;
                 self.border.dropped += u64::from(!truth_follows);
-                Fate::Forged(truth_follows.then_some(arrives), addresses)
+                Fate::Forged {
+                    truth: truth_follows.then_some((arrives, watched)),
+                    addresses,
+                    lie,
+                }
             }
-            Verdict::ForgeDns { .. } => Fate::Arrives(arrives),
+            Verdict::ForgeDns { .. } => Fate::Arrives(arrives, watched),
             Verdict::Delay(by) => {
                 self.border.delayed += 1;
-                Fate::Arrives(arrives.saturating_add(nanos(by)))
+                Fate::Arrives(arrives.saturating_add(nanos(by)), watched)
             }
         }
     }
@@ -454,18 +464,19 @@ impl Net {
             name: Some(name),
             flow: flow_of(src, dst),
             tcp: Tcp::default(),
+            options: Options::default(),
             tail: None,
         };
-        let asked = self.cross(now, packet(true), true, now);
-        if let Fate::Arrives(_) | Fate::Forged(Some(_), _) = asked {
+        let asked = self.cross(now, packet(true), true, now, None);
+        if let Fate::Arrives(..) | Fate::Forged { truth: Some(_), .. } = asked {
             // The resolver has taken the lie by then, but what crosses is seen.
-            let answered = self.cross(now, packet(false), false, now);
-            if let (Fate::Arrives(_), Fate::Lost | Fate::Reset(_)) = (&asked, &answered) {
+            let answered = self.cross(now, packet(false), false, now, None);
+            if let (Fate::Arrives(..), Fate::Lost | Fate::Reset(_)) = (&asked, &answered) {
                 return Some(answered);
             }
         }
         match asked {
-            Fate::Arrives(_) => None,
+            Fate::Arrives(..) => None,
             fate => Some(fate),
         }
     }

@@ -44,6 +44,14 @@ impl<T> Queue<T> {
         self.first.as_mut()
     }
 
+    /// What is `index` places behind the first.
+    pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        match index.checked_sub(1) {
+            None => self.first.as_mut(),
+            Some(behind) => self.rest.as_mut()?.get_mut(behind),
+        }
+    }
+
     pub(crate) fn back_mut(&mut self) -> Option<&mut T> {
         match &mut self.rest {
             Some(rest) => rest.back_mut(),

@@ -6,11 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::task::Waker;
 
 use bytes::Bytes;
+use phantom_path::tcp::stamp_ms;
 
 use super::leak::Tail;
 use super::queue::Queue;
 use super::slab::Key;
 use super::tcp::Lanes;
+use super::watch::Watched;
 
 /// Address and port. A `SocketAddr` takes half as much again, and every link has two streams.
 pub(crate) type Endpoint = (IpAddr, u16);
@@ -27,6 +29,7 @@ pub(crate) struct Segment {
     pub(crate) payload: Bytes,
     /// Nothing follows.
     pub(crate) fin: bool,
+    pub(crate) watched: Watched,
 }
 
 /// One end of a stream.
@@ -238,6 +241,8 @@ pub(crate) struct Conn {
     pub(crate) dialled_at: u64,
     pub(crate) flow: u64,
     pub(crate) listener: Option<Key>,
+    /// The time stamp of the SYN-ACK; 0: there was none.
+    pub(crate) answered_ms: u32,
     /// SYNs sent again.
     pub(crate) tries: u8,
     /// The dialled host knows of the stream.
@@ -249,6 +254,14 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
+    /// The time stamp in the packet with which `side` began: SYN or SYN-ACK.
+    pub(crate) fn first_stamp_ms(&self, side: usize) -> u32 {
+        match side {
+            0 => stamp_ms(self.dialled_at),
+            _ => self.answered_ms,
+        }
+    }
+
     /// Back to the state of a new stream.
     pub(crate) fn reset(&mut self, spare: &mut Spare) {
         spare.put(std::mem::take(self).halves);
@@ -322,6 +335,7 @@ mod tests {
             offset,
             payload: Bytes::from_static(text.as_bytes()),
             fin: text.is_empty(),
+            watched: None,
         }
     }
 

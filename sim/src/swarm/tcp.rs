@@ -9,12 +9,12 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use phantom_path::tcp::{
-    Ack, Block, MSS, Receiver, ReceiverConfig, SACKS_MAX, Segment, Sender, SenderConfig,
+    Ack, Block, MSS, Receiver, ReceiverConfig, SACKS_MAX, Segment, Sender, SenderConfig, stamp_ms,
 };
 use tokio::io::ReadBuf;
 
 use super::Happening;
-use super::border::{Kind, Protocol, Tcp};
+use super::border::{Kind, Options, Protocol, Tcp};
 use super::leak::Tail;
 use super::network::{Fate, Sending};
 use super::queue::Queue;
@@ -22,6 +22,7 @@ use super::segments::Conn;
 use super::slab::Key;
 use super::stream::wait;
 use super::transport::Step;
+use super::watch::Watched;
 use super::world::State;
 
 /// Time-outs in a row after which a stream is given up: Linux's `tcp_retries2`.
@@ -67,6 +68,7 @@ pub(crate) struct Packet {
     /// Who sent it.
     side: u8,
     load: Load,
+    watched: Watched,
 }
 
 const _: () = assert!(size_of::<Packet>() <= 48);
@@ -117,6 +119,15 @@ pub(crate) fn lanes(now_ns: u64, rtt_ns: u64) -> Lanes {
         }
     };
     Box::new([lane(), lane()])
+}
+
+/// What the end `side` expects next, and what it has sent, as sequence numbers.
+pub(super) fn expected(lanes: &Lanes, side: usize) -> (u32, u32) {
+    let number = |place: u64| (place as u32).wrapping_add(1);
+    (
+        number(lanes[1 - side].receiver.next()),
+        number(lanes[side].sender.next()),
+    )
 }
 
 impl Lane {
@@ -334,12 +345,18 @@ impl State {
         let (end, other) = (&conn.ends[side], &conn.ends[1 - side]);
         let (from, to) = (end.host, other.host);
         let (src, dst) = (end.address.into(), other.address.into());
+        let first_ms = conn.first_stamp_ms(1 - side);
         let Some(lanes) = &mut conn.lanes else { return };
         let incoming = &lanes[1 - side].receiver;
         let (expected, room) = (
             incoming.next(),
             incoming.window_end().saturating_sub(incoming.next()),
         );
+        let options = if self.net.tap.is_some() {
+            options(self.now, &load, incoming.echo_ms().max(first_ms))
+        } else {
+            Options::default()
+        };
         let lane = &mut lanes[side];
         let mut tcp = Tcp {
             seq: (lane.sender.next() as u32).wrapping_add(1),
@@ -367,18 +384,23 @@ impl State {
             name: None,
             flow: conn.flow,
             tcp,
+            options,
             // What is sent again does not follow what was sent last.
             tail: (!again).then_some(&mut lane.tail),
         };
         match self.net.transmit(self.now, sending) {
-            Fate::Arrives(at) => {
+            Fate::Arrives(at, mut watched) => {
                 let at = at.max(lane.arrival_last);
                 lane.arrival_last = at;
                 let direct = self.net.fixed.is_some() || from == to;
+                if direct {
+                    self.net.arrives(at, watched.take());
+                }
                 let packet = self.packets.insert(Packet {
                     conn: Some(key),
                     side: side as u8,
                     load,
+                    watched,
                 });
                 self.schedule(
                     from,
@@ -396,10 +418,14 @@ impl State {
 
     /// A packet is at the access link of its receiver, or through it.
     pub(super) fn packet_step(&mut self, packet: Key, landing: bool) {
-        let Some(found) = self.packets.get(packet) else {
+        let Some(found) = self.packets.get_mut(packet) else {
             return;
         };
-        let side = usize::from(found.side);
+        let (side, watched) = (usize::from(found.side), found.watched.take());
+        let len = match &found.load {
+            Load::Segment(segment) => segment.len,
+            _ => 0,
+        };
         let conn = found.conn.and_then(|key| Some((key, self.conns.get(key)?)));
         let Some((key, conn)) = conn else {
             self.packets.remove(packet);
@@ -407,19 +433,18 @@ impl State {
         };
         if landing {
             let (from, to) = (conn.ends[side].host, conn.ends[1 - side].host);
-            let len = match &found.load {
-                Load::Segment(segment) => segment.len,
-                _ => 0,
-            };
             match self.net.land(self.now, to, len.into()) {
-                Some(at) => self.schedule(
-                    from,
-                    at,
-                    Happening::Packet {
-                        packet,
-                        landing: false,
-                    },
-                ),
+                Some(at) => {
+                    self.net.arrives(at, watched);
+                    self.schedule(
+                        from,
+                        at,
+                        Happening::Packet {
+                            packet,
+                            landing: false,
+                        },
+                    );
+                }
                 None => drop(self.packets.remove(packet)),
             }
             return;
@@ -538,6 +563,25 @@ impl State {
             self.acknowledge(key, 1 - side, ack);
         }
     }
+}
+
+/// What is in the options of a segment; its end saw `echo_ms` last.
+fn options(now_ns: u64, load: &Load, echo_ms: u32) -> Options {
+    let number = |place: u64| (place as u32).wrapping_add(1);
+    let mut options = Options {
+        stamps_ms: Some((stamp_ms(now_ns), echo_ms)),
+        ..Options::default()
+    };
+    match load {
+        Load::None => {}
+        Load::Segment(segment) => options.stamps_ms = Some((segment.stamp_ms, echo_ms)),
+        Load::Ack(ack) => {
+            for (place, block) in options.sacks.iter_mut().zip(ack.sacks()) {
+                *place = Some((number(block.start), number(block.end)));
+            }
+        }
+    }
+    options
 }
 
 #[cfg(test)]

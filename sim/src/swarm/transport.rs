@@ -14,16 +14,20 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
+use phantom_core::units::Instant;
+use phantom_path::tcp::stamp_ms;
 use tokio::io::ReadBuf;
 
 use super::Happening;
-use super::border::{Kind, Protocol, Tcp};
+use super::border::{Direction, Kind, Options, Packet, Protocol, Seen, Tcp};
 use super::network::{Fate, Owner, Sending, flow_of};
 use super::segments::{Conn, End, Segment, endpoint};
 use super::slab::Key;
 use super::stream::wait;
 use super::tcp;
+use super::watch::NOBODY;
 use super::world::{State, StreamModel};
+use crate::host::PeerId;
 
 /// The most that travels as one segment.
 const SEGMENT_MAX: usize = 16 << 10;
@@ -118,6 +122,13 @@ impl State {
             Some(Owner::Host(host)) if host == from || self.net.hosts[host as usize].nat.is_none() => host,
             _ => {
                 self.net.counters.unroutable += 1;
+                if let Some(conn) = self.conns.get(key) {
+                    let sending = Sending {
+                        to: NOBODY,
+                        ..control(conn, 0, Kind::Syn, self.options(conn, 0, Kind::Syn))
+                    };
+                    self.net.leaves(self.now, &sending);
+                }
                 return self.syn_lost(key);
             }
         };
@@ -128,8 +139,15 @@ impl State {
             conn.dialled_at = self.now;
         }
         match self.control(key, 0, Kind::Syn) {
-            Fate::Arrives(at) => self.step(from, at, key, 0, Step::Syn),
-            Fate::Reset([true, _]) => self.step(from, self.now + delay.unwrap_or(0), key, 0, Step::Reset),
+            Fate::Arrives(at, watched) => {
+                self.net.arrives(at, watched);
+                self.step(from, at, key, 0, Step::Syn);
+            }
+            Fate::Reset([true, _]) => {
+                let at = self.now + delay.unwrap_or(0);
+                self.forge_reset(key, 0, at);
+                self.step(from, at, key, 0, Step::Reset);
+            }
             _ => self.syn_lost(key),
         }
     }
@@ -146,26 +164,26 @@ impl State {
         let Some(conn) = self.conns.get(key) else {
             return Fate::Lost;
         };
-        let (end, other) = (&conn.ends[side], &conn.ends[1 - side]);
-        let sending = Sending {
-            from: end.host,
-            to: other.host,
-            src: end.address.into(),
-            dst: other.address.into(),
-            protocol: Protocol::Tcp,
-            kind,
-            payload: &Bytes::new(),
-            name: None,
-            flow: conn.flow,
-            tcp: Tcp {
-                seq: u32::from(matches!(kind, Kind::Ack | Kind::Reset)),
-                ack: u32::from(kind != Kind::Syn),
-                window: SYN_WINDOW,
-                ..Tcp::default()
-            },
-            tail: None,
-        };
+        let options = self.options(conn, side, kind);
+        let sending = control(conn, side, kind, options);
         self.net.transmit(self.now, sending)
+    }
+
+    /// The options of such a packet, for a tap.
+    fn options(&self, conn: &Conn, side: usize, kind: Kind) -> Options {
+        let stamped = self.net.tap.is_some() && self.stream_model == StreamModel::Tcp && kind != Kind::Reset;
+        Options {
+            stamps_ms: stamped.then(|| (stamp_ms(self.now), conn.first_stamp_ms(1 - side))),
+            ..Options::default()
+        }
+    }
+
+    /// Tells a tap of the reset that a censor sends to `side`, where it is at `at`.
+    fn forge_reset(&mut self, key: Key, side: usize, at: u64) {
+        let Some(conn) = self.conns.get(key) else { return };
+        let seen = || forged_reset(conn, side, self.now);
+        let watched = self.net.forges(Instant::from_nanos(self.now), seen);
+        self.net.arrives(at, watched);
     }
 
     pub(super) fn step(&mut self, source: u32, at: u64, conn: Key, side: usize, step: Step) {
@@ -250,8 +268,14 @@ impl State {
                 conn.ends[1].open = true;
             }
         }
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.answered_ms = stamp_ms(self.now);
+        }
         match self.control(key, 1, Kind::SynAck) {
-            Fate::Arrives(at) => self.step(host, at, key, 0, Step::SynAck),
+            Fate::Arrives(at, watched) => {
+                self.net.arrives(at, watched);
+                self.step(host, at, key, 0, Step::SynAck);
+            }
             Fate::Reset(ends) => self.reset_ends(key, ends),
             _ => self.syn_lost(key),
         }
@@ -288,7 +312,8 @@ impl State {
             return;
         }
         match self.control(key, 0, Kind::Ack) {
-            Fate::Arrives(at) => {
+            Fate::Arrives(at, watched) => {
+                self.net.arrives(at, watched);
                 if let Some(conn) = self.conns.get_mut(key) {
                     match &mut conn.lanes {
                         Some(lanes) => lanes[0].arrival_last = at,
@@ -336,7 +361,10 @@ impl State {
         let Some(conn) = self.conns.get(key) else { return };
         let host = conn.ends[from].host;
         match self.control(key, from, Kind::Reset) {
-            Fate::Arrives(at) => self.step(host, at, key, 1 - from, Step::Reset),
+            Fate::Arrives(at, watched) => {
+                self.net.arrives(at, watched);
+                self.step(host, at, key, 1 - from, Step::Reset);
+            }
             Fate::Reset(ends) => self.reset_ends(key, ends),
             // A refusal that is lost leaves the dialler to its retries.
             _ if from == 1 && !conn_established(self.conns.get(key)) => self.syn_lost(key),
@@ -350,9 +378,11 @@ impl State {
         let (hosts, at) = ([conn.ends[0].host, conn.ends[1].host], self.now + conn.delay / 2);
         let answered = conn.answered;
         if client {
+            self.forge_reset(key, 0, at);
             self.step(hosts[1], at, key, 0, Step::Reset);
         }
         if server && answered {
+            self.forge_reset(key, 1, at);
             self.step(hosts[0], at, key, 1, Step::Reset);
         }
     }
@@ -478,6 +508,7 @@ impl State {
                 offset: half.sent,
                 payload: Bytes::copy_from_slice(chunk),
                 fin: false,
+                watched: None,
             };
             half.sent += chunk.len() as u64;
             self.send_segment(key, side, segment);
@@ -505,6 +536,7 @@ impl State {
             offset: half.sent,
             payload: Bytes::new(),
             fin: true,
+            watched: None,
         };
         self.send_segment(key, side, segment);
     }
@@ -570,11 +602,12 @@ impl State {
                     fin: segment.fin,
                     ..Tcp::default()
                 },
+                options: Options::default(),
                 tail: Some(&mut conn.halves.at(side).tail),
             },
         );
         match fate {
-            Fate::Arrives(at) => {
+            Fate::Arrives(at, watched) => {
                 let half = conn.halves.at(side);
                 let at = at.max(half.arrival_last);
                 half.arrival_last = at;
@@ -584,6 +617,12 @@ impl State {
                 } else {
                     Step::Land(segment.payload.len() as u16)
                 };
+                let mut segment = segment;
+                if direct {
+                    self.net.arrives(at, watched);
+                } else {
+                    segment.watched = watched;
+                }
                 half.flight.push_back(segment);
                 self.step(from, at, key, side, step);
                 true
@@ -623,7 +662,13 @@ impl State {
         let landing = usize::from(conn.halves.at(side).landing);
         match self.net.land(self.now, to, size.into()) {
             Some(at) => {
-                conn.halves.at(side).landing += 1;
+                let half = conn.halves.at(side);
+                half.landing += 1;
+                let watched = half
+                    .flight
+                    .get_mut(landing)
+                    .and_then(|segment| segment.watched.take());
+                self.net.arrives(at, watched);
                 self.step(from, at, key, side, Step::Arrive);
             }
             None => {
@@ -729,6 +774,58 @@ impl State {
                 break;
             }
         }
+    }
+}
+
+/// A packet without payload from `side`.
+fn control(conn: &Conn, side: usize, kind: Kind, options: Options) -> Sending<'static> {
+    static NOTHING: Bytes = Bytes::new();
+    let (end, other) = (&conn.ends[side], &conn.ends[1 - side]);
+    Sending {
+        from: end.host,
+        to: other.host,
+        src: end.address.into(),
+        dst: other.address.into(),
+        protocol: Protocol::Tcp,
+        kind,
+        payload: &NOTHING,
+        name: None,
+        flow: conn.flow,
+        tcp: Tcp {
+            seq: u32::from(matches!(kind, Kind::Ack | Kind::Reset)),
+            ack: u32::from(kind != Kind::Syn),
+            window: SYN_WINDOW,
+            ..Tcp::default()
+        },
+        options,
+        tail: None,
+    }
+}
+
+/// The reset that a censor sends to `side` in the name of the other end, with the number that is expected there.
+fn forged_reset(conn: &Conn, side: usize, now: u64) -> Seen {
+    let (end, other) = (&conn.ends[side], &conn.ends[1 - side]);
+    let numbers = conn.lanes.as_ref().map(|lanes| tcp::expected(lanes, side));
+    let (seq, ack) = numbers.unwrap_or((u32::from(conn.answered), 1));
+    Seen {
+        packet: Packet {
+            at: Instant::from_nanos(now),
+            src: other.address.into(),
+            dst: end.address.into(),
+            protocol: Protocol::Tcp,
+            direction: Direction::Inbound,
+            kind: Kind::Reset,
+            payload: Bytes::new(),
+            name: None,
+            flow: conn.flow,
+            tcp: Tcp {
+                seq,
+                ack,
+                ..Tcp::default()
+            },
+        },
+        ends: [PeerId(other.host), PeerId(end.host)],
+        options: Options::default(),
     }
 }
 

@@ -9,9 +9,10 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 
 use super::Happening;
-use super::border::{Kind, Protocol, Tcp};
+use super::border::{Kind, Options, Protocol, Tcp};
 use super::network::{Fate, Owner, Sending, flow_of};
 use super::slab::Key;
+use super::watch::{NOBODY, Watched};
 use super::world::{Shared, State};
 
 /// What fits into a packet of 1500 bytes after the headers of IP and UDP.
@@ -35,6 +36,7 @@ pub(crate) struct Datagram {
     src: Option<SocketAddr>,
     payload: Bytes,
     landed: bool,
+    watched: Watched,
 }
 
 /// A datagram socket.
@@ -180,37 +182,40 @@ impl State {
             Some(Owner::Nat(nat)) => self.net.nats[nat as usize].incoming(now, to.port(), src.ip()),
             _ => None,
         };
+        let payload = Bytes::copy_from_slice(datagram);
+        let sending = |to_host| Sending {
+            from: peer,
+            to: to_host,
+            src,
+            dst: to,
+            protocol: Protocol::Udp,
+            kind: Kind::Datagram,
+            payload: &payload,
+            name: None,
+            flow: flow_of(src, to),
+            tcp: Tcp::default(),
+            options: Options::default(),
+            tail: None,
+        };
         let Some((host, dst)) = receiver else {
             self.net.counters.unroutable += 1;
+            self.net.leaves(now, &sending(NOBODY));
             return Ok(());
         };
-        let payload = Bytes::copy_from_slice(datagram);
         let copies = 1 + u32::from(self.duplicate.get() > 0.0 && self.duplicate.happens(self.dice()));
         for _ in 0..copies {
-            let fate = self.net.transmit(
-                now,
-                Sending {
-                    from: peer,
-                    to: host,
-                    src,
-                    dst: to,
-                    protocol: Protocol::Udp,
-                    kind: Kind::Datagram,
-                    payload: &payload,
-                    name: None,
-                    flow: flow_of(src, to),
-                    tcp: Tcp::default(),
-                    tail: None,
-                },
-            );
-            if let Fate::Arrives(at) = fate {
+            if let Fate::Arrives(at, mut watched) = self.net.transmit(now, sending(host)) {
                 let landed = self.net.fixed.is_some() || host == peer;
+                if landed {
+                    self.net.arrives(at, watched.take());
+                }
                 let datagram = Datagram {
                     to: host,
                     dst: Some(dst),
                     src: Some(src),
                     payload: payload.clone(),
                     landed,
+                    watched,
                 };
                 let key = self.datagrams.insert(datagram);
                 self.schedule(peer, at, Happening::Datagram(key));
@@ -226,9 +231,16 @@ impl State {
         };
         if !datagram.landed {
             datagram.landed = true;
-            let (to, size) = (datagram.to, datagram.payload.len() as u64);
+            let (to, size, watched) = (
+                datagram.to,
+                datagram.payload.len() as u64,
+                datagram.watched.take(),
+            );
             match self.net.land(self.now, to, size) {
-                Some(at) => self.schedule(to, at, Happening::Datagram(key)),
+                Some(at) => {
+                    self.net.arrives(at, watched);
+                    self.schedule(to, at, Happening::Datagram(key));
+                }
                 None => {
                     self.datagrams.remove(key);
                 }

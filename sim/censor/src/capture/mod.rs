@@ -24,7 +24,7 @@ use error::Place;
 use pcap::Pcap;
 use pcapng::PcapNg;
 use window::Window;
-pub use write::PcapNgWriter;
+pub use write::{Notes, PcapNgWriter};
 
 /// The longest packet that is read, in bytes; libpcap's own limit.
 pub const PACKET_BYTES_MAX: u32 = 256 * 1024;

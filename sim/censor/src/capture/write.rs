@@ -15,9 +15,22 @@ const ENHANCED: u32 = 6;
 const OPTION_END: u16 = 0;
 const OPTION_COMMENT: u16 = 1;
 const OPTION_NAME: u16 = 2;
+/// Of a packet: its lowest bits say whether it came in or went out.
+const OPTION_FLAGS: u16 = 2;
+const FLAGS_IN: u32 = 1;
+const FLAGS_OUT: u32 = 2;
 const OPTION_RESOLUTION: u16 = 9;
 /// The longest comment that is written: the rest is cut.
 const COMMENT_MAX: usize = 1_024;
+
+/// What a capture says of a packet besides its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Notes<'a> {
+    /// A comment, for people.
+    pub comment: Option<&'a str>,
+    /// Whether it came in at its interface or went out; `None`: the interface has no such sides.
+    pub inbound: Option<bool>,
+}
 
 /// A file under way.
 #[derive(Debug)]
@@ -59,22 +72,22 @@ impl<W: Write> PcapNgWriter<W> {
     ///
     /// # Errors
     /// Those of `out`.
-    pub fn packet(
-        &mut self,
-        interface: u32,
-        at_ns: u64,
-        packet: &[u8],
-        comment: Option<&str>,
-    ) -> io::Result<()> {
+    pub fn packet(&mut self, interface: u32, at_ns: u64, packet: &[u8], notes: Notes<'_>) -> io::Result<()> {
         let len = u32::try_from(packet.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         for field in [interface, (at_ns >> 32) as u32, at_ns as u32, len, len] {
             self.block.extend_from_slice(&field.to_le_bytes());
         }
         self.block.extend_from_slice(packet);
         self.pad();
-        if let Some(comment) = comment {
+        if let Some(comment) = notes.comment {
             let comment = &comment.as_bytes()[..comment.floor_char_boundary(COMMENT_MAX)];
             self.option(OPTION_COMMENT, comment);
+        }
+        if let Some(inbound) = notes.inbound {
+            let flags = if inbound { FLAGS_IN } else { FLAGS_OUT };
+            self.option(OPTION_FLAGS, &flags.to_le_bytes());
+        }
+        if notes != Notes::default() {
             self.option(OPTION_END, &[]);
         }
         self.end(ENHANCED)
@@ -138,9 +151,12 @@ mod tests {
             })
             .collect();
         for (n, (at_ns, packet)) in sent.iter().enumerate() {
-            let comment = (n % 3 == 0).then_some("censor: dropped");
+            let notes = Notes {
+                comment: (n % 3 == 0).then_some("censor: dropped"),
+                inbound: (n % 5 < 2).then_some(n % 5 == 0),
+            };
             writer
-                .packet(n as u32 % 2, *at_ns, packet, comment)
+                .packet(n as u32 % 2, *at_ns, packet, notes)
                 .expect("memory");
         }
         let bytes = writer.bytes();

@@ -22,7 +22,7 @@ mod timers;
 pub use congestion::Algorithm;
 pub use receiver::{Receiver, ReceiverConfig};
 pub use segment::{Ack, Block, HEADER_BYTES, MSS, SACKS_MAX, SYN_BYTES, Segment};
-pub use sender::{Sender, SenderConfig, SenderCounters, WINDOW_START};
+pub use sender::{Sender, SenderConfig, SenderCounters, WINDOW_START, stamp_ms};
 pub use time::{HZ, JIFFY_NS};
 
 /// What an idle connection holds, with both directions: worlds have ten for each client.

@@ -148,6 +148,11 @@ impl Receiver {
         self.read
     }
 
+    /// The time stamp that an acknowledgement would echo now; 0: nothing has arrived.
+    pub fn echo_ms(&self) -> u32 {
+        self.echo_ms
+    }
+
     /// Bytes in order that nobody has read.
     pub fn unread(&self) -> u64 {
         self.next - u64::from(self.ended) - self.read

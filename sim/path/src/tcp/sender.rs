@@ -118,7 +118,7 @@ pub struct Sender {
 const _: () = assert!(size_of::<Sender>() <= 168);
 
 /// Milliseconds of a host's time stamp clock, which never shows 0.
-pub(crate) fn stamp_ms(now_ns: u64) -> u32 {
+pub fn stamp_ms(now_ns: u64) -> u32 {
     (now_ns / 1_000_000) as u32 + 1
 }
 
