@@ -504,6 +504,14 @@ fn tshark_finds_nothing_malformed_no_wrong_sum_and_every_protocol() {
     assert!(all > 3_000, "{all} packets");
     let wrong =
         "_ws.malformed || tcp.checksum.status == 0 || udp.checksum.status == 0 || ip.checksum.status == 0";
+    // Place by place: together, what tshark puts together of a stream has each segment several times.
+    for name in read(&file).0 {
+        let alone = dir.path().join(&name);
+        let filter = format!("frame.interface_name == \"{name}\"");
+        tshark(&file, &["-Y", &filter, "-w", alone.to_str().unwrap()]);
+        assert_eq!(count(&alone, wrong), Some(0), "{name}");
+    }
+    let wrong = "tcp.checksum.status == 0 || udp.checksum.status == 0 || ip.checksum.status == 0";
     assert_eq!(count(&file, wrong), Some(0));
     for named in [
         "dns.qry.name == \"www.example\" && frame.interface_name == \"client\"",

@@ -71,7 +71,7 @@ pub(crate) struct Packet {
     watched: Watched,
 }
 
-const _: () = assert!(size_of::<Packet>() <= 48);
+const _: () = assert!(size_of::<Packet>() <= 56);
 
 #[derive(Debug, Default)]
 enum Load {
@@ -575,8 +575,9 @@ fn options(now_ns: u64, load: &Load, echo_ms: u32) -> Options {
     match load {
         Load::None => {}
         Load::Segment(segment) => options.stamps_ms = Some((segment.stamp_ms, echo_ms)),
-        Load::Ack(ack) => {
-            for (place, block) in options.sacks.iter_mut().zip(ack.sacks()) {
+        Load::Ack { sacks, .. } => {
+            let blocks = sacks.iter().flat_map(|sacks| &sacks.0[..usize::from(sacks.1)]);
+            for (place, block) in options.sacks.iter_mut().zip(blocks) {
                 *place = Some((number(block.start), number(block.end)));
             }
         }
