@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use etherparse::{NetSlice, SlicedPacket, TcpOptionElement, TcpSlice, TransportSlice};
 use phantom_censor::craft::{Hello, http_request, tls_records};
-use phantom_core::runtime::{Clock, Listener, Net, Spawn, Udp, timeout};
+use phantom_core::runtime::{Listener, Net, Spawn, Udp, timeout};
 use phantom_core::units::{Instant, Probability, WallTime};
 use phantom_sim::capture::{CaptureConfig, SharedCapture, Summary, Vantage};
 use phantom_sim::host::PeerId;
@@ -331,7 +331,7 @@ fn each_place_has_an_interface_and_a_packet_passes_them_in_order_of_time() {
             assert!(behind + 30_000_000 <= *arrived, "30 ms one way");
         }
     }
-    assert!(seen.len() > 1_000, "{} packets", seen.len());
+    assert!(seen.len() > 800, "{} packets", seen.len());
     assert!(lost[0] > 10, "links lose some: {lost:?}");
     assert!(lost[1] >= 3, "the censor drops some: {lost:?}");
 }
@@ -482,13 +482,16 @@ fn tshark(file: &Path, words: &[&str]) -> Option<String> {
     }
 }
 
-const CHECKED: [&str; 6] = [
+const CHECKED: [&str; 8] = [
     "-o",
     "tcp.check_checksum:TRUE",
     "-o",
     "udp.check_checksum:TRUE",
     "-o",
     "ip.check_checksum:TRUE",
+    // Otherwise a segment that is sent again is an error of reassembly.
+    "-o",
+    "tcp.reassemble_out_of_order:TRUE",
 ];
 
 #[test]
@@ -513,19 +516,34 @@ fn tshark_finds_nothing_malformed_no_wrong_sum_and_every_protocol() {
     }
     let wrong = "tcp.checksum.status == 0 || udp.checksum.status == 0 || ip.checksum.status == 0";
     assert_eq!(count(&file, wrong), Some(0));
-    for named in [
-        "dns.qry.name == \"www.example\" && frame.interface_name == \"client\"",
-        "dns.a == 192.0.2.1 && frame.interface_name == \"behind-censor\"",
-        "tls.handshake.extensions_server_name == \"www.example\" && frame.interface_name == \"server\"",
-        "tls.handshake.type == 2",
-        "tls.record.content_type == 23",
-        "http.request.method == \"GET\" && http.host == \"www.example\"",
-        "http.response.code == 200",
-        "tcp.options.sack_le",
-        "frame.comment contains \"censor: dropped\" && http.host == \"forbidden.example\"",
-        "frame.packet_flags_direction == 1 && frame.interface_name == \"client\"",
+    for (place, named) in [
+        ("client", "dns.qry.name == \"www.example\""),
+        ("behind-censor", "dns.a == 192.0.2.1"),
+        (
+            "server",
+            "tls.handshake.extensions_server_name == \"www.example\"",
+        ),
+        ("server", "tls.handshake.type == 2"),
+        (
+            "client",
+            "tls.record.content_type == 23 || tls.record.opaque_type == 23",
+        ),
+        (
+            "server",
+            "http.request.method == \"GET\" && http.host == \"www.example\"",
+        ),
+        ("client", "http.response.code == 200"),
+        ("server", "tcp.options.sack_le"),
+        (
+            "border",
+            "frame.comment contains \"censor: dropped\" && http.host == \"forbidden.example\"",
+        ),
+        ("client", "frame.packet_flags_direction == 1"),
     ] {
-        assert!(count(&file, named).unwrap() > 0, "{named}");
+        assert!(
+            count(&dir.path().join(place), named).unwrap() > 0,
+            "{place}: {named}"
+        );
     }
     // A sum that is wrong is found: what holds above is not for want of looking.
     let mut bytes = std::fs::read(&file).unwrap();
@@ -560,7 +578,9 @@ fn tshark_sees_as_many_retransmissions_as_the_server_sends() {
         });
     }
     assert!(again > 10, "{again} sent again");
-    let filter = "tcp.analysis.retransmission && tcp.srcport != 0 && ip.src == 192.0.2.1 && tcp.len > 0";
+    // By its time tshark calls one that is sent again early out of order.
+    let filter =
+        "(tcp.analysis.retransmission || tcp.analysis.out_of_order) && ip.src == 192.0.2.1 && tcp.len > 0";
     if let Some(text) = tshark(&file, &["-Y", filter]) {
         assert_eq!(text.lines().count(), again as usize, "{text}");
     }
