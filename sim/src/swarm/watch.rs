@@ -1,4 +1,4 @@
-//! Who watches the network: what a [`Tap`] is told, and where.
+//! Who watches the network: what a [`Tap`](super::border::Tap) is told, and where.
 //!
 //! A packet is made for a tap only where it looks: at the border, and at the hosts that it watches. What is on its way to such a host
 //! travels with the event of its arrival.
