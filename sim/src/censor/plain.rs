@@ -177,6 +177,9 @@ impl Wanted {
         if dns && wanted.names.is_none() {
             wanted.names = Some(plain::Names::Any);
         }
+        if dns && wanted.transport == Some(plain::Protocol::Tcp) {
+            return Err(NotPlain("it is about DNS over TCP"));
+        }
         if dns {
             // Questions are what the decorator's rules on names are about.
             wanted.transport = None;
@@ -269,6 +272,14 @@ mod tests {
         assert_eq!(
             plain(&tls).expect_err("bytes").to_string(),
             "it looks into packets: only the simulator (--runtime swarm) and emulation look at packets"
+        );
+        let over_tcp = rule(vec![
+            Condition::Transport(Transport::Tcp),
+            Condition::Protocol(Protocol::Dns),
+        ]);
+        assert!(
+            plain(&over_tcp).is_err(),
+            "the decorator would silence questions over UDP"
         );
         let chance = Rule {
             acts_on: ALWAYS / 2,

@@ -129,7 +129,11 @@ impl<'p> Blocks<'p> {
         rules
             .filter(move |(planned, _)| planned.holds_at(now))
             .map(|(_, rule)| rule)
-            .filter(|rule| matches!(rule.action, Action::Drop | Action::Reset { .. }))
+            .filter(|rule| {
+                let stops = matches!(rule.action, Action::Drop | Action::Reset { .. });
+                // A script may stop a packet whatever its rule's action, and what follows a flow may stop others.
+                stops || rule.judge.is_some() || rule.residual.is_some()
+            })
     }
 
     /// Whether nothing at all passes.
@@ -152,7 +156,7 @@ impl<'p> Blocks<'p> {
             at_once: true,
         };
         self.acting(now)
-            .filter(|rule| rule.action == Action::Drop)
+            .filter(|rule| !matches!(rule.action, Action::Reset { .. }))
             .any(|rule| rule.foresees(&query) != Some(false))
     }
 

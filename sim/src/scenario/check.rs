@@ -436,6 +436,12 @@ fn censor(checker: &mut Checker, scenario: &Scenario) {
     if censor.at[0] == censor.at[1] {
         checker.wrong(censor.at[1].at, "a censor sits between two different regions");
     }
+    if let Some(preset) = censor.preset.first() {
+        checker.wrong(
+            preset.name.at,
+            "a preset is resolved when a file is read; a scenario built in Rust has its rules",
+        );
+    }
     lists(checker, scenario, censor);
     if let Some(beyond) = censor.rule.get(RULES_MAX) {
         checker.wrong(

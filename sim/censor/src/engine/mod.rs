@@ -100,7 +100,7 @@ impl Default for EngineConfig {
     }
 }
 
-/// What a rule did.
+/// What a rule did. A flow that is lost with its first packet is not remembered, and counts anew with each try.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleCounts {
     /// Flows that met its conditions, whether or not it acted on them.
@@ -326,7 +326,8 @@ impl Engine {
         let mut never = 0;
         let rules = &self.rules;
         let begins = |flow: &Flow| {
-            let (settled, kept) = foreseen(rules, &prospect(flow, direction, packet));
+            let outbound = (direction == Direction::Outbound) == (packet.source == flow.client);
+            let (settled, kept) = foreseen(rules, &prospect(flow, outbound));
             never = settled;
             kept
         };
@@ -494,11 +495,9 @@ impl Engine {
         let (Some(flow), Some(memory)) = (self.flows.flow(slot), self.memory.get_mut(slot)) else {
             return;
         };
-        let Some(labels) = memory
-            .labels
-            .as_deref()
-            .filter(|_| flow.transport == Transport::Udp && !flow.up.first.is_empty())
-        else {
+        let Some(labels) = memory.labels.as_deref().filter(|_| {
+            flow.transport == Transport::Udp && flow.up.packets == 1 && !flow.up.first.is_empty()
+        }) else {
             return;
         };
         match labels.protocol {
@@ -507,19 +506,11 @@ impl Engine {
             Some(Protocol::Dns) => self.flows.let_go(slot),
             _ => {
                 let prospect = Prospect {
-                    opened: if memory.outbound {
-                        Direction::Outbound
-                    } else {
-                        Direction::Inbound
-                    },
-                    transport: flow.transport,
-                    client: Some(flow.client),
-                    server: Some(flow.server),
                     first: Some(First {
                         labels,
                         fet: flow.fet,
                     }),
-                    at_once: false,
+                    ..prospect(flow, memory.outbound)
                 };
                 let (never, read) = foreseen(&self.rules, &prospect);
                 memory.drawn |= never & !memory.sentenced;
@@ -532,9 +523,8 @@ impl Engine {
     }
 }
 
-/// A flow that begins with this packet.
-fn prospect(flow: &Flow, direction: Direction, packet: &Packet<'_>) -> Prospect<'static> {
-    let outbound = (direction == Direction::Outbound) == (packet.source == flow.client);
+/// What is known of a flow without its bytes.
+fn prospect(flow: &Flow, outbound: bool) -> Prospect<'static> {
     Prospect {
         opened: if outbound {
             Direction::Outbound
