@@ -111,8 +111,8 @@ pub struct Flow {
     pub up: Side,
     /// From server to client.
     pub down: Side,
-    /// What the rule on fully encrypted traffic needs of the first data packet of the client.
-    pub fet: Option<Measured>,
+    /// What the rule on fully encrypted traffic needs of the first data packet of the client. Boxed: most flows have none.
+    pub fet: Option<Box<Measured>>,
     /// Why it is over.
     pub end: Option<End>,
     isn: Option<u32>,
@@ -156,8 +156,13 @@ impl Flow {
             transport: self.transport,
             stream: &self.up.first,
             first_packet_len: self.up.first_packet_len,
-            fet: self.fet,
+            fet: self.measured(),
         }
+    }
+
+    /// The same as `fet`.
+    pub fn measured(&self) -> Option<Measured> {
+        self.fet.as_deref().copied()
     }
 
     /// What all classifiers say of it.
@@ -198,7 +203,7 @@ impl Flow {
         if side.first.is_empty() {
             side.first_packet_len = new.len().min(max);
             if from_client && self.transport == Transport::Tcp {
-                self.fet = Measured::of(new);
+                self.fet = Measured::of(new).map(Box::new);
             }
         }
         let room = max - side.first.len().min(max);
@@ -263,64 +268,73 @@ impl Side {
 }
 
 /// The two ends in an order that does not depend on who sends.
+///
+/// Bytes rather than numbers: a table of many flows holds many keys, and 16-byte numbers would fill them up with nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
-    ports: u32,
-    low: u128,
-    high: u128,
+    ports: [u8; 4],
+    low: [u8; 16],
+    high: [u8; 16],
     kind: u8,
 }
 
 impl Key {
     fn of(packet: &Packet<'_>) -> Self {
+        Self::new(transport(packet), packet.source, packet.destination)
+    }
+
+    fn new(transport: Transport, one: SocketAddr, other: SocketAddr) -> Self {
         let bits = |address: SocketAddr| {
             let ip = match address.ip() {
                 IpAddr::V4(ip) => u128::from(ip.to_bits()),
                 IpAddr::V6(ip) => ip.to_bits(),
             };
-            (ip, address.port())
+            (ip.to_be_bytes(), address.port().to_be_bytes())
         };
-        let (source, destination) = (bits(packet.source), bits(packet.destination));
-        let (low, high) = (source.min(destination), source.max(destination));
+        let (one_bits, other_bits) = (bits(one), bits(other));
+        let (low, high) = (one_bits.min(other_bits), one_bits.max(other_bits));
         Self {
-            ports: u32::from(low.1) << 16 | u32::from(high.1),
+            ports: [low.1[0], low.1[1], high.1[0], high.1[1]],
             low: low.0,
             high: high.0,
-            kind: u8::from(packet.source.is_ipv6()) << 1 | u8::from(transport(packet) == Transport::Udp),
+            kind: u8::from(one.is_ipv6()) << 1 | u8::from(transport == Transport::Udp),
         }
+    }
+
+    fn of_flow(flow: &Flow) -> Self {
+        Self::new(flow.transport, flow.client, flow.server)
     }
 }
 
 /// Flows that are going on.
 pub struct FlowTable {
     config: FlowConfig,
-    by_key: BTreeMap<Key, usize>,
+    by_key: BTreeMap<Key, u32>,
     slots: Vec<Slot>,
-    free: Vec<usize>,
+    free: Vec<u32>,
     /// The ends of the list from the flow that was idle longest to the one that was just used.
-    oldest: usize,
-    newest: usize,
+    oldest: u32,
+    newest: u32,
     now_ns: u64,
     flows: u64,
     forgotten: u64,
 }
 
 struct Slot {
-    key: Key,
     /// `None` if the slot is free. Boxed: a flow is large, and slots move when there come to be more.
     flow: Option<Box<Flow>>,
-    older: usize,
-    newer: usize,
+    older: u32,
+    newer: u32,
 }
 
-const NONE: usize = usize::MAX;
+const NONE: u32 = u32::MAX;
 
 impl FlowTable {
     /// A table without flows.
     pub fn new(config: FlowConfig) -> Self {
         Self {
             config: FlowConfig {
-                flows_max: config.flows_max.max(1),
+                flows_max: config.flows_max.clamp(1, NONE as usize),
                 client_bytes_max: config.client_bytes_max.max(1),
                 server_bytes_max: config.server_bytes_max.max(1),
                 ..config
@@ -339,7 +353,7 @@ impl FlowTable {
     /// Adds a packet that was captured at `at_ns` and hands out the flows that are over now, in the order of their last
     /// packets. Times that go back count as the latest so far.
     /// Returns where the packet's flow is kept, for [`FlowTable::flow`].
-    pub fn add(&mut self, at_ns: u64, packet: &Packet<'_>, over: impl FnMut(Flow)) -> usize {
+    pub fn add(&mut self, at_ns: u64, packet: &Packet<'_>, over: impl FnMut(Flow)) -> u32 {
         self.add_keeping(at_ns, packet, |_| true, over)
     }
 
@@ -350,7 +364,7 @@ impl FlowTable {
         packet: &Packet<'_>,
         keeps: impl FnOnce(&Flow) -> bool,
         mut over: impl FnMut(Flow),
-    ) -> usize {
+    ) -> u32 {
         self.now_ns = self.now_ns.max(at_ns);
         while let Some(flow) = self.flow(self.oldest)
             && self.now_ns - flow.last_ns > self.config.idle_ns
@@ -377,16 +391,16 @@ impl FlowTable {
                     self.remove(self.oldest, End::Forgotten, &mut over);
                 }
                 let slot = self.insert(key, packet);
-                if let Some(flow) = &mut self.slots[slot].flow {
+                if let Some(flow) = self.flow_mut(slot) {
                     flow.kept = keeps(flow);
                 }
                 slot
             }
         };
         self.link(slot);
-        let now_ns = self.now_ns;
-        if let Some(flow) = &mut self.slots[slot].flow {
-            flow.add(now_ns, packet, &self.config);
+        let (now_ns, config) = (self.now_ns, self.config);
+        if let Some(flow) = self.flow_mut(slot) {
+            flow.add(now_ns, packet, &config);
         }
         slot
     }
@@ -394,14 +408,14 @@ impl FlowTable {
     /// Ends the table: hands out all flows that are left, in the order of their first packets.
     pub fn finish(mut self, mut over: impl FnMut(Flow)) {
         // Flows are large, so their places are sorted.
-        let mut left: Vec<(u64, usize)> = self
+        let mut left: Vec<(u64, u32)> = self
             .by_key
             .values()
             .filter_map(|slot| Some((self.flow(*slot)?.number, *slot)))
             .collect();
         left.sort_unstable();
         for (_, slot) in left {
-            if let Some(flow) = self.slots[slot].flow.take() {
+            if let Some(flow) = self.slots[slot as usize].flow.take() {
                 over(flow.over(End::Capture));
             }
         }
@@ -428,13 +442,17 @@ impl FlowTable {
     }
 
     /// The flow that is kept there.
-    pub fn flow(&self, slot: usize) -> Option<&Flow> {
-        self.slots.get(slot)?.flow.as_deref()
+    pub fn flow(&self, slot: u32) -> Option<&Flow> {
+        self.slots.get(slot as usize)?.flow.as_deref()
+    }
+
+    fn flow_mut(&mut self, slot: u32) -> Option<&mut Flow> {
+        self.slots.get_mut(slot as usize)?.flow.as_deref_mut()
     }
 
     /// The first bytes of the flow that is kept there are not needed any more.
-    pub(crate) fn let_go(&mut self, slot: usize) {
-        if let Some(flow) = self.slots.get_mut(slot).and_then(|slot| slot.flow.as_mut()) {
+    pub(crate) fn let_go(&mut self, slot: u32) {
+        if let Some(flow) = self.flow_mut(slot) {
             flow.kept = false;
             flow.up.first = Vec::new();
             flow.down.first = Vec::new();
@@ -442,7 +460,7 @@ impl FlowTable {
     }
 
     /// Forgets the flow that is kept there, as if it had never begun.
-    pub(crate) fn take_out(&mut self, slot: usize) -> Option<Flow> {
+    pub(crate) fn take_out(&mut self, slot: u32) -> Option<Flow> {
         let mut taken = None;
         if self.flow(slot).is_some() {
             self.remove(slot, End::Forgotten, &mut |flow| taken = Some(flow));
@@ -450,59 +468,59 @@ impl FlowTable {
         taken
     }
 
-    fn insert(&mut self, key: Key, packet: &Packet<'_>) -> usize {
+    fn insert(&mut self, key: Key, packet: &Packet<'_>) -> u32 {
         let flow = Flow::new(self.flows, self.now_ns, packet);
         self.flows += 1;
         let new = Slot {
-            key,
             flow: Some(Box::new(flow)),
             older: NONE,
             newer: NONE,
         };
         let slot = match self.free.pop() {
             Some(slot) => {
-                self.slots[slot] = new;
+                self.slots[slot as usize] = new;
                 slot
             }
             None => {
                 self.slots.push(new);
-                self.slots.len() - 1
+                // At most as many as flows, and their bound is one of this type.
+                (self.slots.len() - 1) as u32
             }
         };
         self.by_key.insert(key, slot);
         slot
     }
 
-    fn remove(&mut self, slot: usize, end: End, over: &mut impl FnMut(Flow)) {
+    fn remove(&mut self, slot: u32, end: End, over: &mut impl FnMut(Flow)) {
         self.unlink(slot);
-        self.by_key.remove(&self.slots[slot].key);
         self.free.push(slot);
-        if let Some(flow) = self.slots[slot].flow.take() {
+        if let Some(flow) = self.slots[slot as usize].flow.take() {
+            self.by_key.remove(&Key::of_flow(&flow));
             over(flow.over(end));
         }
     }
 
     /// Takes a slot out of the list.
-    fn unlink(&mut self, slot: usize) {
-        let (older, newer) = (self.slots[slot].older, self.slots[slot].newer);
+    fn unlink(&mut self, slot: u32) {
+        let Slot { older, newer, .. } = self.slots[slot as usize];
         match older {
             NONE => self.oldest = newer,
-            older => self.slots[older].newer = newer,
+            older => self.slots[older as usize].newer = newer,
         }
         match newer {
             NONE => self.newest = older,
-            newer => self.slots[newer].older = older,
+            newer => self.slots[newer as usize].older = older,
         }
     }
 
     /// Puts a slot at the list's newer end.
-    fn link(&mut self, slot: usize) {
+    fn link(&mut self, slot: u32) {
         let older = std::mem::replace(&mut self.newest, slot);
-        self.slots[slot].older = older;
-        self.slots[slot].newer = NONE;
+        self.slots[slot as usize].older = older;
+        self.slots[slot as usize].newer = NONE;
         match older {
             NONE => self.oldest = slot,
-            older => self.slots[older].newer = slot,
+            older => self.slots[older as usize].newer = slot,
         }
     }
 }

@@ -90,7 +90,7 @@ impl Facts {
             syn: flow.syn,
             first_ns: flow.first_ns,
             counts: [counts(&flow.up), counts(&flow.down)],
-            fet: flow.fet,
+            fet: flow.measured(),
             labels: seen.labels.cloned(),
             flows: seen.flows_of_pair,
         }

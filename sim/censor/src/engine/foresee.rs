@@ -38,8 +38,16 @@ pub struct First<'a> {
 }
 
 impl Rule {
-    /// Whether the flow will meet it; `None`: it may.
+    /// Whether the flow will meet it; `None`: it may. One that the rule can do nothing to counts as one that will not.
     pub fn foresees(&self, flow: &Prospect<'_>) -> Option<bool> {
+        // Answers are forged to datagrams alone; DNS runs over TCP too, and every stream would be read for it.
+        if matches!(self.action, Action::Forge(_))
+            && flow.transport == Transport::Tcp
+            && self.residual.is_none()
+            && self.judge.is_none()
+        {
+            return Some(false);
+        }
         all(self.all.iter(), flow)
     }
 
@@ -123,6 +131,8 @@ fn all<'c>(conditions: impl Iterator<Item = &'c Condition> + Clone, flow: &Prosp
 
 #[cfg(test)]
 mod tests {
+    use super::super::residual::{Residual, Tuple};
+    use super::super::rule::{Forgery, Way};
     use super::*;
     use crate::classify::Protocol;
 
@@ -170,6 +180,26 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_that_forges_answers_reads_no_stream_unless_a_block_follows() {
+        let mut forging = rule(vec![Condition::Protocol(Protocol::Dns)]);
+        forging.action = Action::Forge(Forgery {
+            pool: Vec::new(),
+            each: 1,
+            holds_back: false,
+        });
+        assert_eq!(forging.foresees(&to("192.0.2.1:53", Transport::Udp)), None);
+        assert_eq!(forging.foresees(&to("192.0.2.1:53", Transport::Tcp)), Some(false));
+        forging.residual = Some(Residual {
+            tuple: Tuple::Two,
+            for_ns: 1,
+            renewed: false,
+            way: Way::Both,
+            resets: false,
+        });
+        assert_eq!(forging.foresees(&to("192.0.2.1:53", Transport::Tcp)), None);
+    }
+
+    #[test]
     fn bytes_and_volumes_leave_it_open_and_a_transport_that_never_carries_a_protocol_settles_it() {
         let names = rule(vec![
             Condition::Transport(Transport::Udp),
@@ -180,7 +210,7 @@ mod tests {
         assert_eq!(names.foresees(&to("192.0.2.1:443", Transport::Tcp)), Some(false));
         let quic = rule(vec![Condition::Protocol(Protocol::Quic)]);
         assert_eq!(quic.foresees(&to("192.0.2.1:443", Transport::Tcp)), Some(false));
-        let frozen = rule(vec![Condition::Bytes(super::super::rule::Way::Both, 16_000)]);
+        let frozen = rule(vec![Condition::Bytes(Way::Both, 16_000)]);
         assert!(!frozen.reads_bytes());
         assert_eq!(frozen.foresees(&to("192.0.2.1:443", Transport::Tcp)), None);
         let other = rule(vec![Condition::Not(Box::new(Condition::Any(vec![

@@ -147,8 +147,6 @@ pub struct Engine {
 /// What is kept of a flow beside its first bytes.
 #[derive(Default)]
 struct Memory {
-    /// Of which flow: slots are used again.
-    number: u64,
     outbound: bool,
     /// It no longer counts among the flows of its pair.
     closed: bool,
@@ -303,10 +301,12 @@ impl Engine {
 
     /// Whether a flow was lost with its first packet for what will be so of the next: then there is no flow, and those who try
     /// and try again at a closed border fill no table.
-    fn is_nothing_to_remember(&self, slot: usize, decision: &Decision) -> bool {
-        let (Some(flow), Some(memory), Some(place)) =
-            (self.flows.flow(slot), self.memory.get(slot), decision.rule)
-        else {
+    fn is_nothing_to_remember(&self, slot: u32, decision: &Decision) -> bool {
+        let (Some(flow), Some(memory), Some(place)) = (
+            self.flows.flow(slot),
+            self.memory.get(slot as usize),
+            decision.rule,
+        ) else {
             return false;
         };
         let rule = &self.rules[place];
@@ -321,7 +321,7 @@ impl Engine {
     }
 
     /// Adds the packet to its flow, and says where that is kept.
-    fn take_in(&mut self, at_ns: u64, direction: Direction, packet: &Packet<'_>) -> usize {
+    fn take_in(&mut self, at_ns: u64, direction: Direction, packet: &Packet<'_>) -> u32 {
         let (pairs, counts_pairs) = (&mut self.pairs, self.counts_pairs);
         let mut never = 0;
         let rules = &self.rules;
@@ -345,16 +345,16 @@ impl Engine {
             return slot;
         };
         let from_client = packet.source == flow.client;
-        if self.memory.len() <= slot {
-            self.memory.resize_with(slot + 1, Memory::default);
+        let place = slot as usize;
+        if self.memory.len() <= place {
+            self.memory.resize_with(place + 1, Memory::default);
         }
-        let memory = &mut self.memory[slot];
+        let memory = &mut self.memory[place];
         if flow.up.packets + flow.down.packets == 1 {
             if self.counts_pairs {
                 *self.pairs.entry((flow.client.ip(), flow.server)).or_default() += 1;
             }
             *memory = Memory {
-                number: flow.number,
                 outbound: (direction == Direction::Outbound) == from_client,
                 drawn: never,
                 ..Memory::default()
@@ -380,8 +380,8 @@ impl Engine {
     }
 
     /// What becomes of a packet of the flow that is kept there.
-    fn judge(&mut self, slot: usize, at_ns: u64, direction: Direction, packet: &Packet<'_>) -> Decision {
-        let (Some(flow), Some(memory)) = (self.flows.flow(slot), self.memory.get_mut(slot)) else {
+    fn judge(&mut self, slot: u32, at_ns: u64, direction: Direction, packet: &Packet<'_>) -> Decision {
+        let (Some(flow), Some(memory)) = (self.flows.flow(slot), self.memory.get_mut(slot as usize)) else {
             return Decision::PASS;
         };
         let from_client = packet.source == flow.client;
@@ -418,7 +418,7 @@ impl Engine {
                 memory.drawn |= bit;
                 memory.chances |= bit;
                 counts.met += u64::from(met);
-                let mut dice = Dice::new(self.config.seed ^ memory.number.rotate_left(32) ^ place as u64);
+                let mut dice = Dice::new(self.config.seed ^ flow.number.rotate_left(32) ^ place as u64);
                 let share = if met {
                     rule.acts_on
                 } else {
@@ -491,8 +491,8 @@ impl Engine {
 impl Engine {
     /// Lets go of what was kept of a flow to be read, once it is known what it is and no rule will ask again. That is known of
     /// UDP after the first datagram, but for QUIC, whose hello may take several.
-    fn settle(&mut self, slot: usize) {
-        let (Some(flow), Some(memory)) = (self.flows.flow(slot), self.memory.get_mut(slot)) else {
+    fn settle(&mut self, slot: u32) {
+        let (Some(flow), Some(memory)) = (self.flows.flow(slot), self.memory.get_mut(slot as usize)) else {
             return;
         };
         let Some(labels) = memory.labels.as_deref().filter(|_| {
@@ -508,7 +508,7 @@ impl Engine {
                 let prospect = Prospect {
                     first: Some(First {
                         labels,
-                        fet: flow.fet,
+                        fet: flow.measured(),
                     }),
                     ..prospect(flow, memory.outbound)
                 };
@@ -682,7 +682,10 @@ impl Case<'_> {
                 (rule.reassembles || !labels.split)
                     && labels.name.as_ref().is_some_and(|name| names.has(name))
             }),
-            Condition::Flagged(variant) => flow.fet.is_some_and(|fet| fet.verdict(*variant).is_flagged()),
+            Condition::Flagged(variant) => flow
+                .fet
+                .as_ref()
+                .is_some_and(|fet| fet.verdict(*variant).is_flagged()),
             Condition::Fingerprint(known) => {
                 labels.is_some_and(|labels| labels.ja4.as_ref().is_some_and(|ja4| known.contains(ja4)))
             }

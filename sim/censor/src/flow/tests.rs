@@ -108,7 +108,7 @@ fn first_bytes_are_kept_in_order_and_once() {
         assert_eq!(flow.up.first, b"abcdefgh");
         assert_eq!((flow.up.first_packet_len, flow.up.gap), (4, false));
         assert_eq!(flow.up.bytes, 4 + 4 + 1 + 4 + 2);
-        assert_eq!(flow.fet.expect("a packet").len, 4);
+        assert_eq!(flow.measured().expect("a packet").len, 4);
     }
 }
 
@@ -150,7 +150,7 @@ fn kept_bytes_are_bounded_and_the_rule_on_the_first_packet_sees_all_of_it() {
         .tcp(2, true, "A", 1001, &[0x92; 1000]);
     let flow = only(fixture.finish());
     assert_eq!((flow.up.first.len(), flow.up.first_packet_len), (100, 100));
-    assert_eq!(flow.fet.expect("a packet").len, 1000);
+    assert_eq!(flow.measured().expect("a packet").len, 1000);
     assert_eq!(flow.labels().first_packet_len, 1000);
 }
 
