@@ -1,8 +1,9 @@
 //! `just demo`, as a test: the whole story with real processes on loopback.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 /// When the newest file below `path` was changed.
@@ -68,6 +69,39 @@ fn the_story_ends_well() {
         .and_then(|seconds| seconds.parse::<f64>().ok())
         .expect("the table ends with the sum");
     assert!(all < 60.0, "{story}");
+}
+
+#[test]
+fn an_interrupted_story_leaves_neither_processes_nor_files() {
+    let demo = Path::new(env!("CARGO_BIN_EXE_phantom-demo"));
+    build_if_stale(demo.parent().expect("a directory"));
+    for signal in ["INT", "HUP"] {
+        let mut told = Command::new(demo)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let dir = std::env::temp_dir().join(format!("phantom-demo-{}", told.id()));
+        // Until the network runs.
+        let mut story = BufReader::new(told.stdout.take().expect("piped")).lines();
+        let first = story.next().expect("a line").expect("text");
+        assert!(dir.exists(), "{first}");
+        let id = told.id().to_string();
+        let sent = Command::new("kill").args(["-s", signal, &id]).status();
+        assert!(sent.expect("kill runs").success());
+        let status = told.wait().expect("it ends");
+        assert_eq!(status.code(), Some(130), "{signal} after {first}");
+        assert!(!dir.exists(), "{signal}: {}", dir.display());
+        // Each process has the directory as its own.
+        let left = fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|process| {
+                fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(&dir))
+            });
+        assert_eq!(left.count(), 0, "{signal}");
+    }
 }
 
 #[test]

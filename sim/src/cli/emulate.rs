@@ -18,7 +18,7 @@ use crate::run::{Player, RunError};
 #[derive(Clone, Debug, Args)]
 pub struct EmulateArgs {
     /// A scenario's name or file, and key=value words: scenario, seed and the scenario's own parameters
-    #[arg(required = true, value_name = "NAME|FILE|KEY=VALUE")]
+    #[arg(value_name = "NAME|FILE|KEY=VALUE")]
     pub words: Vec<String>,
     /// The same as seed=N
     #[arg(long, value_name = "N")]

@@ -112,7 +112,7 @@ enum ScenarioCommand {
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
     /// A scenario's name or file, and key=value words: scenario, seed, peers, threads and the scenario's own parameters
-    #[arg(required = true, value_name = "NAME|FILE|KEY=VALUE")]
+    #[arg(value_name = "NAME|FILE|KEY=VALUE")]
     pub words: Vec<String>,
     /// One JSON object on stdout and nothing else
     #[arg(long)]

@@ -318,7 +318,7 @@ pub fn replay(
     let path = dir.join("result.json");
     let text = std::fs::read_to_string(&path).map_err(|error| {
         Stop::Usage(format!(
-            "{} is not the directory of a run: {}: {error}",
+            "{} is not the directory of a run, as store/latest or what a run names last: {}: {error}",
             dir.display(),
             path.display()
         ))
@@ -332,7 +332,7 @@ pub fn replay(
     let file = dir.join("scenario.toml");
     let text = read_file(&file).map_err(|error| {
         Stop::Usage(format!(
-            "{} is not the directory of a run: {}: {error}",
+            "{} is not the directory of a run, as store/latest or what a run names last: {}: {error}",
             dir.display(),
             file.display()
         ))

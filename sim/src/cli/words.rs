@@ -83,7 +83,7 @@ impl Words {
         match self.scenarios.as_slice() {
             [one] => Ok(one),
             [] => Err(Stop::Usage(format!(
-                "which scenario? there are: {}",
+                "which scenario? as in: blocked-bootstrap seed=7; there are: {}",
                 library.names().join(", ")
             ))),
             [first, second, ..] => Err(Stop::Usage(format!(
