@@ -54,6 +54,11 @@ impl DhtId {
         Distance(out)
     }
 
+    /// The id at this distance.
+    pub fn at(&self, distance: Distance) -> Self {
+        Self(self.distance(&Self(distance.0)).0)
+    }
+
     /// A random id that shares exactly `bits` leading bits with this one (all of them when `bits` is 160 or more).
     pub fn random_at(&self, bits: usize, rng: &mut impl Rng) -> Self {
         if bits >= 160 {

@@ -9,6 +9,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::addr::Addr;
 use super::id::{DhtId, Distance};
 use super::item::{MutableItem, mutable_target};
 use super::krpc::{NodeInfo, Response};
@@ -100,18 +101,27 @@ enum State {
     Fresh,
     Asked { at: Instant },
     Slow { at: Instant },
-    Answered { token: Option<Vec<u8>> },
+    Answered { token: Option<Box<[u8]>> },
     Dead,
 }
 
 #[derive(Clone, Debug)]
 struct Candidate {
-    /// Unknown for a seed that has not answered.
-    id: Option<DhtId>,
-    addr: SocketAddr,
-    /// While the id is unknown: by the id that others name for it, or the largest.
+    /// To the target. While the id is unknown: by the id that others name for it, or the largest.
     distance: Distance,
+    addr: Addr,
+    /// The id is known, and follows from the distance; it is unknown for a seed that has not answered.
+    has_id: bool,
     state: State,
+}
+
+// Up to a hundred are in each of the dozen lookups of a client that is cut off.
+const _: () = assert!(size_of::<Candidate>() <= 64);
+
+impl Candidate {
+    fn id(&self, target: DhtId) -> Option<DhtId> {
+        self.has_id.then(|| target.at(self.distance))
+    }
 }
 
 /// A node that answered and gave a token to store with.
@@ -215,8 +225,8 @@ impl Lookup {
         self.answering()
             .filter_map(|c| {
                 Some(NodeInfo {
-                    id: c.id?,
-                    addr: c.addr,
+                    id: c.id(self.target)?,
+                    addr: c.addr.socket(),
                 })
             })
             .take(self.config.nearest)
@@ -226,10 +236,13 @@ impl Lookup {
     /// The nearest nodes that answered with a token, nearest first.
     pub fn holders(&self) -> Vec<Holder> {
         self.answering()
-            .filter_map(|c| match (&c.state, c.id) {
+            .filter_map(|c| match (&c.state, c.id(self.target)) {
                 (State::Answered { token: Some(token) }, Some(id)) => Some(Holder {
-                    node: NodeInfo { id, addr: c.addr },
-                    token: token.clone(),
+                    node: NodeInfo {
+                        id,
+                        addr: c.addr.socket(),
+                    },
+                    token: token.to_vec(),
                 }),
                 _ => None,
             })
@@ -242,7 +255,7 @@ impl Lookup {
         self.candidates
             .iter()
             .filter(|c| matches!(c.state, State::Answered { .. }))
-            .map(|c| c.addr)
+            .map(|c| c.addr.socket())
             .collect()
     }
 
@@ -254,18 +267,19 @@ impl Lookup {
 
     /// Whether a candidate may be one of the nearest.
     fn counts(&self, candidate: &Candidate) -> bool {
-        !self.config.enforce_ids || candidate.id.is_none_or(|id| id.fits_ip(candidate.addr.ip()))
+        let id = || candidate.id(self.target);
+        !self.config.enforce_ids || id().is_none_or(|id| id.fits_ip(candidate.addr.ip()))
     }
 
-    fn add(&mut self, id: Option<DhtId>, addr: SocketAddr) {
-        let ip = addr.ip();
+    fn add(&mut self, id: Option<DhtId>, at: SocketAddr) {
+        let (ip, addr) = (at.ip(), Addr::from(at));
+        let distance = id.map(|id| self.target.distance(&id));
         // A seed that somebody names has a place: without one it would stay last, and never be asked although it may be the
         // nearest of all. Its id stays unknown until it answers, so a lie about it does no more than have it asked sooner.
-        let seed = |c: &Candidate| c.addr == addr && c.id.is_none() && c.state == State::Fresh;
-        if let Some(id) = id
+        let seed = |c: &Candidate| c.addr == addr && !c.has_id && c.state == State::Fresh;
+        if let Some(distance) = distance
             && let Some(at) = self.candidates.iter().position(seed)
         {
-            let distance = self.target.distance(&id);
             if distance < self.candidates[at].distance {
                 let seed = self.candidates.remove(at);
                 self.insert(Candidate { distance, ..seed });
@@ -274,21 +288,21 @@ impl Lookup {
         }
         let same_ip = self.candidates.iter().filter(|c| c.addr.ip() == ip).count();
         if id == Some(self.me)
-            || addr.port() == 0
+            || at.port() == 0
             || ip.is_unspecified()
             || ip.is_multicast()
             || self
                 .candidates
                 .iter()
-                .any(|c| c.addr == addr || (id.is_some() && c.id == id))
+                .any(|c| c.addr == addr || (c.has_id && distance == Some(c.distance)))
             || (!ip.is_loopback() && same_ip >= PER_IP_MAX)
         {
             return;
         }
         self.insert(Candidate {
-            id,
+            distance: distance.unwrap_or(Distance([0xff; 20])),
             addr,
-            distance: id.map_or(Distance([0xff; 20]), |id| self.target.distance(&id)),
+            has_id: id.is_some(),
             state: State::Fresh,
         });
         if self.candidates.len() > CANDIDATES_MAX {
@@ -307,24 +321,26 @@ impl Lookup {
 
     /// The node at `addr` answered, be it late.
     pub fn answered(&mut self, now: Instant, addr: SocketAddr, response: &Response<'_>) {
-        let Some(at) = self.candidates.iter().position(|c| c.addr == addr) else {
+        let known = |c: &Candidate| c.addr == addr.into();
+        let Some(at) = self.candidates.iter().position(known) else {
             return;
         };
+        let target = self.target;
         let candidate = &mut self.candidates[at];
         match candidate.state {
             State::Fresh | State::Answered { .. } => return,
             State::Asked { .. } | State::Slow { .. } | State::Dead => {}
         }
         // Somebody else than was named lives there: whoever named it was wrong or lied, so it does not count by that id.
-        if candidate.id.is_some_and(|id| id != response.id) || response.id == self.me {
+        if candidate.id(target).is_some_and(|id| id != response.id) || response.id == self.me {
             candidate.state = State::Dead;
             return;
         }
         let mut candidate = self.candidates.remove(at);
-        candidate.id = Some(response.id);
+        candidate.has_id = true;
         candidate.distance = self.target.distance(&response.id);
         candidate.state = State::Answered {
-            token: response.token.map(<[u8]>::to_vec),
+            token: response.token.map(Box::from),
         };
         self.insert(candidate);
         self.tally.answered += 1;
@@ -381,7 +397,7 @@ impl Lookup {
 
     /// The node at `addr` answered with an error, or cannot be reached.
     pub fn failed(&mut self, addr: SocketAddr) {
-        if let Some(candidate) = self.candidates.iter_mut().find(|c| c.addr == addr)
+        if let Some(candidate) = self.candidates.iter_mut().find(|c| c.addr == addr.into())
             && matches!(candidate.state, State::Asked { .. } | State::Slow { .. })
         {
             candidate.state = State::Dead;
@@ -433,7 +449,7 @@ impl Lookup {
             if under_way < self.config.parallel {
                 self.candidates[next].state = State::Asked { at: now };
                 self.tally.asked += 1;
-                return Output::Ask(self.candidates[next].addr);
+                return Output::Ask(self.candidates[next].addr.socket());
             }
             return Output::WaitUntil(wake);
         }

@@ -6,6 +6,7 @@
 //! node's get or put, all without I/O; [`node`] and [`client`] are the drivers over a [`crate::runtime::Runtime`].
 //! Clients are read-only nodes: they ask and store, nobody asks them. [`memory`] is a network for tests and benchmarks.
 
+mod addr;
 pub mod bencode;
 pub mod client;
 pub mod endpoint;

@@ -3,12 +3,12 @@
 //! An answer counts only if it carries the transaction id of a query that was sent, and comes from the address it was sent
 //! to: a stranger who guesses the one must also forge the other.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand_core::Rng;
 
+use super::addr::Addr;
 use crate::units::Instant;
 
 /// Most queries under way; one more makes the oldest be forgotten.
@@ -17,14 +17,21 @@ pub const PENDING_MAX: usize = 256;
 /// Queries under way, each with what it was for.
 #[derive(Clone, Debug)]
 pub struct Pending<T> {
-    queries: BTreeMap<u16, (Instant, SocketAddr, T)>,
+    /// By transaction id. A list, since there are a few: the nodes of a map have room for eleven.
+    queries: Vec<Query<T>>,
+}
+
+#[derive(Clone, Debug)]
+struct Query<T> {
+    at: Instant,
+    to: Addr,
+    id: u16,
+    what: T,
 }
 
 impl<T> Default for Pending<T> {
     fn default() -> Self {
-        Self {
-            queries: BTreeMap::new(),
-        }
+        Self { queries: Vec::new() }
     }
 }
 
@@ -32,49 +39,48 @@ impl<T> Pending<T> {
     /// Takes note of a query to `to`; returns its transaction id, which is random.
     pub fn begin(&mut self, now: Instant, to: SocketAddr, what: T, rng: &mut impl Rng) -> [u8; 2] {
         if self.queries.len() >= PENDING_MAX {
-            let oldest = self
-                .queries
-                .iter()
-                .min_by_key(|(_, (at, _, _))| *at)
-                .map(|(id, _)| *id);
-            if let Some(oldest) = oldest {
-                self.queries.remove(&oldest);
+            let ages = self.queries.iter().enumerate();
+            if let Some((oldest, _)) = ages.min_by_key(|(_, query)| query.at) {
+                self.queries.remove(oldest);
             }
         }
         let [a, b, _, _] = rng.next_u32().to_be_bytes();
         let mut id = u16::from_be_bytes([a, b]);
-        while self.queries.contains_key(&id) {
-            id = id.wrapping_add(1);
-        }
-        self.queries.insert(id, (now, to, what));
+        let place = loop {
+            match self.place(id) {
+                Ok(_) => id = id.wrapping_add(1),
+                Err(place) => break place,
+            }
+        };
+        let (at, to) = (now, to.into());
+        self.queries.insert(place, Query { at, to, id, what });
         id.to_be_bytes()
     }
 
     /// Takes out the query that a message from `from` with this transaction id answers.
     pub fn end(&mut self, transaction: &[u8], from: SocketAddr) -> Option<T> {
         let id = u16::from_be_bytes(transaction.try_into().ok()?);
-        if self.queries.get(&id)?.1 != from {
+        let place = self.place(id).ok()?;
+        if self.queries[place].to != from.into() {
             return None;
         }
-        self.queries.remove(&id).map(|(_, _, what)| what)
+        Some(self.queries.remove(place).what)
+    }
+
+    /// Where a query is, or would be.
+    fn place(&self, id: u16) -> Result<usize, usize> {
+        self.queries.binary_search_by_key(&id, |query| query.id)
     }
 
     /// Takes out what was asked `age` ago or longer.
     pub fn expire(&mut self, now: Instant, age: Duration) -> Vec<(SocketAddr, T)> {
-        let old: Vec<u16> = self
-            .queries
-            .iter()
-            .filter(|(_, (at, _, _))| *at + age <= now)
-            .map(|(id, _)| *id)
-            .collect();
-        old.into_iter()
-            .filter_map(|id| self.queries.remove(&id).map(|(_, to, what)| (to, what)))
-            .collect()
+        let old = self.queries.extract_if(.., |query| query.at + age <= now);
+        old.map(|query| (query.to.socket(), query.what)).collect()
     }
 
     /// When the oldest query was sent.
     pub fn oldest(&self) -> Option<Instant> {
-        self.queries.values().map(|(at, _, _)| *at).min()
+        self.queries.iter().map(|query| query.at).min()
     }
 
     /// Queries under way.

@@ -140,7 +140,8 @@ fn a_lookup_ends_though_liars_name_ever_nearer_nodes() {
         assert!(rounds < 1000);
         match lookup.poll_output(at(1)) {
             Output::Ask(to) => {
-                let id = lookup.candidates.iter().find(|c| c.addr == to).and_then(|c| c.id);
+                let known = lookup.candidates.iter().find(|c| c.addr == to.into());
+                let id = known.and_then(|c| c.id(lookup.target));
                 let nodes = (0..32)
                     .map(|_| {
                         n += 1;
