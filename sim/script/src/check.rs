@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use phantom_censor::file::{FileError, nearest};
+use phantom_censor::file::FileError;
+use phantom_censor::file::words::nearest;
 use rhai::{AST, ASTNode, Engine, Expr, FnCallExpr, ParseError, ParseErrorType, Position, Stmt};
 
 use crate::machine::{NAMES, compile, optimised};

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use phantom_censor::engine::RULES_MAX;
+use phantom_censor::file::words::{nearest, shortened};
 use phantom_censor::file::{RuleText, rule_problems};
 use phantom_core::directory::sign::AUTHORITIES_MAX;
 use phantom_core::rendezvous::SLOTS;
@@ -16,7 +17,7 @@ use super::load::is_name;
 use super::params::allowed;
 use super::promises::promises;
 pub use super::promises::{Claim, Claimed, Invariant, Kind};
-use super::source::{At, Problem, nearest};
+use super::source::{At, Problem};
 use super::systems::{HOSTS_PER_SYSTEM_MAX, SYSTEMS_MAX};
 use super::units::{Spread, Time};
 
@@ -69,10 +70,7 @@ impl Checker {
             if !words && !is_name(name) {
                 self.wrong(
                     name.at,
-                    format!(
-                        "'{}' is no name of a {what}: a-z, 0-9 and -",
-                        super::source::shorten(name)
-                    ),
+                    format!("'{}' is no name of a {what}: a-z, 0-9 and -", shortened(name)),
                 );
             } else if words && name.trim().is_empty() {
                 self.wrong(name.at, format!("the {what} needs a name"));
@@ -451,7 +449,7 @@ fn censor(checker: &mut Checker, scenario: &Scenario) {
     }
     for rule in &censor.rule {
         if !is_name(&rule.name) {
-            let shown = super::source::shorten(&rule.name);
+            let shown = shortened(&rule.name);
             checker.wrong(
                 spot(rule.name.at),
                 format!("'{shown}' is no name of a rule: a-z, 0-9 and -"),
@@ -473,7 +471,7 @@ fn lists(checker: &mut Checker, scenario: &Scenario, censor: &file::Censor) {
         .any(|population| matches!(population.node, Node::Insider(_)));
     for (name, list) in &censor.list {
         if !is_name(name) {
-            let shown = super::source::shorten(name);
+            let shown = shortened(name);
             checker.wrong(list.at, format!("'{shown}' is no name of a list: a-z, 0-9 and -"));
         }
         if [PUBLISHED, DIRECTORY].contains(&name.as_str()) || scenario.population.contains_key(name) {

@@ -11,8 +11,10 @@
 
 use std::time::Duration;
 
+use phantom_censor::file::words::{nearest, shortened};
+
 use super::metric::{Call, Entry, Gives, METRICS, SECRETS, STEPS, Sense, Takes, Unit};
-use super::source::{Problem, nearest, shorten};
+use super::source::Problem;
 use super::{de::Placed, units::Time};
 
 /// Longest expression that is read.
@@ -268,9 +270,9 @@ impl<'a> Parser<'a> {
         let got = match self.peek() {
             None => "the end".to_owned(),
             Some(Token::Word(text) | Token::Number(text) | Token::Sign(text)) => {
-                format!("'{}'", shorten(text))
+                format!("'{}'", shortened(text))
             }
-            Some(Token::Text(text)) => format!("the text '{}'", shorten(text)),
+            Some(Token::Text(text)) => format!("the text '{}'", shortened(text)),
         };
         self.wrong(self.offset(), format!("wanted {what}, got {got}"))
     }
@@ -429,7 +431,7 @@ impl<'a> Parser<'a> {
         let value: f64 = digits
             .replace('_', "")
             .parse()
-            .map_err(|_| self.wrong(offset, format!("'{}' is not a number", shorten(digits))))?;
+            .map_err(|_| self.wrong(offset, format!("'{}' is not a number", shortened(digits))))?;
         let unit = match self.peek() {
             Some(Token::Word(unit)) if !matches!(unit, "and" | "or") => unit,
             _ => return Ok(Number::Literal(value, Unit::One)),
@@ -444,7 +446,7 @@ impl<'a> Parser<'a> {
             return Ok(Number::Literal(size.0.0 as f64, Unit::Bytes));
         }
         Err(self
-            .wrong(at, format!("unknown unit '{}'", shorten(unit)))
+            .wrong(at, format!("unknown unit '{}'", shortened(unit)))
             .help("units: ns, us, ms, s, min, h, d, B, kB, MB, GB, KiB, MiB, GiB"))
     }
 

@@ -3,12 +3,13 @@
 use std::fmt;
 
 use indexmap::IndexMap;
+use phantom_censor::file::words::shortened;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::file::Param;
-use super::source::{At, Problem, shorten};
+use super::source::{At, Problem};
 use super::tree::Value;
 use super::units::{Rate, Size, Time};
 
@@ -146,7 +147,7 @@ pub fn allowed(name: &str, param: &Param, value: &ParamValue) -> Result<(), Stri
         return Err(format!(
             "{name} is one of {}, not '{}'",
             choices.join(", "),
-            shorten(&value.to_string())
+            shortened(&value.to_string())
         ));
     }
     if let (Some((kind, got)), Some(min)) = (value.magnitude(), &param.min)
@@ -192,7 +193,7 @@ pub fn resolve(
         let value = param.default.like(text).ok_or_else(|| {
             Problem::new(
                 At::NONE,
-                format!("{name} wants {}, not '{}'", param.default.kind(), shorten(text)),
+                format!("{name} wants {}, not '{}'", param.default.kind(), shortened(text)),
             )
         })?;
         allowed(name, param, &value).map_err(|message| Problem::new(At::NONE, message))?;

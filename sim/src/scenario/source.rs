@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use phantom_censor::file::words::{nearest, shortened};
+
 /// A place in one of the files of a [`Sources`]; four bytes of file, four of offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct At {
@@ -137,7 +139,7 @@ impl Problem {
         word: &str,
         choices: impl IntoIterator<Item = &'a str> + Clone,
     ) -> Self {
-        let mut message = format!("unknown {what} '{}'", shorten(word));
+        let mut message = format!("unknown {what} '{}'", shortened(word));
         if let Some(near) = nearest(word, choices.clone()) {
             message.push_str(&format!("; did you mean '{near}'?"));
         }
@@ -201,7 +203,7 @@ fn plain(wanted: &str) -> &str {
 fn describe(got: serde::de::Unexpected<'_>) -> String {
     use serde::de::Unexpected;
     match got {
-        Unexpected::Str(text) => format!("the text \"{}\"", shorten(text)),
+        Unexpected::Str(text) => format!("the text \"{}\"", shortened(text)),
         Unexpected::Signed(number) => format!("the number {number}"),
         Unexpected::Unsigned(number) => format!("the number {number}"),
         Unexpected::Float(number) => format!("the number {number}"),
@@ -210,53 +212,6 @@ fn describe(got: serde::de::Unexpected<'_>) -> String {
         Unexpected::Map => "a table".to_owned(),
         other => other.to_string(),
     }
-}
-
-/// At most 60 characters of `text`, so that a message stays a line.
-pub(crate) fn shorten(text: &str) -> String {
-    if text.chars().count() <= 60 {
-        return text.to_owned();
-    }
-    let head: String = text.chars().take(57).collect();
-    format!("{head}...")
-}
-
-/// The choice nearest to `word`, if any is near enough to have been meant.
-pub fn nearest<'a>(word: &str, choices: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    if word.chars().count() > 64 {
-        return None;
-    }
-    let bound = (word.chars().count() / 3).max(1);
-    choices
-        .into_iter()
-        .map(|choice| (distance(word, choice), choice))
-        .filter(|(far, choice)| *far <= bound || (word.len() >= 3 && choice.starts_with(word)))
-        .min_by_key(|(far, _)| *far)
-        .map(|(_, choice)| choice)
-}
-
-/// Edits (insert, delete, replace, swap of neighbours) between two words.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let width = b.len() + 1;
-    let mut cost = vec![0_usize; (a.len() + 1) * width];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            cost[i * width + j] = if i == 0 || j == 0 {
-                i + j
-            } else {
-                let same = usize::from(a[i - 1] != b[j - 1]);
-                let mut best = (cost[(i - 1) * width + j] + 1)
-                    .min(cost[i * width + j - 1] + 1)
-                    .min(cost[(i - 1) * width + j - 1] + same);
-                if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                    best = best.min(cost[(i - 2) * width + j - 2] + 1);
-                }
-                best
-            };
-        }
-    }
-    cost[a.len() * width + b.len()]
 }
 
 /// Everything that is wrong with a scenario, placed. Exit code 2.
@@ -330,15 +285,5 @@ mod tests {
             .place(At::new(file, "x = 1\nü = ".len()))
             .expect("a place");
         assert_eq!((place.line, place.column, place.text.as_str()), (2, 5, "ü = 2"));
-    }
-
-    #[test]
-    fn the_nearest_choice_is_offered_and_a_far_one_is_not() {
-        assert_eq!(nearest("trottle", ["throttle", "drop"]), Some("throttle"));
-        assert_eq!(
-            nearest("blokced-bootstrap", ["blocked-bootstrap"]),
-            Some("blocked-bootstrap")
-        );
-        assert_eq!(nearest("xyzzy", ["throttle", "drop"]), None);
     }
 }

@@ -1,103 +1,18 @@
 //! Quantities as scenario files write them: text with a unit ("30 s", "140 kbit/s", "16 kB"), shares as numbers.
 //!
-//! A unit is never guessed: a bare number where a time is wanted is an error that says how to write one.
+//! A bare number where a time is wanted is an error that says how to write one.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use phantom_censor::file::quantity::{self, RATES, SIZES, TIMES};
+use phantom_censor::file::words::shortened;
+use phantom_censor::text_form;
 use phantom_core::units::{BitRate, ByteCount};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserializer, Visitor};
-use serde::{Deserialize, Serialize, Serializer};
-
-const TIMES: &[(&str, u64)] = &[
-    ("ns", 1),
-    ("us", 1_000),
-    ("ms", 1_000_000),
-    ("s", 1_000_000_000),
-    ("min", 60_000_000_000),
-    ("h", 3_600_000_000_000),
-    ("d", 86_400_000_000_000),
-];
-const RATES: &[(&str, u64)] = &[
-    ("bit/s", 1),
-    ("kbit/s", 1_000),
-    ("Mbit/s", 1_000_000),
-    ("Gbit/s", 1_000_000_000),
-];
-const SIZES: &[(&str, u64)] = &[
-    ("B", 1),
-    ("kB", 1_000),
-    ("MB", 1_000_000),
-    ("GB", 1_000_000_000),
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
-    ("GiB", 1 << 30),
-];
-
-/// Parses `text` as a number and one of `units`; whole units of the smallest come back. Decimal, exact, no floats.
-fn quantity(text: &str, units: &[(&str, u64)], what: &str, example: &str) -> Result<u64, String> {
-    let wanted = || format!("wanted {what} such as \"{example}\"");
-    let text = text.trim();
-    let split = text
-        .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '_')))
-        .unwrap_or(text.len());
-    let (number, unit) = (text[..split].replace('_', ""), text[split..].trim());
-    if number.is_empty() {
-        return Err(format!("{}, got \"{}\"", wanted(), super::source::shorten(text)));
-    }
-    let names = || units.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    let Some((_, factor)) = units.iter().find(|(name, _)| *name == unit) else {
-        let got = if unit.is_empty() {
-            "no unit".to_owned()
-        } else {
-            format!("the unit '{}'", super::source::shorten(unit))
-        };
-        return Err(format!("{}, got {got}; units: {}", wanted(), names()));
-    };
-    let (whole, part) = number.split_once('.').unwrap_or((&number, ""));
-    let bad = || {
-        format!(
-            "{}, got the number '{}'",
-            wanted(),
-            super::source::shorten(&number)
-        )
-    };
-    if part.contains('.') || part.len() > 9 || whole.is_empty() || (part.is_empty() && number.contains('.')) {
-        return Err(bad());
-    }
-    let too_big = || {
-        format!(
-            "{}, got more than fits: {}",
-            wanted(),
-            super::source::shorten(text)
-        )
-    };
-    let whole: u64 = whole.parse().map_err(|_| too_big())?;
-    let mut value = u128::from(whole) * u128::from(*factor);
-    if !part.is_empty() {
-        let scale = 10_u128.pow(part.len() as u32);
-        let numerator: u128 = part.parse().map_err(|_| bad())?;
-        value += numerator * u128::from(*factor) / scale;
-    }
-    u64::try_from(value).map_err(|_| too_big())
-}
-
-/// The largest unit that leaves a whole number.
-fn print(value: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let (name, factor) = units
-        .iter()
-        .filter(|(_, factor)| value.is_multiple_of(*factor))
-        .max_by_key(|(_, factor)| *factor)
-        .copied()
-        .unwrap_or(units[0]);
-    if value == 0 {
-        let zero = if units == TIMES { "s" } else { units[0].0 };
-        return write!(f, "0 {zero}");
-    }
-    write!(f, "{} {name}", value / factor)
-}
+use serde::de::Deserializer;
+use serde::{Deserialize, Serialize};
 
 /// A length of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -117,13 +32,13 @@ impl Time {
 impl FromStr for Time {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        quantity(text, TIMES, "a time", "30 s").map(|nanos| Self(Duration::from_nanos(nanos)))
+        quantity::parse(text, TIMES, "a time", "30 s").map(|nanos| Self(Duration::from_nanos(nanos)))
     }
 }
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        print(u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX), TIMES, f)
+        quantity::print(u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX), TIMES, f)
     }
 }
 
@@ -134,7 +49,7 @@ pub struct Rate(pub BitRate);
 impl FromStr for Rate {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let bits = quantity(text, RATES, "a rate", "140 kbit/s")?;
+        let bits = quantity::parse(text, RATES, "a rate", "140 kbit/s")?;
         BitRate::new(bits)
             .map(Self)
             .ok_or_else(|| "a rate is not zero; to cut a path, drop".to_owned())
@@ -143,7 +58,7 @@ impl FromStr for Rate {
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        print(self.0.bits_per_second(), RATES, f)
+        quantity::print(self.0.bits_per_second(), RATES, f)
     }
 }
 
@@ -154,13 +69,13 @@ pub struct Size(pub ByteCount);
 impl FromStr for Size {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        quantity(text, SIZES, "a size", "16 kB").map(|bytes| Self(ByteCount(bytes)))
+        quantity::parse(text, SIZES, "a size", "16 kB").map(|bytes| Self(ByteCount(bytes)))
     }
 }
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        print(self.0.0, SIZES, f)
+        quantity::print(self.0.0, SIZES, f)
     }
 }
 
@@ -277,12 +192,7 @@ pub struct Seeds {
 impl FromStr for Seeds {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let wanted = || {
-            format!(
-                "wanted seeds such as \"1..=200\", got \"{}\"",
-                super::source::shorten(text)
-            )
-        };
+        let wanted = || format!("wanted seeds such as \"1..=200\", got \"{}\"", shortened(text));
         let (first, last) = text.split_once("..=").ok_or_else(wanted)?;
         let first = first.trim().parse().map_err(|_| wanted())?;
         let last = last.trim().parse().map_err(|_| wanted())?;
@@ -346,65 +256,24 @@ impl JsonSchema for Share {
     }
 }
 
-macro_rules! text_form {
-    ($type:ty, $name:literal, $wanted:literal) => {
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Text;
-                impl Visitor<'_> for Text {
-                    type Value = $type;
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str($wanted)
-                    }
-                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
-                        text.parse().map_err(E::custom)
-                    }
-                }
-                deserializer.deserialize_str(Text)
-            }
-        }
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-        impl JsonSchema for $type {
-            fn schema_name() -> std::borrow::Cow<'static, str> {
-                $name.into()
-            }
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "description": $wanted })
-            }
-        }
-    };
-}
-
 text_form!(
     Time,
-    "Time",
     "a time in quotes such as \"30 s\" (ns, us, ms, s, min, h, d)"
 );
 text_form!(
     Rate,
-    "Rate",
     "a rate in quotes such as \"140 kbit/s\" (bit/s, kbit/s, Mbit/s, Gbit/s)"
 );
 text_form!(
     Size,
-    "Size",
     "a size in quotes such as \"16 kB\" (B, kB, MB, GB, KiB, MiB, GiB)"
 );
 text_form!(
     Spread,
-    "Spread",
     "a time in quotes: \"30 s\", \"20 s..90 s\" or \"exp(30 s)\""
 );
-text_form!(
-    SizeRange,
-    "SizeRange",
-    "a size in quotes, or a range such as \"200 B..2 kB\""
-);
-text_form!(Seeds, "Seeds", "seeds in quotes such as \"1..=200\"");
+text_form!(SizeRange, "a size in quotes, or a range such as \"200 B..2 kB\"");
+text_form!(Seeds, "seeds in quotes such as \"1..=200\"");
 
 #[cfg(test)]
 mod tests {

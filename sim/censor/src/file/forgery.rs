@@ -90,7 +90,7 @@ impl<'de> Visitor<'de> for AnswersVisitor {
             let wanted = || {
                 format!(
                     "wanted an address such as \"192.0.2.1\", got \"{}\"",
-                    super::error::shortened(&text)
+                    super::words::shortened(&text)
                 )
             };
             these.push(text.parse().map_err(|_| serde::de::Error::custom(wanted()))?);

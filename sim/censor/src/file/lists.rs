@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::error::{Problem, nearest};
+use super::error::Problem;
 use super::units::{Address, Pattern};
+use super::words::nearest;
 use crate::engine::addresses::Addresses;
 use crate::engine::names::Names;
 
@@ -50,7 +51,7 @@ impl Lists {
             return None;
         }
         let names = || self.0.keys().map(String::as_str);
-        let mut message = format!("unknown list '@{}'", super::error::shortened(name));
+        let mut message = format!("unknown list '@{}'", super::words::shortened(name));
         if let Some(near) = nearest(name, names()) {
             message.push_str(&format!("; did you mean '@{near}'?"));
         }
@@ -121,7 +122,7 @@ impl Lists {
             };
             Some(Problem::new(
                 None,
-                format!("list '{}': {what}", super::error::shortened(name)),
+                format!("list '{}': {what}", super::words::shortened(name)),
             ))
         })
     }

@@ -27,7 +27,9 @@ mod forgery;
 mod lists;
 mod probe;
 mod programs;
+pub mod quantity;
 pub mod units;
+pub mod words;
 
 use std::collections::BTreeMap;
 
@@ -35,7 +37,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use de::{PLACED, Placed};
-pub use error::{FileError, Place, Problem, nearest};
+pub use error::{FileError, Place, Problem};
 pub use forgery::{Answers, ForgeText, MADE_UP_MAX};
 pub use lists::{List, Lists};
 pub use probe::{ProbeText, Within};
@@ -502,7 +504,7 @@ pub fn rule_problems(rules: &[Placed<RuleText>], lists: &Lists) -> Vec<Problem> 
         let mut at_rule = |at: usize, what: String| {
             problems.push(Problem::new(
                 Some(at),
-                format!("rule '{}': {what}", error::shortened(name)),
+                format!("rule '{}': {what}", words::shortened(name)),
             ));
         };
         if name.trim().is_empty() {

@@ -1,8 +1,7 @@
 //! Quantities and words as files write them: text with a unit ("180 s", "140 kbit/s", "16 KB", "26.3 %"), addresses, ports
 //! and names.
 //!
-//! A unit is never guessed, and nothing here is a float: decimal text becomes a whole number of the smallest unit, or is
-//! refused.
+//! Nothing here is a float.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -12,88 +11,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::error::shortened;
+use super::quantity::{self, RATES, SIZES, TIMES, Units};
+use super::words::shortened;
 use crate::engine::rule::ALWAYS;
+use crate::text_form;
 
-const TIMES: &[(&str, u64)] = &[
-    ("ns", 1),
-    ("us", 1_000),
-    ("ms", 1_000_000),
-    ("s", 1_000_000_000),
-    ("min", 60_000_000_000),
-    ("h", 3_600_000_000_000),
-    ("d", 86_400_000_000_000),
-];
-const RATES: &[(&str, u64)] = &[
-    ("bit/s", 1),
-    ("kbit/s", 1_000),
-    ("Mbit/s", 1_000_000),
-    ("Gbit/s", 1_000_000_000),
-];
-/// KB is what papers write for kB.
-const SIZES: &[(&str, u64)] = &[
-    ("B", 1),
-    ("kB", 1_000),
-    ("KB", 1_000),
-    ("MB", 1_000_000),
-    ("GB", 1_000_000_000),
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
-    ("GiB", 1 << 30),
-];
-const PERCENT: &[(&str, u64)] = &[("%", 10_000_000)];
-const BITS: &[(&str, u64)] = &[("bit", 1_000)];
-
-/// Parses a decimal number and one of `units`, and gives whole units of the smallest.
-fn quantity(text: &str, units: &[(&str, u64)], what: &str, example: &str) -> Result<u64, String> {
-    let wanted = |got: String| format!("wanted {what} such as \"{example}\", got {got}");
-    let text = text.trim();
-    let split = text
-        .find(|char: char| !(char.is_ascii_digit() || char == '.'))
-        .unwrap_or(text.len());
-    let (number, unit) = (&text[..split], text[split..].trim());
-    if number.is_empty() {
-        return Err(wanted(format!("\"{}\"", shortened(text))));
-    }
-    let Some((_, factor)) = units.iter().find(|(name, _)| *name == unit) else {
-        let got = match unit {
-            "" => "no unit".to_owned(),
-            unit => format!("the unit '{}'", shortened(unit)),
-        };
-        let names: Vec<&str> = units.iter().map(|(name, _)| *name).collect();
-        return Err(wanted(format!("{got}; units: {}", names.join(", "))));
-    };
-    let bad = || wanted(format!("the number '{}'", shortened(number)));
-    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
-    if whole.is_empty() || part.is_empty() || part.contains('.') || part.len() > 18 {
-        return Err(bad());
-    }
-    let (whole, numerator): (u64, u64) = (
-        whole.parse().map_err(|_| bad())?,
-        part.parse().map_err(|_| bad())?,
-    );
-    let scale = 10_u128.pow(part.len() as u32);
-    let parts = u128::from(numerator) * u128::from(*factor);
-    if !parts.is_multiple_of(scale) {
-        return Err(wanted(format!(
-            "'{}', which is finer than is kept",
-            shortened(text)
-        )));
-    }
-    let value = u128::from(whole) * u128::from(*factor) + parts / scale;
-    u64::try_from(value).map_err(|_| bad())
-}
-
-/// The largest unit that leaves a whole number; the first of its size.
-fn print(value: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut best = units[0];
-    for unit in units {
-        if value > 0 && value.is_multiple_of(unit.1) && unit.1 > best.1 {
-            best = *unit;
-        }
-    }
-    write!(f, "{} {}", value / best.1, best.0)
-}
+const PERCENT: &Units = &[("%", 10_000_000)];
+const BITS: &Units = &[("bit", 1_000)];
 
 /// Whole and parts of a decimal number, without trailing zeros.
 fn print_decimal(value: u64, one: u64, unit: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -113,13 +37,13 @@ impl FromStr for Time {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        quantity(text, TIMES, "a time", "180 s").map(Self)
+        quantity::parse(text, TIMES, "a time", "180 s").map(Self)
     }
 }
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        print(self.0, TIMES, f)
+        quantity::print(self.0, TIMES, f)
     }
 }
 
@@ -131,13 +55,13 @@ impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        quantity(text, RATES, "a rate", "140 kbit/s").map(Self)
+        quantity::parse(text, RATES, "a rate", "140 kbit/s").map(Self)
     }
 }
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        print(self.0, RATES, f)
+        quantity::print(self.0, RATES, f)
     }
 }
 
@@ -149,13 +73,13 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        quantity(text, SIZES, "a size", "16 KB").map(Self)
+        quantity::parse(text, SIZES, "a size", "16 KB").map(Self)
     }
 }
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        print(self.0, SIZES, f)
+        quantity::print(self.0, SIZES, f)
     }
 }
 
@@ -179,7 +103,7 @@ impl FromStr for Percent {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match quantity(text, PERCENT, "a share", "26.3 %")? {
+        match quantity::parse(text, PERCENT, "a share", "26.3 %")? {
             billionths if billionths <= Self::ALL.0 => Ok(Self(billionths)),
             _ => Err(format!(
                 "wanted a share of at most \"100 %\", got \"{}\"",
@@ -203,7 +127,7 @@ impl FromStr for Entropy {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match quantity(text, BITS, "bits in a byte", "7.2 bit")? {
+        match quantity::parse(text, BITS, "bits in a byte", "7.2 bit")? {
             millibits @ 0..=8_000 => Ok(Self(millibits as u32)),
             _ => Err(format!(
                 "wanted at most \"8 bit\" in a byte, got \"{}\"",
@@ -417,44 +341,6 @@ impl JsonSchema for Ports {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": ["integer", "string"], "description": "a port, or ports such as \"8000-8999\"" })
     }
-}
-
-macro_rules! text_form {
-    ($type:ident, $wanted:literal) => {
-        impl JsonSchema for $type {
-            fn schema_name() -> std::borrow::Cow<'static, str> {
-                stringify!($type).into()
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "description": $wanted })
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Text;
-                impl Visitor<'_> for Text {
-                    type Value = $type;
-
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str($wanted)
-                    }
-
-                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
-                        text.parse().map_err(E::custom)
-                    }
-                }
-                deserializer.deserialize_str(Text)
-            }
-        }
-
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-    };
 }
 
 text_form!(
