@@ -46,6 +46,8 @@ pub struct RunOutput {
     pub end: Instant,
     /// Events that the engine processed.
     pub events: u64,
+    /// Segments of streams with data that were sent; 0 on a back end that has no segments.
+    pub segments: u64,
     /// The digest of the whole trace, in hex.
     pub trace_digest: String,
     /// The rolling digest after each simulated second: two runs that differ name the first second at which they do, and

@@ -127,7 +127,9 @@ fn play_out(
         x25519_us: None,
         peak_rss_bytes: peak_rss_bytes(),
         events: output.events,
+        segments: output.segments,
         trace_digest: output.trace_digest.clone(),
+        asks_model: plan.rules.iter().any(|rule| rule.rule.uses_model()),
         verdict: if holds { "pass" } else { "fail" }.to_owned(),
         invariants: judgement.invariants.clone(),
         claims,
@@ -422,13 +424,18 @@ fn conclude(played: &Played, json: bool, out: &mut dyn Write) -> Result<u8, Stop
     }
     writeln!(
         out,
-        "{}: {:.0} s simulated in {:.1} s ({:.1} s CPU), {} events, digest {}",
+        "{}: {:.0} s simulated in {:.1} s ({:.1} s CPU), {} events, digest {}{}",
         result.verdict.to_uppercase(),
         result.sim_seconds,
         result.wall_seconds,
         result.cpu_seconds,
         result.events,
-        result.trace_digest
+        result.trace_digest,
+        if result.asks_model {
+            " (of this machine: a model is asked)"
+        } else {
+            ""
+        }
     )
     .map_err(write)?;
     Ok(code)

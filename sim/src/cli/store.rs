@@ -70,8 +70,14 @@ pub struct RunResult {
     pub peak_rss_bytes: u64,
     /// Events that the engine processed.
     pub events: u64,
+    /// Segments of TCP streams with data that were sent, those sent again as well; 0 on back ends that have none.
+    #[serde(default)]
+    pub segments: u64,
     /// The digest of the trace.
     pub trace_digest: String,
+    /// A script of the censor asks a model: on another machine the digest may be another.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks_model: bool,
     /// `pass` or `fail`.
     pub verdict: String,
     /// Per invariant.

@@ -130,6 +130,7 @@ impl Player for Fake {
         Ok(RunOutput {
             end: Instant::ZERO + plan.duration,
             events: 3_000,
+            segments: 0,
             trace_digest: format!("{:016x}", plan.seed + drift),
             checkpoints: [1, 2, 3 + drift]
                 .into_iter()
@@ -237,6 +238,7 @@ fn json_is_one_object_with_the_contracted_fields_and_nothing_else() {
         "peak_rss_bytes",
         "x25519_us",
         "events",
+        "segments",
         "trace_digest",
         "verdict",
         "invariants",

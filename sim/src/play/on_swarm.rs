@@ -151,6 +151,10 @@ impl Ground for Swarm {
         counters.happenings + counters.polls
     }
 
+    fn segments(&mut self) -> u64 {
+        self.stage.world().counters().net.segments
+    }
+
     fn digest(&mut self) -> (u64, String, Vec<Checkpoint>) {
         let world = self.stage.world();
         let checkpoints = world.checkpoints().to_vec();

@@ -61,6 +61,11 @@ pub(super) trait Ground {
     /// Steps so far, against the step limit.
     fn steps(&mut self) -> u64;
 
+    /// Segments of streams with data so far, on a back end that has segments.
+    fn segments(&mut self) -> u64 {
+        0
+    }
+
     /// Events so far, the digest of them, and its checkpoints.
     fn digest(&mut self) -> (u64, String, Vec<Checkpoint>);
 }
@@ -145,6 +150,7 @@ pub(super) fn play<G: Ground>(
     Ok(RunOutput {
         end: Instant::ZERO + plan.duration,
         events,
+        segments: world.ground.segments(),
         trace_digest,
         checkpoints,
     })

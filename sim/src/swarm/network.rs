@@ -246,6 +246,8 @@ pub struct NetCounters {
     pub unroutable: u64,
     /// Datagrams larger than the MTU.
     pub oversize: u64,
+    /// Segments of streams with data, sent again or not.
+    pub segments: u64,
     /// Retransmissions of segments.
     pub retransmitted: u64,
 }
@@ -318,6 +320,7 @@ impl Net {
         let bytes = sending.payload.len() as u64;
         self.counters.packets += 1;
         self.counters.bytes += bytes;
+        self.counters.segments += u64::from(sending.protocol == Protocol::Tcp && bytes > 0);
         let Some(way) = self.way(sending.from, sending.to) else {
             self.counters.unroutable += 1;
             return Fate::Lost;

@@ -367,6 +367,7 @@ impl World {
         Ok(RunOutput {
             end: Instant::ZERO + plan.duration,
             events: digest.events(),
+            segments: 0,
             trace_digest: digest.trace(),
             checkpoints: digest.checkpoints().to_vec(),
         })
