@@ -64,6 +64,11 @@ fn a_file_that_says_something_else_exits_2_and_names_the_line() {
             "sharing",
             "line 3: wanted `rtt_ms ",
         ),
+        (
+            "40 10000000 0 1000 5000*1000*100@0 : 1.0=1.0=0=0.5\n",
+            "bursts",
+            "line 1: wanted `rtt_ms ",
+        ),
         ("# head\n", "quick", "no measurement in it"),
         ("# head\n", "sharing", "no measurement in it"),
     ] {
@@ -93,6 +98,16 @@ fn a_missed_bar_exits_1_and_is_named() {
     let (code, told, _) = fidelity(dir.path(), &["--grid", "sharing", "--from", "shared.txt"]);
     assert!(code == 1 && told.contains("MISSED"), "{told}");
     assert!(told.contains("1 x 500000@0/500000"), "{told}");
+    // Half a round trip each is right, and a third one is not.
+    let bursts = |took: &str| {
+        let text = format!("40 10000000 0 125000 3000*1000*300@0 : 0.661=1.0=0={took}\n");
+        std::fs::write(dir.path().join("bursts.txt"), text).expect("written");
+        fidelity(dir.path(), &["--grid", "bursts", "--from", "bursts.txt"])
+    };
+    let (code, told, _) = bursts("0.0208,0.0208,0.0208");
+    assert!(code == 0 && told.contains("burst p90: 1 medians"), "{told}");
+    let (code, told, _) = bursts("0.0308,0.0308,0.0308");
+    assert!(code == 1 && told.contains("MISSED"), "{told}");
 }
 
 #[test]

@@ -64,6 +64,17 @@ pub struct Outcome {
     pub counters: SenderCounters,
 }
 
+/// How far a transfer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// When.
+    pub at_ns: u64,
+    /// Bytes that its program has written.
+    pub written: u64,
+    /// Bytes that have arrived.
+    pub arrived: u64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum What {
     Dial(u8),
@@ -157,13 +168,27 @@ impl Lab {
     }
 
     /// Runs until all transfers have ended or `until_ns`.
-    pub fn run(mut self, until_ns: u64) -> (Vec<Outcome>, u64) {
+    pub fn run(self, until_ns: u64) -> (Vec<Outcome>, u64) {
+        self.watch(until_ns, |_, _| {})
+    }
+
+    /// The same; after each event `seen` is told of which flow it was, and how that stands.
+    pub fn watch(mut self, until_ns: u64, mut seen: impl FnMut(usize, Standing)) -> (Vec<Outcome>, u64) {
         while let Some(Reverse(event)) = self.heap.pop() {
             if event.at_ns > until_ns {
                 break;
             }
             self.now_ns = event.at_ns;
             self.handle(event);
+            let flow = &self.flows[event.flow];
+            seen(
+                event.flow,
+                Standing {
+                    at_ns: event.at_ns,
+                    written: flow.sender.as_ref().map_or(0, Sender::written),
+                    arrived: flow.outcome.arrived,
+                },
+            );
             if self.flows.iter().all(|flow| flow.outcome.took_ns.is_some()) {
                 break;
             }

@@ -28,4 +28,4 @@ pub use error::RigError;
 pub use kernel::{Lane, Switch, become_within};
 #[cfg(not(target_os = "linux"))]
 pub use nowhere::{Lane, Switch, become_within};
-pub use plan::{FlowPlan, FlowSample, LATE, Lateness, Plan, Sample, Samples};
+pub use plan::{FlowPlan, FlowSample, LATE, Lateness, Pace, Plan, Sample, Samples};

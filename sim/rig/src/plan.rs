@@ -28,6 +28,51 @@ pub struct FlowPlan {
     pub start: Duration,
     /// A policer of its own for its data: bits per second and bytes of burst.
     pub policed: Option<(u64, u64)>,
+    /// Written in bursts, with TCP_NODELAY as our programs do; `None`: at once.
+    pub paced: Option<Pace>,
+}
+
+/// How a program writes in bursts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// At a time; the last may be smaller.
+    pub bytes: u64,
+    /// From the beginning of one to that of the next, however long it takes: they are due at fixed times.
+    pub every: Duration,
+}
+
+impl Pace {
+    /// The bytes of each burst of so many bytes in all.
+    pub fn bursts(self, bytes: u64) -> impl Iterator<Item = u64> {
+        let size = self.bytes.max(1);
+        (0..bytes.div_ceil(size)).map(move |number| size.min(bytes - number * size))
+    }
+
+    /// How many of them have ended when so many of all bytes have arrived.
+    pub fn ended(self, arrived: u64, bytes: u64) -> usize {
+        let size = self.bytes.max(1);
+        (if arrived < bytes {
+            arrived / size
+        } else {
+            bytes.div_ceil(size)
+        }) as usize
+    }
+
+    /// When a burst is due, with the first of them.
+    pub fn due_ns(self, first_ns: u64, number: usize) -> u64 {
+        first_ns + self.every.as_nanos() as u64 * number as u64
+    }
+
+    /// Seconds of each burst, from when it was due to its end.
+    pub fn took(self, first_ns: u64, ended_ns: &[u64]) -> Vec<f64> {
+        let took_ns = |(number, end_ns): (usize, &u64)| end_ns.saturating_sub(self.due_ns(first_ns, number));
+        ended_ns
+            .iter()
+            .enumerate()
+            .map(took_ns)
+            .map(|ns| ns as f64 / 1e9)
+            .collect()
+    }
 }
 
 /// How late the forwarding thread was, in one transfer or several at once.
@@ -63,7 +108,7 @@ pub struct Sample {
 }
 
 /// One transfer among several.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct FlowSample {
     /// From the call of connect() to the receiver's last byte.
     pub seconds: f64,
@@ -71,6 +116,8 @@ pub struct FlowSample {
     pub share: f64,
     /// Data segments that the sender sent again.
     pub retransmits: u64,
+    /// Seconds from when each burst was due to the arrival of its last byte; none if all was written at once.
+    pub bursts: Vec<f64>,
 }
 
 /// All transfers of a plan.
@@ -95,7 +142,14 @@ impl Plan {
                 bytes: cell.bytes,
                 start: Duration::ZERO,
                 policed: (policer > 0).then_some((policer, BURST_BYTES)),
+                paced: None,
             }],
         }
+    }
+
+    /// Whether a transfer that packets made late is worth another try. Bursts take as long as they are planned to: beside other
+    /// programs none would be without a late packet, and a few milliseconds are little beside what is measured there.
+    pub(crate) fn tried_again(&self) -> bool {
+        self.flows.iter().all(|flow| flow.paced.is_none())
     }
 }

@@ -18,6 +18,7 @@ use clap::{Args, ValueEnum};
 use comfy_table::presets::ASCII_BORDERS_ONLY_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use phantom_rig::sharing;
 
 use super::{FAILED, HOLDS, Stop, VIOLATED};
 
@@ -27,7 +28,8 @@ const SIMULATED: u64 = 41;
 /// What `fidelity` takes.
 #[derive(Clone, Debug, Args)]
 pub struct FidelityArgs {
-    /// Which transfers: the grid that the model was made beside, one drawn from the seed, several that share a link, or a few
+    /// Which transfers: the grid that the model was made beside, one drawn from the seed, several that share a link,
+    /// some that write in bursts, or a few
     #[arg(long, value_enum, default_value = "quick")]
     pub grid: Grid,
     /// What losses, and the cells of `fresh`, are drawn from
@@ -36,7 +38,8 @@ pub struct FidelityArgs {
     /// Cells that `fresh` draws of each kind: without loss, with 0.5 %, with 2 %, behind a policer
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub cells: u32,
-    /// Transfers measured in a cell [default: 40 where there is loss, 10 behind a policer, 5 else; 20 that share]
+    /// Transfers measured in a cell [default: 40 where there is loss, 10 behind a policer, 5 else; 20 that share or
+    /// write in bursts]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub repeats: Option<u32>,
     /// Transfers at once, each between network namespaces of its own
@@ -62,6 +65,8 @@ pub enum Grid {
     Fresh,
     /// Two to ten transfers share a link
     Sharing,
+    /// Written in bursts: the time of each
+    Bursts,
     /// A few cells: seconds
     Quick,
 }
@@ -72,6 +77,7 @@ impl Grid {
             Self::Main => "main",
             Self::Fresh => "fresh",
             Self::Sharing => "sharing",
+            Self::Bursts => "bursts",
             Self::Quick => "quick",
         }
     }
@@ -91,10 +97,10 @@ pub fn fidelity(args: &FidelityArgs, out: &mut dyn Write, err: &mut dyn Write) -
             args.seed
         ))),
     };
-    let results = if args.grid == Grid::Sharing {
-        shared::shared(args, err)?
-    } else {
-        alone::alone(args, err)?
+    let results = match args.grid {
+        Grid::Sharing => shared::shared(args, &sharing::grid(), err)?,
+        Grid::Bursts => shared::shared(args, &sharing::bursts(), err)?,
+        Grid::Main | Grid::Fresh | Grid::Quick => alone::alone(args, err)?,
     };
     write!(out, "{}", results.text).map_err(Stop::disk("writing the comparison"))?;
     if let Some(dir) = dir {
@@ -153,8 +159,8 @@ fn head(args: &FidelityArgs, columns: &str) -> String {
     };
     format!(
         "# Transfer times of {kernel} (CUBIC) between two network namespaces joined by the simulated link, in seconds: from connect() to\n\
-         # the receiver's last byte, on a fresh connection. The link loses in both directions, the policer (16,384 bytes of burst) only\n\
-         # drops data. Grid {}, seed {}.\n# {columns}\n",
+         # the receiver's last byte, on a fresh connection. The link loses in both directions, the policer (16,384 bytes of burst\n\
+         # unless told) only drops data. Grid {}, seed {}.\n# {columns}\n",
         args.grid.name(),
         args.seed
     )

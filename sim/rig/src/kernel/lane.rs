@@ -44,6 +44,12 @@ struct Ends {
     port: u16,
 }
 
+/// What came of a flow.
+struct Took {
+    ns: u64,
+    bursts: Vec<f64>,
+}
+
 /// What one flow's threads need of the others.
 struct Round {
     clock: Clock,
@@ -98,7 +104,7 @@ impl Lane {
         let mut tries = 1;
         loop {
             let mut samples = self.once(plan, seed)?;
-            if !samples.late.spoils() || tries == TRIES {
+            if !samples.late.spoils() || tries == TRIES || !plan.tried_again() {
                 samples.tries = tries;
                 return Ok(samples);
             }
@@ -126,10 +132,11 @@ impl Lane {
         let (took, passed) = (took?, passed?);
         let first = round.at_first_end.into_inner().unwrap_or_default();
         let all = first.iter().sum::<u64>().max(1) as f64;
-        let flow = |((took_ns, arrived), port): ((u64, u64), u16)| FlowSample {
-            seconds: took_ns as f64 / 1e9,
+        let flow = |((took, arrived), port): ((Took, u64), u16)| FlowSample {
+            seconds: took.ns as f64 / 1e9,
             share: arrived as f64 / all,
             retransmits: passed.again.get(&port).copied().unwrap_or_default(),
+            bursts: took.bursts,
         };
         Ok(Samples {
             flows: took.into_iter().zip(first).zip(ports).map(flow).collect(),
@@ -193,8 +200,8 @@ fn claim(sender: &Socket) -> io::Result<u16> {
         .ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
-/// Nanoseconds of each flow, in order.
-fn transfer_all(ends: Vec<Ends>, round: &Round) -> Result<Vec<u64>, RigError> {
+/// What each flow took, in order.
+fn transfer_all(ends: Vec<Ends>, round: &Round) -> Result<Vec<Took>, RigError> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = ends
             .into_iter()
@@ -207,69 +214,117 @@ fn transfer_all(ends: Vec<Ends>, round: &Round) -> Result<Vec<u64>, RigError> {
                     to,
                     ..
                 } = ends;
-                let receiving = scope.spawn(move || receive(&listener, number, plan.bytes, round));
+                let receiving = scope.spawn(move || receive(&listener, number, plan, round));
                 let sending = scope.spawn(move || send(sender, &to, plan, round));
-                (receiving, sending)
+                (plan, receiving, sending)
             })
             .collect();
         // All are waited for, and the sockets stay until then: no end of a transfer disturbs another.
         let ended: Vec<_> = threads
             .into_iter()
-            .map(|(receiving, sending)| (receiving.join(), sending.join()))
+            .map(|(plan, receiving, sending)| (plan, receiving.join(), sending.join()))
             .collect();
         let mut took = Vec::new();
         let mut open = Vec::new();
-        for (receiving, sending) in ended {
+        for (plan, receiving, sending) in ended {
             let receiving = receiving.map_err(|_| RigError::Ended)?;
             let sending = sending.map_err(|_| RigError::Ended)?;
             // A sender that failed is the reason why its receiver did, not the other way round.
-            let (began_ns, sender) = sending.map_err(RigError::system("sending"))?;
-            let (ended_ns, receiver) = receiving.map_err(RigError::system("receiving"))?;
-            took.push(ended_ns - began_ns);
-            open.push((sender, receiver));
+            let sent = sending.map_err(RigError::system("sending"))?;
+            let received = receiving.map_err(RigError::system("receiving"))?;
+            took.push(Took {
+                ns: received.ended_ns - sent.began_ns,
+                bursts: plan
+                    .paced
+                    .map(|pace| pace.took(sent.written_ns, &received.bursts_ns))
+                    .unwrap_or_default(),
+            });
+            open.push((sent.socket, received.socket));
         }
         drop(open);
         Ok(took)
     })
 }
 
-/// When connect() was called, and the connection, whose data may still be under way.
-fn send(mut socket: Socket, to: &SockAddr, plan: FlowPlan, round: &Round) -> io::Result<(u64, Socket)> {
+/// A sender that has written all.
+struct Sent {
+    /// When connect() was called, and when the first byte was due.
+    began_ns: u64,
+    written_ns: u64,
+    /// Its data may still be under way.
+    socket: Socket,
+}
+
+/// A receiver that has read all.
+struct Received {
+    /// When the last byte was read, and that of each burst.
+    ended_ns: u64,
+    bursts_ns: Vec<u64>,
+    socket: Socket,
+}
+
+fn send(mut socket: Socket, to: &SockAddr, plan: FlowPlan, round: &Round) -> io::Result<Sent> {
     hurry(TRANSFERRING);
     let bytes = vec![7; AT_ONCE];
     round.start.wait();
     pause(plan.start);
     let began_ns = round.clock.now_ns();
+    socket.set_tcp_nodelay(plan.paced.is_some())?;
     socket.connect(to)?;
-    let mut left = plan.bytes;
-    while left > 0 {
-        let now = left.min(AT_ONCE as u64) as usize;
-        left -= socket.write(&bytes[..now])? as u64;
+    let written_ns = round.clock.now_ns();
+    let mut write = |bytes_now: u64| -> io::Result<()> {
+        let mut left = bytes_now;
+        while left > 0 {
+            let now = left.min(AT_ONCE as u64) as usize;
+            left -= socket.write(&bytes[..now])? as u64;
+        }
+        Ok(())
+    };
+    match plan.paced {
+        None => write(plan.bytes)?,
+        Some(pace) => {
+            for (number, bytes) in pace.bursts(plan.bytes).enumerate() {
+                let due_ns = pace.due_ns(written_ns, number);
+                pause(Duration::from_nanos(due_ns.saturating_sub(round.clock.now_ns())));
+                write(bytes)?;
+            }
+        }
     }
-    Ok((began_ns, socket))
+    Ok(Sent {
+        began_ns,
+        written_ns,
+        socket,
+    })
 }
 
-/// When the last byte was read, and the connection.
-fn receive(listener: &Socket, number: usize, bytes: u64, round: &Round) -> io::Result<(u64, Socket)> {
+fn receive(listener: &Socket, number: usize, plan: FlowPlan, round: &Round) -> io::Result<Received> {
     hurry(TRANSFERRING);
     let (mut socket, _) = listener.accept()?;
     socket.set_read_timeout(Some(PATIENCE))?;
     reset_when_closed(&socket)?;
     let mut buffer = vec![0; AT_ONCE];
     let mut arrived = 0;
-    while arrived < bytes {
+    let mut bursts_ns = Vec::new();
+    while arrived < plan.bytes {
         match socket.read(&mut buffer)? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             read => arrived += read as u64,
         }
         round.arrived[number].store(arrived, Ordering::Relaxed);
+        if let Some(pace) = plan.paced {
+            bursts_ns.resize(pace.ended(arrived, plan.bytes), round.clock.now_ns());
+        }
     }
     let ended_ns = round.clock.now_ns();
     round.at_first_end.get_or_init(|| {
         let arrived = round.arrived.iter();
         arrived.map(|arrived| arrived.load(Ordering::Relaxed)).collect()
     });
-    Ok((ended_ns, socket))
+    Ok(Received {
+        ended_ns,
+        bursts_ns,
+        socket,
+    })
 }
 
 /// The kernel forgets the connection at once: nothing of it is on the lane when the next begins.

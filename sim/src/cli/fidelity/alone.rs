@@ -32,7 +32,7 @@ pub(super) fn alone(args: &FidelityArgs, err: &mut dyn Write) -> Result<Results,
         let cells = match args.grid {
             Grid::Main => grid::main(),
             Grid::Fresh => grid::fresh(args.seed, args.cells as usize),
-            Grid::Quick | Grid::Sharing => grid::quick(),
+            Grid::Quick | Grid::Sharing | Grid::Bursts => grid::quick(),
         };
         measure_alone(args, &cells, err)?
     };

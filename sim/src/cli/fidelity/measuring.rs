@@ -56,7 +56,7 @@ impl Quality {
             return "a stored measurement: how late its packets were is not known\n".to_owned();
         }
         let mut text = format!(
-            "{} measured: {} tried again for a packet over 5 ms late, {} flagged (late all three times); of {} packets {} were over 1 ms late, the worst {:.1} ms\n",
+            "{} measured: {} tried again for a packet over 5 ms late, {} flagged (late each time); of {} packets {} were over 1 ms late, the worst {:.1} ms\n",
             self.transfers,
             self.again,
             self.flagged,

@@ -1,19 +1,24 @@
-//! Several transfers on a link: times and shares, by the rank of flows with the same plan.
+//! Several transfers on a link, or some that write in bursts: times and shares, by the rank of flows with the same plan, and times of
+//! bursts.
 
 use std::io::Write;
 
 use phantom_rig::pool::Job;
-use phantom_rig::sharing::{self, BAR, SharedCell, SharedCompared, SharedMeasured, What};
+use phantom_rig::sharing::{BAR, SharedCell, SharedCompared, SharedMeasured, What};
 
 use super::measuring::{Measurement, run, seed_of};
 use super::{FidelityArgs, Results, SIMULATED, Stop, broken, head, number, progress, read, table, verdict};
 
 /// Transfers of a cell: chance decides who is the fastest even without losses.
 const REPEATS: usize = 20;
-const COLUMNS: &str = "rtt_ms link_bits_per_second loss queue_bytes bytes@start_ms[/policer_bits_per_second] of each flow : seconds=share of each flow";
+const COLUMNS: &str = "rtt_ms link_bits_per_second loss queue_bytes bytes[*burst_bytes*every_ms]@start_ms[/policer_bits_per_second[/policer_bytes]] of each flow : seconds=share[=retransmits=burst_seconds,...] of each flow";
 
 /// Measures or reads, simulates and compares.
-pub(super) fn shared(args: &FidelityArgs, err: &mut dyn Write) -> Result<Results, Stop> {
+pub(super) fn shared(
+    args: &FidelityArgs,
+    cells: &[SharedCell],
+    err: &mut dyn Write,
+) -> Result<Results, Stop> {
     let measurement = if let Some(from) = &args.from {
         let all = SharedMeasured::parse_all(&read(from)?).map_err(|error| broken(from, error))?;
         if all.is_empty() {
@@ -21,7 +26,7 @@ pub(super) fn shared(args: &FidelityArgs, err: &mut dyn Write) -> Result<Results
         }
         Measurement::stored(all)
     } else {
-        measure_shared(args, &sharing::grid(), err)?
+        measure_shared(args, cells, err)?
     };
     let bar = progress("simulated", measurement.all.len() as u64);
     let mut rows = table(&[
@@ -79,8 +84,11 @@ pub(super) fn shared(args: &FidelityArgs, err: &mut dyn Write) -> Result<Results
     bar.finish_and_clear();
     let mut text = format!("{rows}\n");
     let mut missed = false;
-    for what in [What::Seconds, What::Share] {
+    for what in [What::Seconds, What::Share, What::Burst, What::BurstP90] {
         let of: Vec<&SharedCompared> = all.iter().filter(|compared| compared.what == what).collect();
+        if of.is_empty() {
+            continue;
+        }
         let misses = of.iter().filter(|compared| !compared.met()).count();
         missed |= misses > 0;
         let mut errors: Vec<f64> = of.iter().map(|compared| compared.error().abs()).collect();
@@ -144,7 +152,7 @@ fn measure_shared(
         jobs,
         |lane, &(cell, repeat)| {
             let samples = lane.share(&cells[cell].plan(), seed_of(args, cell, repeat))?;
-            Ok((sharing::repeat(&samples), samples.late, samples.tries))
+            Ok((samples.flows, samples.late, samples.tries))
         },
         |cell, repeat| kept[cell].push(repeat),
         err,
