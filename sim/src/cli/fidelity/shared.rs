@@ -137,7 +137,7 @@ fn measure_shared(
         let ends = cell.simulate(1).unwrap_or_default();
         let ends = ends.iter().zip(&cell.flows);
         let seconds = ends
-            .map(|((seconds, _), flow)| seconds + flow.start_ms as f64 / 1e3)
+            .map(|(sample, flow)| sample.seconds + flow.start_ms as f64 / 1e3)
             .fold(1.0, f64::max);
         jobs.extend((0..repeats).map(|repeat| Job {
             what: (number, repeat),
