@@ -56,7 +56,7 @@ fn usage_errors_exit_2_and_name_the_choices() {
         ),
         (
             &["run", "seed=7"],
-            "which scenario? there are: blocked-bootstrap, first-look,",
+            "which scenario? as in: blocked-bootstrap seed=7; there are: blocked-bootstrap, first-look,",
         ),
         (
             &["run", "first-look", "udp-off"],
@@ -91,7 +91,7 @@ fn usage_errors_exit_2_and_name_the_choices() {
             &["run", "first-look", "--runtime", "swram"],
             "possible values: swarm, paused, turmoil, madsim, tokio",
         ),
-        (&["run"], "required"),
+        (&["run"], "which scenario?"),
         (
             &["check", "first-look", "seed=3"],
             "check goes through seeds 1 to N",

@@ -23,7 +23,7 @@ use phantom_rig::sharing;
 use super::{FAILED, HOLDS, Stop, VIOLATED};
 
 /// Simulated repeats of a cell in which something is drawn.
-const SIMULATED: u64 = 41;
+const SIMULATED: u64 = 101;
 
 /// What `fidelity` takes.
 #[derive(Clone, Debug, Args)]
