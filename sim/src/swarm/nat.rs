@@ -102,7 +102,8 @@ impl Remotes {
     }
 }
 
-/// Room is made for so many remotes at a time.
+/// Room is made for so many remotes at first, which a stream's mapping never goes beyond, and then at a time.
+const REMOTES_FIRST: usize = 2;
 const REMOTES_STEP: usize = 8;
 
 /// The latest goes last, so those whose own time is over are at the front.
@@ -112,7 +113,11 @@ fn note<const N: usize>(remotes: &mut Vec<Remote<N>>, now: u64, idle_ns: u64, ad
         remotes.remove(0);
     }
     if remotes.len() == remotes.capacity() {
-        remotes.reserve_exact(REMOTES_STEP);
+        remotes.reserve_exact(if remotes.is_empty() {
+            REMOTES_FIRST
+        } else {
+            REMOTES_STEP
+        });
     }
     remotes.push(Remote::new(address, now));
 }
