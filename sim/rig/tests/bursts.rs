@@ -4,7 +4,7 @@ use phantom_path::tcp::Algorithm;
 use phantom_rig::sharing::{self, SharedCompared, SharedMeasured, What};
 
 const REPEATS: u64 = 41;
-/// Cells whose medians err by more than the bar: what is known of them is said in docs/FIDELITY.md.
+/// Medians that err by more than the bar: what is known of them is said in docs/STATUS.md.
 const MISSED_MAX: usize = 6;
 
 fn compare(algorithm: Algorithm) -> Vec<SharedCompared> {
@@ -32,10 +32,19 @@ fn bursts_take_as_long_as_on_linux() {
     assert!(median < 1.0, "median {median} %");
 }
 
-/// The bars can be missed: with the other congestion control they are.
+/// The bars can be missed: beside a kernel whose bursts took half as long again they are, in most cells.
 #[test]
-fn bursts_tell_cubic_from_reno() {
-    let compared = compare(Algorithm::Reno);
+fn bursts_tell_a_slower_kernel_from_this_one() {
+    let mut compared = compare(Algorithm::Cubic);
+    for one in &mut compared {
+        one.measured *= 1.5;
+        one.interval = (one.interval.0 * 1.5, one.interval.1 * 1.5);
+    }
     let missed = missed(&compared);
-    assert!(missed.len() > MISSED_MAX, "{missed:#?}");
+    assert!(
+        missed.len() > compared.len() / 2,
+        "{} of {}",
+        missed.len(),
+        compared.len()
+    );
 }
