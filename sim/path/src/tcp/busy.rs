@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use super::segment::{Block, SACKS_MAX};
 use super::sent::Flight;
 
-/// Made when the first segment is sent, dropped when the last is acknowledged and nothing is wrong.
+/// Made when the first segment is sent, dropped when the last is acknowledged and nothing is wrong or left to be judged.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Busy(Option<Box<Work>>);
 
@@ -68,9 +68,11 @@ impl Work {
 }
 
 impl Busy {
-    /// Lets go of it if nothing is out.
+    /// Lets go of it if nothing is out. What became of a probe is judged by what is acknowledged after it (`tcp_process_tlp_ack`),
+    /// which is the next burst's if the program had no more to send: until then it is kept.
     pub(crate) fn rest(&mut self) {
-        self.0.take_if(|work| work.flight.is_empty());
+        self.0
+            .take_if(|work| work.flight.is_empty() && work.probe.is_none());
     }
 
     #[cfg(test)]
