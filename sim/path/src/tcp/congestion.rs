@@ -71,10 +71,10 @@ impl Congestion {
         }
     }
 
-    /// Nothing was sent for so long.
-    pub(crate) fn idle(&mut self, now_ns: u64, idle_ns: u64) {
+    /// Nothing was out, and nothing sent since then.
+    pub(crate) fn idle(&mut self, now_ns: u64, since_ns: u64) {
         if let Self::Cubic(cubic) = self {
-            cubic.idle(now_ns, idle_ns);
+            cubic.idle(now_ns, since_ns);
         }
     }
 

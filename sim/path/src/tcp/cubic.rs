@@ -76,13 +76,14 @@ impl Cubic {
         self.hystart.begin(now_us, next);
     }
 
-    /// Nothing was sent for so long: the curve did not go on meanwhile.
-    pub(crate) fn idle(&mut self, now_ns: u64, idle_ns: u64) {
+    /// Nothing was sent since then: the curve did not go on meanwhile.
+    pub(crate) fn idle(&mut self, now_ns: u64, since_ns: u64) {
         if let Some(curve) = &mut self.curve
             && curve.epoch != 0
         {
-            let epoch = curve.epoch.saturating_add(jiffies(idle_ns) as u32);
-            curve.epoch = epoch.min(jiffies(now_ns) as u32 + 1);
+            let now = jiffies(now_ns) as u32;
+            let epoch = curve.epoch.saturating_add(now - jiffies(since_ns) as u32);
+            curve.epoch = epoch.min(now + 1);
         }
     }
 

@@ -339,11 +339,11 @@ impl Sender {
     }
 
     pub(crate) fn send_again(&mut self, now_ns: u64, number: u64, send: &mut impl FnMut(Segment)) {
+        self.note_sending(now_ns);
         let Some(sent) = self.busy.flight.send_again(number, now_ns / 1_000) else {
             return;
         };
         self.count().again += 1;
-        self.sent_at_ns = now_ns;
         *self.busy.undo.unreported.get_or_insert(0) += 1;
         if self.busy.undo.first_ms == 0 {
             self.busy.undo.first_ms = stamp_ms(now_ns);

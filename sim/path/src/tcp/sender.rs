@@ -249,7 +249,6 @@ impl Sender {
         if idle_ns <= timeout_ns {
             return;
         }
-        self.congestion.idle(now_ns, idle_ns);
         let restart = self.window_start.min(self.window);
         self.threshold = self.threshold.max(self.window - self.window / 4);
         while idle_ns > timeout_ns && self.window > restart {
@@ -288,6 +287,7 @@ impl Sender {
         };
         self.fin_sent |= fin;
         self.next = segment.end();
+        self.note_sending(now_ns);
         self.busy.flight.push(Sent {
             seq: segment.seq,
             at_us: now_ns / 1_000,
@@ -298,8 +298,16 @@ impl Sender {
             ever_again: false,
             fin,
         });
-        self.sent_at_ns = now_ns;
         Some(segment)
+    }
+
+    /// A segment is about to be sent. If nothing was out the curve of the window did not go on since the last one
+    /// (CA_EVENT_TX_START in `tcp_event_data_sent`), however short the pause was.
+    pub(crate) fn note_sending(&mut self, now_ns: u64) {
+        if self.busy.flight.in_network() == 0 {
+            self.congestion.idle(now_ns, self.sent_at_ns);
+        }
+        self.sent_at_ns = now_ns;
     }
 
     /// Sends what was never sent as far as the windows let it; with `probe` one segment in any case. How many were sent.
