@@ -21,6 +21,8 @@ const COMPRESSED_MAX: u8 = 44;
 const COMPRESSION_NS_MAX: u64 = 1_000_000;
 /// Intervals remembered for reports.
 const REPORTED_MAX: usize = 4;
+/// Smaller segments do not let the window grow.
+const GROWS_FROM: u16 = 128;
 /// Linux's first window: what fits into 64 KiB in whole segments.
 const WINDOW_START: u32 = 45 * MSS as u32;
 
@@ -196,9 +198,11 @@ impl Receiver {
             self.owes = true;
             let disorder = self.disorder.get_or_insert_default();
             disorder.insert(block);
+            let held = disorder.blocks.iter().map(|block| block.end - block.start).sum();
             if segment.fin {
                 disorder.end = Some(block.end);
             }
+            self.grow(segment.len, held);
         }
         self.decide(now_ns, at_once)
     }
@@ -208,7 +212,7 @@ impl Receiver {
         self.arrival(now_ns);
         self.pushed |= segment.push;
         self.ended |= segment.fin;
-        self.window.grow();
+        self.grow(segment.len, 0);
         let Some(disorder) = &mut self.disorder else {
             self.advance(end);
             return segment.fin;
@@ -222,6 +226,14 @@ impl Receiver {
         }
         self.advance(next);
         filled || segment.fin
+    }
+
+    /// As long as the window grows, segments are acknowledged at once however many they were (`tcp_grow_window`): the sender's window
+    /// is to grow too.
+    fn grow(&mut self, len: u16, held: u64) {
+        if len >= GROWS_FROM && self.window.grow(held) {
+            self.quick |= 1;
+        }
     }
 
     fn advance(&mut self, next: u64) {
@@ -378,13 +390,19 @@ impl Receiver {
 impl Window {
     /// Bytes that may be announced while so many are unread.
     fn room(&self, unread: u64) -> u32 {
-        let unread = u32::try_from(unread).unwrap_or(u32::MAX);
-        self.buffer.saturating_sub(unread).min(self.threshold)
+        self.room_for(unread).min(self.threshold)
     }
 
-    /// A segment arrived: the sender may come to need a larger window.
-    fn grow(&mut self) {
-        self.threshold = (self.threshold + 2 * u32::from(MSS)).min(self.buffer);
+    /// A segment arrived: the sender may come to need a larger window, beside what is held out of order. Whether it grew.
+    fn grow(&mut self, held: u64) -> bool {
+        let room = self.room_for(held).saturating_sub(self.threshold);
+        self.threshold += room.min(2 * u32::from(MSS));
+        room > 0
+    }
+
+    fn room_for(&self, held: u64) -> u32 {
+        self.buffer
+            .saturating_sub(u32::try_from(held).unwrap_or(u32::MAX))
     }
 
     /// Dynamic right-sizing (Fisk and Feng 2001): room for twice what a round trip carried, more while that grows.
