@@ -6,7 +6,7 @@
 use crate::crypto::kdf::Context;
 use crate::crypto::keys::NodeId;
 use crate::directory::descriptor::Roles;
-use crate::directory::document::{NodeEntry, SharedDocument};
+use crate::directory::document::{DocumentHash, NodeEntry, SharedDocument};
 use crate::mailbox::{BoxAddress, StorageSet};
 use crate::packet::{HOPS, Hop, HopKeyId, HopPublic, LinkHandle, NextHop};
 use crate::runtime::Share;
@@ -98,6 +98,11 @@ impl View {
             document: document.clone(),
             choices,
         }
+    }
+
+    /// The document it was made from.
+    pub fn document(&self) -> DocumentHash {
+        self.document.hash
     }
 
     /// A way to one of the nodes that hold `address`, over `entry`, and over none of `avoid` if others are there.
@@ -284,7 +289,7 @@ pub(crate) mod tests {
 
     use crate::crypto::keys::{IdentitySecret, LinkSecret};
     use crate::directory::descriptor::{HopKeys, VersionRange};
-    use crate::directory::document::{Document, DocumentHash, Timing, Verified};
+    use crate::directory::document::{Document, Timing, Verified};
     use crate::directory::sign::KeySet;
     use crate::mailbox::OperatorId;
     use crate::runtime::share::Shares;

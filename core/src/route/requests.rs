@@ -111,6 +111,7 @@ impl<P> Requests<P> {
         if self.pending.len() >= PENDING_MAX {
             return Err((Unsent::Full, purpose));
         }
+        self.suspects.document(now, view.document());
         let avoid = self.suspects.avoid(now);
         let (packet, keys, nodes) = match wrap(rng, time, view, entry, ask, &avoid) {
             Ok(wrapped) => wrapped,

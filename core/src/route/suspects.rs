@@ -4,51 +4,115 @@
 //! Nobody says which hop lost a packet, so every node of an unanswered request is suspected a little, and every node of an
 //! answered one is cleared. The choice of paths avoids suspects only where it has others: who drops packets to steer
 //! clients gets itself avoided, and nobody else for long.
+//!
+//! A suspect is tried again after a while, and at once when there is a new document, which may list new keys of it. If that request is not answered either, it
+//! is avoided for twice as long. With a fixed time all dead nodes would come back together, and what was learnt of them with
+//! dozens of lost requests would be lost: with 4 of 12 nodes dead, every second request failed for as long as they were listed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::crypto::keys::NodeId;
+use crate::directory::document::DocumentHash;
 use crate::units::Instant;
 
 /// So many unanswered requests since the last answered one.
 const STRIKES: u32 = 3;
-/// Suspicion ends so long after the last of them.
-const FORGET: Duration = Duration::from_secs(180);
+/// How long a node is avoided after the last of them.
+const AVOID_FIRST: Duration = Duration::from_secs(180);
+/// So often that is doubled, when it has come back and a request over it is not answered: up to 48 minutes.
+const DOUBLINGS_MAX: u32 = 4;
 /// Nodes remembered.
 const NODES_MAX: usize = 64;
 
+#[derive(Clone, Copy, Debug)]
+struct Suspicion {
+    /// Unanswered requests since the last answered one.
+    strikes: u32,
+    /// When the last of them was given up.
+    last: Instant,
+    /// How often it was avoided and came back.
+    returns: u32,
+}
+
+impl Suspicion {
+    fn is_suspect(&self) -> bool {
+        self.strikes >= STRIKES
+    }
+
+    /// How long it counts.
+    fn time(&self) -> Duration {
+        AVOID_FIRST * 2_u32.pow(self.returns.min(DOUBLINGS_MAX))
+    }
+}
+
 /// The nodes that were in unanswered requests.
 #[derive(Debug, Default)]
-pub(crate) struct Suspects(BTreeMap<NodeId, (u32, Instant)>);
+pub(crate) struct Suspects {
+    nodes: BTreeMap<NodeId, Suspicion>,
+    /// The newest document and since when it is used.
+    document: Option<(DocumentHash, Instant)>,
+}
 
 impl Suspects {
+    /// Paths are chosen from this document now.
+    pub(crate) fn document(&mut self, now: Instant, hash: DocumentHash) {
+        if self.document.is_none_or(|(known, _)| known != hash) {
+            self.document = Some((hash, now));
+        }
+    }
+
     /// A request over these nodes was not answered.
     pub(crate) fn strike(&mut self, now: Instant, nodes: &[NodeId]) {
-        self.0.retain(|_, (_, last)| now.saturating_since(*last) < FORGET);
+        let since = self.since();
+        self.nodes
+            .retain(|_, known| known.is_suspect() || counts(known, since, now));
         for node in nodes {
-            if self.0.len() < NODES_MAX || self.0.contains_key(node) {
-                let (strikes, last) = self.0.entry(*node).or_insert((0, now));
-                (*strikes, *last) = (strikes.saturating_add(1), now);
+            if self.nodes.len() >= NODES_MAX && !self.nodes.contains_key(node) {
+                let oldest = self.nodes.iter().min_by_key(|(_, known)| known.last);
+                let oldest = oldest.map(|(node, _)| *node);
+                oldest.and_then(|node| self.nodes.remove(&node));
             }
+            let known = self.nodes.entry(*node).or_insert(Suspicion {
+                strikes: 0,
+                last: now,
+                returns: 0,
+            });
+            if !counts(known, since, now) {
+                known.returns = known.returns.saturating_add(1);
+            }
+            (known.strikes, known.last) = (known.strikes.saturating_add(1), now);
         }
     }
 
     /// A request over these nodes was answered.
     pub(crate) fn clear(&mut self, nodes: &[NodeId]) {
         for node in nodes {
-            self.0.remove(node);
+            self.nodes.remove(node);
         }
     }
 
     /// The nodes to be avoided: of those with enough strikes, the ones that stand out.
     pub(crate) fn avoid(&self, now: Instant) -> Vec<NodeId> {
-        let recent = |last: Instant| now.saturating_since(last) < FORGET;
-        let held = || self.0.iter().filter(move |(_, (_, last))| recent(*last));
-        let most = held().map(|(_, (strikes, _))| *strikes).max().unwrap_or(0);
-        let out = held().filter(|(_, (strikes, _))| *strikes >= STRIKES && *strikes * 2 > most);
+        let since = self.since();
+        let held = || {
+            self.nodes
+                .iter()
+                .filter(move |(_, known)| counts(known, since, now))
+        };
+        let most = held().map(|(_, known)| known.strikes).max().unwrap_or(0);
+        let out = held().filter(|(_, known)| known.is_suspect() && known.strikes * 2 > most);
         out.map(|(node, _)| *node).collect()
     }
+
+    fn since(&self) -> Instant {
+        self.document.map_or(Instant::ZERO, |(_, since)| since)
+    }
+}
+
+/// Whether a suspicion still counts; what is older than the newest document (`since`) does not.
+fn counts(known: &Suspicion, since: Instant, now: Instant) -> bool {
+    known.last >= since && now.saturating_since(known.last) < known.time()
 }
 
 #[cfg(test)]
@@ -75,19 +139,69 @@ mod tests {
             }
         }
         assert_eq!(suspects.avoid(at(20)), [node(0)]);
-        assert_eq!(suspects.avoid(at(20 + 180)), [], "it may have come back");
+        assert_eq!(suspects.avoid(at(19 + 180)), [], "it may have come back");
         suspects.clear(&[node(0)]);
         assert!(!suspects.avoid(at(20)).contains(&node(0)));
+    }
+
+    #[test]
+    fn one_that_came_back_and_fails_again_is_avoided_at_once_and_for_twice_as_long() {
+        let mut suspects = Suspects::default();
+        (0..3).for_each(|n| suspects.strike(at(n), &[node(0)]));
+        let mut failed = 2;
+        for time in [180, 360, 720, 1_440, 2_880, 2_880] {
+            assert_eq!(suspects.avoid(at(failed + time - 1)), [node(0)], "{time} s");
+            failed += time;
+            assert_eq!(suspects.avoid(at(failed)), [], "{time} s");
+            suspects.strike(at(failed), &[node(0)]);
+        }
+        suspects.clear(&[node(0)]);
+        suspects.strike(at(failed), &[node(0)]);
+        assert_eq!(
+            suspects.avoid(at(failed)),
+            [],
+            "nothing is held against one that answered"
+        );
+    }
+
+    #[test]
+    fn a_new_document_gives_each_suspect_one_try() {
+        let mut suspects = Suspects::default();
+        let document = |n| DocumentHash([n; 32]);
+        suspects.document(at(0), document(1));
+        (1..4).for_each(|n| suspects.strike(at(n), &[node(0), node(1)]));
+        suspects.document(at(4), document(1));
+        assert_eq!(suspects.avoid(at(4)), [node(0), node(1)], "the same document");
+        suspects.document(at(5), document(2));
+        assert_eq!(suspects.avoid(at(5)), []);
+        suspects.strike(at(6), &[node(0)]);
+        assert_eq!(suspects.avoid(at(6)), [node(0)]);
+    }
+
+    #[test]
+    fn a_few_strikes_long_ago_are_forgotten() {
+        let mut suspects = Suspects::default();
+        (0..2).for_each(|n| suspects.strike(at(n), &[node(0)]));
+        (0..2).for_each(|n| suspects.strike(at(200 + n), &[node(0)]));
+        assert_eq!(suspects.avoid(at(202)), []);
+        suspects.strike(at(202), &[node(0)]);
+        assert_eq!(suspects.avoid(at(202 + 179)), [node(0)]);
+        assert_eq!(
+            suspects.avoid(at(202 + 180)),
+            [],
+            "nor do they make the time longer"
+        );
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
         let mut suspects = Suspects::default();
         for n in 0..255 {
-            suspects.strike(at(1), &[node(n)]);
+            suspects.strike(at(1 + u64::from(n)), &[node(n)]);
         }
-        assert_eq!(suspects.0.len(), NODES_MAX);
+        assert_eq!(suspects.nodes.len(), NODES_MAX);
+        assert!(suspects.nodes.contains_key(&node(254)), "the newest are kept");
         suspects.strike(at(1_000), &[node(7)]);
-        assert_eq!(suspects.0.len(), 1);
+        assert_eq!(suspects.nodes.len(), 1);
     }
 }
