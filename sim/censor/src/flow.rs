@@ -9,7 +9,7 @@
 //! time that it takes.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::classify::fet::Measured;
 use crate::classify::{FirstBytes, Labels, Transport};
@@ -80,7 +80,7 @@ pub struct Side {
     /// The first bytes, in order.
     pub first: Vec<u8>,
     /// How much of `first` is the first packet with a payload.
-    pub first_packet_len: usize,
+    pub first_packet_len: u32,
     /// A segment was missing, or cut when it was captured, before the first bytes were all there.
     pub gap: bool,
     /// A FIN was seen.
@@ -97,10 +97,9 @@ pub struct Flow {
     pub number: u64,
     /// What it runs over.
     pub transport: Transport,
-    /// Who began.
-    pub client: SocketAddr,
-    /// The other.
-    pub server: SocketAddr,
+    /// Its two ends, as the table knows it by them; `from_low`: the client is the lower one.
+    key: Key,
+    from_low: bool,
     /// The client's SYN was seen, so that its first bytes are the connection's.
     pub syn: bool,
     /// Time of the first packet in nanoseconds since 1970.
@@ -128,16 +127,17 @@ impl Flow {
             // Its beginning was not seen: services are at the ports that the system keeps for them (RFC 6335 §6).
             _ => source < SYSTEM_PORTS_END && destination >= SYSTEM_PORTS_END,
         };
-        let (client, server) = if answers {
-            (packet.destination, packet.source)
+        let client = if answers {
+            packet.destination
         } else {
-            (packet.source, packet.destination)
+            packet.source
         };
+        let key = Key::of(packet);
         Self {
             number,
             transport: transport(packet),
-            client,
-            server,
+            from_low: key.low() == client,
+            key,
             syn: false,
             first_ns: at_ns,
             last_ns: at_ns,
@@ -150,12 +150,30 @@ impl Flow {
         }
     }
 
+    /// Who began.
+    pub fn client(&self) -> SocketAddr {
+        if self.from_low {
+            self.key.low()
+        } else {
+            self.key.high()
+        }
+    }
+
+    /// The other.
+    pub fn server(&self) -> SocketAddr {
+        if self.from_low {
+            self.key.high()
+        } else {
+            self.key.low()
+        }
+    }
+
     /// The first bytes of the client.
     pub fn first_bytes(&self) -> FirstBytes<'_> {
         FirstBytes {
             transport: self.transport,
             stream: &self.up.first,
-            first_packet_len: self.up.first_packet_len,
+            first_packet_len: self.up.first_packet_len as usize,
             fet: self.measured(),
         }
     }
@@ -177,7 +195,7 @@ impl Flow {
 
     fn add(&mut self, at_ns: u64, packet: &Packet<'_>, config: &FlowConfig) {
         self.last_ns = self.last_ns.max(at_ns);
-        let from_client = packet.source == self.client;
+        let from_client = packet.source == self.client();
         let (side, max) = if from_client {
             (&mut self.up, config.client_bytes_max)
         } else {
@@ -201,7 +219,8 @@ impl Flow {
             return;
         }
         if side.first.is_empty() {
-            side.first_packet_len = new.len().min(max);
+            // A packet's, at most 64 KiB.
+            side.first_packet_len = new.len().min(max) as u32;
             if from_client && self.transport == Transport::Tcp {
                 self.fet = Measured::of(new).map(Box::new);
             }
@@ -225,7 +244,7 @@ impl Flow {
             return false;
         }
         let begun = self.up.bytes + self.down.bytes > 0;
-        if packet.source == self.client {
+        if packet.source == self.client() {
             // The same number again is a retransmission.
             self.isn.map_or(begun, |isn| isn != seq)
         } else {
@@ -278,6 +297,9 @@ struct Key {
     kind: u8,
 }
 
+/// In a key's `kind`.
+const IPV6: u8 = 2;
+
 impl Key {
     fn of(packet: &Packet<'_>) -> Self {
         Self::new(transport(packet), packet.source, packet.destination)
@@ -297,12 +319,25 @@ impl Key {
             ports: [low.1[0], low.1[1], high.1[0], high.1[1]],
             low: low.0,
             high: high.0,
-            kind: u8::from(one.is_ipv6()) << 1 | u8::from(transport == Transport::Udp),
+            kind: if one.is_ipv6() { IPV6 } else { 0 } | u8::from(transport == Transport::Udp),
         }
     }
 
-    fn of_flow(flow: &Flow) -> Self {
-        Self::new(flow.transport, flow.client, flow.server)
+    fn low(&self) -> SocketAddr {
+        self.end(self.low, [self.ports[0], self.ports[1]])
+    }
+
+    fn high(&self) -> SocketAddr {
+        self.end(self.high, [self.ports[2], self.ports[3]])
+    }
+
+    fn end(&self, ip: [u8; 16], port: [u8; 2]) -> SocketAddr {
+        let bits = u128::from_be_bytes(ip);
+        let ip = match self.kind & IPV6 {
+            0 => IpAddr::V4(Ipv4Addr::from_bits(bits as u32)),
+            _ => IpAddr::V6(Ipv6Addr::from_bits(bits)),
+        };
+        SocketAddr::new(ip, u16::from_be_bytes(port))
     }
 }
 
@@ -495,7 +530,7 @@ impl FlowTable {
         self.unlink(slot);
         self.free.push(slot);
         if let Some(flow) = self.slots[slot as usize].flow.take() {
-            self.by_key.remove(&Key::of_flow(&flow));
+            self.by_key.remove(&flow.key);
             over(flow.over(end));
         }
     }

@@ -263,8 +263,8 @@ impl<'a> Row<'a> {
         Self {
             flow: flow.number,
             transport: transport(flow),
-            client: flow.client.to_string(),
-            server: flow.server.to_string(),
+            client: flow.client().to_string(),
+            server: flow.server().to_string(),
             first_ns: flow.first_ns,
             last_ns: flow.last_ns,
             syn: (flow.transport == Transport::Tcp).then_some(flow.syn),
@@ -630,8 +630,8 @@ fn table_row(flow: &Flow, labels: &Labels, rules: &[Classifier], guessed: bool) 
         (Some(protocol), false) => format!("{}, incomplete", protocol.name()),
     };
     let mut row = vec![
-        flow.client.to_string(),
-        flow.server.to_string(),
+        flow.client().to_string(),
+        flow.server().to_string(),
         transport(flow).to_owned(),
         format!("{} / {}", flow.up.packets, flow.down.packets),
         format!("{} / {}", flow.up.bytes, flow.down.bytes),

@@ -152,7 +152,7 @@ struct Memory {
     closed: bool,
     /// Made again when more of the first bytes are known.
     labels: Option<Arc<Labels>>,
-    labelled_len: usize,
+    labelled_len: u32,
     /// For each rule, a bit: its conditions were met and the chance was drawn, or they never will be; the flow is sentenced.
     drawn: u64,
     /// The chance was drawn.
@@ -160,8 +160,11 @@ struct Memory {
     sentenced: u64,
     /// The chance fell on it, and its rule's program has not sentenced it yet but acts on single packets.
     chosen: u64,
-    policers: Vec<(usize, [Policer; 2])>,
+    policers: OwnPolicers,
 }
+
+/// The token buckets of a flow, each with the place of its rule. Boxed: most flows have none, and there are many flows.
+type OwnPolicers = Option<Box<Vec<(usize, [Policer; 2])>>>;
 
 /// Rules at most: a bit each.
 pub const RULES_MAX: usize = 64;
@@ -220,7 +223,9 @@ impl Engine {
             memory.drawn &= !(1 << place);
             memory.sentenced &= !(1 << place);
             memory.chosen &= !(1 << place);
-            memory.policers.retain(|(of, _)| *of != place);
+            if let Some(policers) = &mut memory.policers {
+                policers.retain(|(of, _)| *of != place);
+            }
         }
     }
 
@@ -326,7 +331,7 @@ impl Engine {
         let mut never = 0;
         let rules = &self.rules;
         let begins = |flow: &Flow| {
-            let outbound = (direction == Direction::Outbound) == (packet.source == flow.client);
+            let outbound = (direction == Direction::Outbound) == (packet.source == flow.client());
             let (settled, kept) = foreseen(rules, &prospect(flow, outbound));
             never = settled;
             kept
@@ -344,7 +349,7 @@ impl Engine {
         let Some(flow) = self.flows.flow(slot) else {
             return slot;
         };
-        let from_client = packet.source == flow.client;
+        let from_client = packet.source == flow.client();
         let place = slot as usize;
         if self.memory.len() <= place {
             self.memory.resize_with(place + 1, Memory::default);
@@ -352,7 +357,7 @@ impl Engine {
         let memory = &mut self.memory[place];
         if flow.up.packets + flow.down.packets == 1 {
             if self.counts_pairs {
-                *self.pairs.entry((flow.client.ip(), flow.server)).or_default() += 1;
+                *self.pairs.entry((flow.client().ip(), flow.server())).or_default() += 1;
             }
             *memory = Memory {
                 outbound: (direction == Direction::Outbound) == from_client,
@@ -384,9 +389,9 @@ impl Engine {
         let (Some(flow), Some(memory)) = (self.flows.flow(slot), self.memory.get_mut(slot as usize)) else {
             return Decision::PASS;
         };
-        let from_client = packet.source == flow.client;
+        let from_client = packet.source == flow.client();
         let flows_of_pair = match self.counts_pairs {
-            true => self.pairs.get(&(flow.client.ip(), flow.server)).copied(),
+            true => self.pairs.get(&(flow.client().ip(), flow.server())).copied(),
             false => None,
         }
         .unwrap_or(0);
@@ -532,8 +537,8 @@ fn prospect(flow: &Flow, outbound: bool) -> Prospect<'static> {
             Direction::Inbound
         },
         transport: flow.transport,
-        client: Some(flow.client),
-        server: Some(flow.server),
+        client: Some(flow.client()),
+        server: Some(flow.server()),
         first: None,
         at_once: false,
     }
@@ -555,18 +560,18 @@ fn foreseen(rules: &[Rule], flow: &Prospect<'_>) -> (u64, bool) {
 
 /// What a prober is given of a flow.
 fn suspect(rule: usize, at_ns: u64, flow: &Flow) -> Suspect {
-    let first = &flow.up.first[..flow.up.first_packet_len.min(flow.up.first.len())];
+    let first = &flow.up.first[..(flow.up.first_packet_len as usize).min(flow.up.first.len())];
     Suspect {
         rule,
         at_ns,
-        server: flow.server,
+        server: flow.server(),
         first: first.to_vec(),
     }
 }
 
 /// A flow is no longer under way.
 fn leave(pairs: &mut BTreeMap<(IpAddr, SocketAddr), u32>, flow: &Flow) {
-    let key = (flow.client.ip(), flow.server);
+    let key = (flow.client().ip(), flow.server());
     if let Some(flows) = pairs.get_mut(&key) {
         *flows -= 1;
         if *flows == 0 {
@@ -592,12 +597,13 @@ impl Memory {
     fn look_at_question(&mut self, packet: &Packet<'_>) {
         let first = FirstBytes::packet(Transport::Udp, packet.payload);
         self.labels = Some(Arc::new(Labels::of(&first)));
-        self.labelled_len = usize::MAX;
+        self.labelled_len = u32::MAX;
     }
 
     /// Looks at the first bytes again if there are more of them.
     fn look(&mut self, flow: &Flow) {
-        let known = flow.up.first.len();
+        // Bounded by the table's configuration, far below 4 GiB.
+        let known = flow.up.first.len() as u32;
         if self.labels.is_none() || known > self.labelled_len {
             self.labelled_len = known;
             self.labels = (known > 0).then(|| Arc::new(flow.labels()));
@@ -673,10 +679,10 @@ impl Case<'_> {
         match condition {
             Condition::Opened(direction) => (*direction == Direction::Outbound) == memory.outbound,
             Condition::Transport(transport) => flow.transport == *transport,
-            Condition::Client(addresses) => addresses.has(flow.client),
-            Condition::Server(addresses) => addresses.has(flow.server),
-            Condition::ServerPort(ports) => ports.iter().any(|range| range.contains(&flow.server.port())),
-            Condition::SourcePortAbove => flow.client.port() > flow.server.port(),
+            Condition::Client(addresses) => addresses.has(flow.client()),
+            Condition::Server(addresses) => addresses.has(flow.server()),
+            Condition::ServerPort(ports) => ports.iter().any(|range| range.contains(&flow.server().port())),
+            Condition::SourcePortAbove => flow.client().port() > flow.server().port(),
             Condition::Protocol(protocol) => labels.is_some_and(|labels| labels.protocol == Some(*protocol)),
             Condition::Name(names) => labels.is_some_and(|labels| {
                 (rule.reassembles || !labels.split)

@@ -63,7 +63,7 @@ pub(super) struct Residuals {
 
 impl Residual {
     fn key(&self, place: usize, flow: &Flow) -> Key {
-        self.key_of(place, flow.transport, flow.client, flow.server)
+        self.key_of(place, flow.transport, flow.client(), flow.server())
     }
 
     fn key_of(&self, place: usize, transport: Transport, client: SocketAddr, server: SocketAddr) -> Key {

@@ -13,7 +13,7 @@ use super::addresses::Addresses;
 use super::names::Names;
 use super::program::{Judge, Program};
 use super::residual::Residual;
-use super::{Direction, Verdict};
+use super::{Direction, OwnPolicers, Verdict};
 use crate::classify::fet::Variant;
 use crate::classify::{Protocol, Transport};
 use crate::file::units::Time;
@@ -391,7 +391,7 @@ impl Rule {
         packet: &Packet<'_>,
         from_client: bool,
         shared: &mut Option<[Policer; 2]>,
-        own: &mut Vec<(usize, [Policer; 2])>,
+        own: &mut OwnPolicers,
     ) -> Verdict {
         match &self.action {
             Action::Drop => Verdict::Drop,
@@ -411,6 +411,7 @@ impl Rule {
                 let buckets = match (bucket, shared) {
                     (Bucket::Shared, Some(buckets)) => buckets,
                     _ => {
+                        let own = own.get_or_insert_default();
                         let known = own.iter().position(|(of, _)| *of == place);
                         let known = known.unwrap_or_else(|| {
                             let bucket = || Policer::new(*bits_per_second, *burst_bytes);

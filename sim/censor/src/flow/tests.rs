@@ -72,7 +72,7 @@ fn the_client_is_the_sender_of_the_syn_whatever_packet_comes_first() {
         .tcp(1, false, "SA", 99, b"")
         .tcp(2, true, "A", 10, b"hi");
     let normal = only(normal.finish());
-    assert_eq!((normal.client, normal.syn), (client, true));
+    assert_eq!((normal.client(), normal.syn), (client, true));
     assert_eq!(
         (normal.up.packets, normal.down.packets, normal.up.bytes),
         (2, 1, 2)
@@ -82,12 +82,12 @@ fn the_client_is_the_sender_of_the_syn_whatever_packet_comes_first() {
     from_syn_ack
         .tcp(0, false, "SA", 99, b"")
         .tcp(1, true, "A", 10, b"hi");
-    assert_eq!(only(from_syn_ack.finish()).client, client);
+    assert_eq!(only(from_syn_ack.finish()).client(), client);
 
     let mut midway = Fixture::new(FlowConfig::default());
     midway.tcp(0, true, "A", 10, b"hi").tcp(1, false, "A", 99, b"ho");
     let midway = only(midway.finish());
-    assert_eq!((midway.client, midway.syn), (client, false));
+    assert_eq!((midway.client(), midway.syn), (client, false));
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn a_full_table_forgets_the_flow_that_was_idle_longest_and_says_so() {
     let got: Vec<_> = fixture
         .finish()
         .iter()
-        .map(|flow| (flow.client.port(), flow.end.map(End::name)))
+        .map(|flow| (flow.client().port(), flow.end.map(End::name)))
         .collect();
     assert_eq!(
         got,
@@ -308,8 +308,14 @@ proptest! {
         prop_assert_eq!(bytes, steps.iter().map(|step| step.5 as u64).sum::<u64>());
         for flow in &flows {
             prop_assert!(flow.up.first.len() <= 16 && flow.down.first.len() <= 8);
-            prop_assert!(flow.up.first_packet_len <= flow.up.first.len());
+            prop_assert!(flow.up.first_packet_len as usize <= flow.up.first.len());
         }
         prop_assert_eq!(flows, run());
     }
+}
+
+/// A border holds tens of thousands of them at once.
+#[test]
+fn a_flow_takes_at_most_200_bytes_beside_its_first_bytes() {
+    assert!(size_of::<Flow>() <= 200, "{}", size_of::<Flow>());
 }
