@@ -3,12 +3,14 @@
 //! Read from git's own files, and only from those of the workspace: neither git nor a repository need be there, and one
 //! that merely surrounds an unpacked archive is not ours.
 
-use std::fs;
 use std::path::Path;
+use std::{env, fs};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let commit = commit(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../.git"));
+    // Asked when it runs, not when it is compiled: clones that share a target folder share this program.
+    let here = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
+    let commit = commit(&Path::new(&here).join("../.git"));
     println!(
         "cargo::rustc-env=PHANTOM_COMMIT={}",
         commit.as_deref().unwrap_or("unknown")
