@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -15,7 +15,7 @@ use phantom_path::police::Policer;
 use tun_rs::SyncDevice;
 
 use super::clock::Clock;
-use super::realtime::{FORWARDING, hurry};
+use super::realtime::start_forwarding;
 use crate::packet::{Again, Header};
 use crate::{Lateness, Plan, RigError};
 
@@ -84,20 +84,12 @@ impl Forwarder {
     pub(super) fn start(devices: [SyncDevice; 2], clock: Clock) -> Result<Self, RigError> {
         let traffic = Arc::new(Mutex::new(Traffic::default()));
         let own = Arc::clone(&traffic);
-        let (told, realtime) = std::sync::mpsc::channel();
-        let thread = Builder::new()
-            .name("forward".to_owned())
-            .spawn(move || {
-                // Whoever waits for this is there until it is told.
-                let _ = told.send(hurry(FORWARDING));
-                forward(&devices, &own, clock);
-            })
-            .map_err(RigError::system("starting a thread"))?;
+        let (thread, realtime) = start_forwarding("forward", move || forward(&devices, &own, clock))?;
         Ok(Self {
             traffic,
             clock,
             thread: Some(thread),
-            realtime: realtime.recv().map_err(|_| RigError::Ended)?,
+            realtime,
         })
     }
 

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -14,7 +14,7 @@ use tun_rs::SyncDevice;
 
 use super::clock::Clock;
 use super::host::Host;
-use super::realtime::{FORWARDING, hurry};
+use super::realtime::start_forwarding;
 use crate::switch::{Course, Out, Then, Waiting};
 use crate::{Lateness, RigError};
 
@@ -64,19 +64,11 @@ impl<C: Course> Switch<C> {
             end: false,
         }));
         let (own, clock) = (Arc::clone(&traffic), Clock::start());
-        let (told, realtime) = std::sync::mpsc::channel();
-        let thread = Builder::new()
-            .name("switch".to_owned())
-            .spawn(move || {
-                // Whoever waits for this is there until it is told.
-                let _ = told.send(hurry(FORWARDING));
-                carry(&devices, &own, clock);
-            })
-            .map_err(RigError::system("starting a thread"))?;
+        let (thread, realtime) = start_forwarding("switch", move || carry(&devices, &own, clock))?;
         Ok(Self {
             traffic,
             clock,
-            realtime: realtime.recv().map_err(|_| RigError::Ended)?,
+            realtime,
             thread: Some(thread),
             hosts,
         })
