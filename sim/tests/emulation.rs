@@ -9,8 +9,9 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use phantom_drive::programs;
 use phantom_rig::switch::{Course, Out};
 use phantom_rig::{RigError, Switch};
 
@@ -77,44 +78,8 @@ fn able() -> bool {
     }
 }
 
-/// When the newest file below `path` was changed.
-fn newest(path: &Path) -> SystemTime {
-    let own = fs::metadata(path)
-        .and_then(|metadata| metadata.modified())
-        .expect("a file of the workspace");
-    let Ok(entries) = fs::read_dir(path) else {
-        return own;
-    };
-    let below = entries.map(|entry| newest(&entry.expect("readable").path()));
-    below.fold(own, Ord::max)
-}
-
-/// The programs are of other packages. A test run of the whole workspace has built them; one of this package alone has
-/// not, or long ago.
 fn programs() -> PathBuf {
-    let programs = Path::new(env!("CARGO_BIN_EXE_phantom-sim"))
-        .parent()
-        .expect("a directory")
-        .to_owned();
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let sources = ["core/src", "node/src", "client/src", "Cargo.lock"].map(|at| newest(&workspace.join(at)));
-    let source = sources.into_iter().max();
-    let fresh = ["phantom-node", "phantom"].iter().all(|program| {
-        let built = fs::metadata(programs.join(program)).and_then(|metadata| metadata.modified());
-        built.ok() >= source
-    });
-    if !fresh {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--locked", "-p", "phantom-node", "-p", "phantom-client"]);
-        if programs.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(
-            build.status().expect("cargo runs").success(),
-            "the programs build"
-        );
-    }
-    programs
+    programs::beside(Path::new(env!("CARGO_BIN_EXE_phantom-sim"))).expect("the programs build")
 }
 
 /// Plays a world with the programs of this build, or those that `more` says.

@@ -4,48 +4,13 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::SystemTime;
 
-/// When the newest file below `path` was changed.
-fn newest(path: &Path) -> SystemTime {
-    let own = fs::metadata(path)
-        .and_then(|metadata| metadata.modified())
-        .expect("a file of the workspace");
-    let Ok(entries) = fs::read_dir(path) else {
-        return own;
-    };
-    let below = entries.map(|entry| newest(&entry.expect("readable").path()));
-    below.fold(own, Ord::max)
-}
-
-/// The programs are of other packages. A test run of the whole workspace has built them; one of this package alone has
-/// not, or long ago.
-fn build_if_stale(programs: &Path) {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let sources = ["core/src", "node/src", "client/src", "Cargo.lock"].map(|at| newest(&workspace.join(at)));
-    let source = sources.into_iter().max();
-    let fresh = ["phantom-node", "phantom"].iter().all(|program| {
-        let built = fs::metadata(programs.join(program)).and_then(|metadata| metadata.modified());
-        built.ok() >= source
-    });
-    if fresh {
-        return;
-    }
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--locked", "-p", "phantom-node", "-p", "phantom-client"]);
-    if programs.ends_with("release") {
-        build.arg("--release");
-    }
-    assert!(
-        build.status().expect("cargo runs").success(),
-        "the programs build"
-    );
-}
+use phantom_drive::programs;
 
 #[test]
 fn the_story_ends_well() {
     let demo = Path::new(env!("CARGO_BIN_EXE_phantom-demo"));
-    build_if_stale(demo.parent().expect("a directory"));
+    programs::beside(demo).expect("the programs build");
     let told = Command::new(demo).output().expect("it runs");
     let story = String::from_utf8_lossy(&told.stdout);
     assert!(
@@ -74,7 +39,7 @@ fn the_story_ends_well() {
 #[test]
 fn an_interrupted_story_leaves_neither_processes_nor_files() {
     let demo = Path::new(env!("CARGO_BIN_EXE_phantom-demo"));
-    build_if_stale(demo.parent().expect("a directory"));
+    programs::beside(demo).expect("the programs build");
     for signal in ["INT", "HUP"] {
         let mut told = Command::new(demo)
             .stdout(Stdio::piped())

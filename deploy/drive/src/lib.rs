@@ -10,6 +10,7 @@
 pub mod client;
 pub mod network;
 pub mod processes;
+pub mod programs;
 
 use std::fmt;
 
