@@ -16,6 +16,7 @@ pub mod mailbox;
 pub mod message;
 pub mod packet;
 pub mod rendezvous;
+mod rest;
 pub mod route;
 pub mod runtime;
 pub mod service;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::frame::zeros;
 use super::outgoing::{RECORD_HEADER, record_len};
 use super::{Channel, LinkError};
+use crate::rest::Rest as _;
 
 /// Memory reserved for a message before its bytes are here.
 const RESERVE_MAX: usize = 8 * 1024;
@@ -139,9 +140,7 @@ impl Incoming {
     pub(crate) fn pop(&mut self) -> Option<(Channel, Bytes)> {
         let ready = self.ready.pop_front()?;
         self.consumed += ready.cost;
-        if self.ready.is_empty() {
-            self.ready = VecDeque::new(); // an idle link holds no buffers
-        }
+        self.ready.rest(); // an idle link holds no buffers
         Some((ready.channel, ready.body))
     }
 

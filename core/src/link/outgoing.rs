@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::config::{BUFFER_MIN, WINDOW_MAX};
 use super::{Channel, LinkError};
+use crate::rest::Rest as _;
 
 /// Bytes before a message in the stream: channel, length.
 pub(crate) const RECORD_HEADER: usize = 3;
@@ -178,9 +179,7 @@ impl Outgoing {
             self.queue.pop_front();
             self.cursor.0 -= 1;
         }
-        if self.queue.is_empty() {
-            self.queue = VecDeque::new(); // an idle link holds no buffers
-        }
+        self.queue.rest(); // an idle link holds no buffers
         Ok(freed)
     }
 

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
+use crate::rest::Rest as _;
 use crate::runtime::{Clock, timeout};
 use crate::units::Instant;
 use crate::wire::{DecodeError, Reader, Writer};
@@ -188,15 +189,9 @@ struct Partial {
 impl State {
     /// Gives back the memory of what is empty: an idle link holds no buffers.
     fn rest(&mut self) {
-        if self.calls.is_empty() {
-            self.calls = BTreeMap::new();
-        }
-        if self.requests.is_empty() {
-            self.requests = BTreeMap::new();
-        }
-        if self.waiting.is_empty() {
-            self.waiting = VecDeque::new();
-        }
+        self.calls.rest();
+        self.requests.rest();
+        self.waiting.rest();
     }
 
     /// Forgets requests that have not gone on for `limit`: whoever asked has given them up. Their parts may still come.

@@ -13,6 +13,7 @@ use super::WINDOW;
 use crate::crypto::aead::AeadKey;
 use crate::crypto::kdf::Context;
 use crate::mailbox::BoxSeed;
+use crate::rest::Rest as _;
 use crate::wire::{DecodeError, Reader, Writer};
 
 const STEP: Context = Context::new("phantom-net 2026 message chain v1");
@@ -168,9 +169,7 @@ impl Window {
         }
         if index < self.chain.next() {
             let taken = self.gaps.remove(&index).is_some();
-            if self.gaps.is_empty() {
-                self.gaps = BTreeMap::new(); // An empty map keeps its memory.
-            }
+            self.gaps.rest();
             return taken;
         }
         while self.chain.next() < index {

@@ -9,6 +9,7 @@ use super::chain::BoxSecret;
 use super::{Ack, MAX_MESSAGE, MessageId, WINDOW};
 use crate::crypto::aead::{NONCE_ZERO, TAG_LEN};
 use crate::mailbox::{BODY_LEN, Record, TtlBucket, Unsigned, WriteCap};
+use crate::rest::Rest as _;
 use crate::units::WallTime;
 use crate::wire::{DecodeError, Reader, Writer};
 
@@ -247,9 +248,7 @@ impl Reassembly {
         let Some(whole) = self.partial.remove(&start) else {
             return Ok(None);
         };
-        if self.partial.is_empty() {
-            self.partial = BTreeMap::new(); // An empty map keeps its memory, and most messages are one piece.
-        }
+        self.partial.rest();
         let body = whole
             .chunks
             .into_iter()

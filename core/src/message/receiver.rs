@@ -20,6 +20,7 @@ use super::sender::Slot;
 use super::stored::INBOX_MAX;
 use super::{Ack, MessageId, WINDOW};
 use crate::mailbox::{BoxAddress, CLOCK_BOUND, ReadCap, Record, TtlBucket};
+use crate::rest::Rest as _;
 use crate::units::{Instant, WallTime};
 
 /// What happens to a receiver.
@@ -234,12 +235,8 @@ impl Receiver {
 
     /// As [`super::sender::Sender`] does.
     fn rest(&mut self) {
-        if self.state.inbox.is_empty() {
-            self.state.inbox = Vec::new();
-        }
-        if self.handed.is_empty() {
-            self.handed = Vec::new();
-        }
+        self.state.inbox.rest();
+        self.handed.rest();
     }
 
     /// What was read so far.

@@ -9,7 +9,6 @@
 //! out. So after a restart from the last stored state no index is used for two different bodies, and every message whose
 //! acceptance was told is still there.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +23,7 @@ use super::outbox::Outbox;
 use super::outgoing::{Outgoing, Phase, Plan, Progress, State, backoff, jittered};
 use super::{ACK_RESERVE, Ack, MAX_MESSAGE, MessageId, WINDOW};
 use crate::mailbox::{Record, TtlBucket, WriteOutcome};
+use crate::rest::Rest as _;
 use crate::units::{Instant, WallTime};
 
 /// So many requests must say *conflict* of a box before it is believed. Each is answered by a storage hop drawn anew, and
@@ -270,12 +270,8 @@ impl<R: Rng> Sender<R> {
 
     /// Nothing is left to say: the room for it is given back, for a client holds many senders that rest for hours.
     fn rest(&mut self) {
-        if self.state.boxes.is_empty() {
-            self.state.boxes = BTreeMap::new();
-        }
-        if self.state.messages.is_empty() {
-            self.state.messages = Vec::new();
-        }
+        self.state.boxes.rest();
+        self.state.messages.rest();
     }
 
     /// Messages accepted and not ended.
