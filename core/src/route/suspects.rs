@@ -9,30 +9,30 @@
 //! is avoided for twice as long. With a fixed time all dead nodes would come back together, and what was learnt of them with
 //! dozens of lost requests would be lost: with 4 of 12 nodes dead, every second request failed for as long as they were listed.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::crypto::keys::NodeId;
 use crate::directory::document::DocumentHash;
+use crate::rest::Rest as _;
 use crate::units::Instant;
 
 /// So many unanswered requests since the last answered one.
-const STRIKES: u32 = 3;
+const STRIKES: u8 = 3;
 /// How long a node is avoided after the last of them.
 const AVOID_FIRST: Duration = Duration::from_secs(180);
 /// So often that is doubled, when it has come back and a request over it is not answered: up to 48 minutes.
-const DOUBLINGS_MAX: u32 = 4;
-/// Nodes remembered.
-const NODES_MAX: usize = 64;
+const DOUBLINGS_MAX: u8 = 4;
+/// Nodes remembered: a client holds this for as long as it lives.
+const NODES_MAX: usize = 24;
 
 #[derive(Clone, Copy, Debug)]
 struct Suspicion {
     /// Unanswered requests since the last answered one.
-    strikes: u32,
+    strikes: u8,
     /// When the last of them was given up.
     last: Instant,
     /// How often it was avoided and came back.
-    returns: u32,
+    returns: u8,
 }
 
 impl Suspicion {
@@ -42,14 +42,14 @@ impl Suspicion {
 
     /// How long it counts.
     fn time(&self) -> Duration {
-        AVOID_FIRST * 2_u32.pow(self.returns.min(DOUBLINGS_MAX))
+        AVOID_FIRST * (1 << self.returns.min(DOUBLINGS_MAX))
     }
 }
 
 /// The nodes that were in unanswered requests.
 #[derive(Debug, Default)]
 pub(crate) struct Suspects {
-    nodes: BTreeMap<NodeId, Suspicion>,
+    nodes: Vec<(NodeId, Suspicion)>,
     /// The newest document and since when it is used.
     document: Option<(DocumentHash, Instant)>,
 }
@@ -66,18 +66,9 @@ impl Suspects {
     pub(crate) fn strike(&mut self, now: Instant, nodes: &[NodeId]) {
         let since = self.since();
         self.nodes
-            .retain(|_, known| known.is_suspect() || counts(known, since, now));
+            .retain(|(_, known)| known.is_suspect() || counts(known, since, now));
         for node in nodes {
-            if self.nodes.len() >= NODES_MAX && !self.nodes.contains_key(node) {
-                let oldest = self.nodes.iter().min_by_key(|(_, known)| known.last);
-                let oldest = oldest.map(|(node, _)| *node);
-                oldest.and_then(|node| self.nodes.remove(&node));
-            }
-            let known = self.nodes.entry(*node).or_insert(Suspicion {
-                strikes: 0,
-                last: now,
-                returns: 0,
-            });
+            let known = self.entry(*node, now);
             if !counts(known, since, now) {
                 known.returns = known.returns.saturating_add(1);
             }
@@ -85,11 +76,38 @@ impl Suspects {
         }
     }
 
+    /// What is held of a node. Where there is no room for a new one, the oldest gives way, of those that are no suspects first.
+    fn entry(&mut self, node: NodeId, now: Instant) -> &mut Suspicion {
+        let place = match self.nodes.iter().position(|(known, _)| *known == node) {
+            Some(place) => place,
+            None => {
+                let new = Suspicion {
+                    strikes: 0,
+                    last: now,
+                    returns: 0,
+                };
+                let places = 0..self.nodes.len();
+                let oldest = places.min_by_key(|&at| (self.nodes[at].1.is_suspect(), self.nodes[at].1.last));
+                match oldest.filter(|_| self.nodes.len() >= NODES_MAX) {
+                    Some(oldest) => {
+                        self.nodes[oldest] = (node, new);
+                        oldest
+                    }
+                    None => {
+                        self.nodes.reserve_exact(1);
+                        self.nodes.push((node, new));
+                        self.nodes.len() - 1
+                    }
+                }
+            }
+        };
+        &mut self.nodes[place].1
+    }
+
     /// A request over these nodes was answered.
     pub(crate) fn clear(&mut self, nodes: &[NodeId]) {
-        for node in nodes {
-            self.nodes.remove(node);
-        }
+        self.nodes.retain(|(known, _)| !nodes.contains(known));
+        self.nodes.rest();
     }
 
     /// The nodes to be avoided: of those with enough strikes, the ones that stand out.
@@ -100,8 +118,8 @@ impl Suspects {
                 .iter()
                 .filter(move |(_, known)| counts(known, since, now))
         };
-        let most = held().map(|(_, known)| known.strikes).max().unwrap_or(0);
-        let out = held().filter(|(_, known)| known.is_suspect() && known.strikes * 2 > most);
+        let most = held().map(|(_, known)| known.strikes).max().map_or(0, u16::from);
+        let out = held().filter(|(_, known)| known.is_suspect() && u16::from(known.strikes) * 2 > most);
         out.map(|(node, _)| *node).collect()
     }
 
@@ -194,13 +212,24 @@ mod tests {
     }
 
     #[test]
+    fn suspects_are_remembered_before_those_who_were_struck_once() {
+        let mut suspects = Suspects::default();
+        (0..3).for_each(|n| suspects.strike(at(n), &[node(0)]));
+        (1..200).for_each(|n| suspects.strike(at(3), &[node(n)]));
+        assert_eq!(suspects.avoid(at(3)), [node(0)]);
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded() {
         let mut suspects = Suspects::default();
         for n in 0..255 {
             suspects.strike(at(1 + u64::from(n)), &[node(n)]);
         }
         assert_eq!(suspects.nodes.len(), NODES_MAX);
-        assert!(suspects.nodes.contains_key(&node(254)), "the newest are kept");
+        assert!(
+            suspects.nodes.iter().any(|(known, _)| *known == node(254)),
+            "the newest are kept"
+        );
         suspects.strike(at(1_000), &[node(7)]);
         assert_eq!(suspects.nodes.len(), 1);
     }

@@ -1,6 +1,6 @@
 //! Durability of boxes: what was acknowledged stays readable while one replica that stored it keeps its disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use phantom_core::event::{Event, Tag};
 use phantom_core::units::{Instant, WallTime};
@@ -10,8 +10,8 @@ use crate::scenario::plan::HostId;
 
 #[derive(Clone, Debug, Default)]
 struct Stored {
-    /// Replicas whose disk has held it ever since they stored it.
-    holders: BTreeSet<HostId>,
+    /// Replicas whose disk has held it ever since they stored it: seldom more than three.
+    holders: Vec<HostId>,
     expires: WallTime,
     acknowledged: bool,
     readable: Option<bool>,
@@ -34,8 +34,6 @@ pub struct Faults {
 #[derive(Clone, Debug, Default)]
 pub struct Boxes {
     boxes: BTreeMap<Tag, Stored>,
-    /// What each disk holds, so that a lost disk is dealt with by what it held, not by all there is.
-    held: BTreeMap<HostId, BTreeSet<Tag>>,
     repaired: u64,
     faults: Faults,
     epoch: WallTime,
@@ -55,9 +53,11 @@ impl Boxes {
         match (&observation.seen, observation.host) {
             (Seen::Event(Event::BoxStored { address, expires }), Some(host)) => {
                 let stored = self.boxes.entry(*address).or_default();
-                stored.holders.insert(host);
+                if !stored.holders.contains(&host) {
+                    stored.holders.reserve_exact(1);
+                    stored.holders.push(host);
+                }
                 stored.expires = *expires;
-                self.held.entry(host).or_default().insert(*address);
             }
             (Seen::Event(Event::BoxAcknowledged { address, .. }), _) => {
                 self.boxes.entry(*address).or_default().acknowledged = true;
@@ -68,10 +68,9 @@ impl Boxes {
             (Seen::ClockStepped, _) => self.faults.clock_steps += 1,
             (Seen::DiskLost, Some(host)) => {
                 self.faults.disks_lost += 1;
-                for address in self.held.remove(&host).unwrap_or_default() {
-                    if let Some(stored) = self.boxes.get_mut(&address) {
-                        stored.holders.remove(&host);
-                    }
+                // Disks are lost seldom, and boxes are many: going through all of them takes less than an index would.
+                for stored in self.boxes.values_mut() {
+                    stored.holders.retain(|holder| *holder != host);
                 }
             }
             (Seen::BoxProbed { address, readable }, _) => {

@@ -117,7 +117,8 @@ impl Cast {
 /// What readers of boxes come to: the boxes of the nodes that are up, and the newest document among these.
 #[derive(Default)]
 pub(super) struct Reading {
-    holders: BTreeMap<BoxAddress, BTreeSet<NodeId>>,
+    /// Seldom more than three of each: a tree would take four times the room, at the moment when a run holds most.
+    holders: BTreeMap<BoxAddress, Vec<NodeId>>,
     document: Option<SharedDocument>,
 }
 
@@ -128,7 +129,9 @@ impl Reading {
             return Ok(());
         };
         for address in boxes(disk)? {
-            self.holders.entry(address).or_default().insert(*node);
+            let holders = self.holders.entry(address).or_default();
+            holders.reserve_exact(1);
+            holders.push(*node);
         }
         let newest = self.document.iter().map(|held| held.document.valid_after).max();
         let offered = cast.document(disk);
