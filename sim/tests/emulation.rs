@@ -15,7 +15,8 @@ use phantom_drive::programs;
 use phantom_rig::switch::{Course, Out};
 use phantom_rig::{RigError, Switch};
 
-/// One authority, three nodes of which one is on the list, two clients who write to each other.
+/// One authority, three nodes of which one is on the list, two clients who write to each other. They know two entries, so each
+/// dials the blocked one: real clients draw their order anew each time, and of three they would leave out one.
 const WORLD: &str = r#"
 format = 1
 name = "tiny"
@@ -24,7 +25,8 @@ run = { duration = "12 s", document-interval = "4 s" }
 topology.region = [{ name = "inside", area = "asia-pacific", ipv6 = "off" }, { name = "outside", area = "europe", ipv6 = "off" }]
 population.authority = { region = "outside", count = { extra = 1 }, node = "authority" }
 population.listed = { region = "outside", count = { extra = 1 }, node = "service", published = { domain = "entry.example" } }
-population.fresh = { region = "outside", count = { extra = 2 }, node = "service", published = {} }
+population.fresh = { region = "outside", count = { extra = 1 }, node = "service", published = {} }
+population.more = { region = "outside", count = { extra = 1 }, node = "service" }
 population.client = { region = "inside", count = { extra = 2 }, node = { client = { dht = "off", friends = "off", poll = "500 ms" } } }
 graph.contacts = { among = ["client"], model = { small-world = { degree = 2 } }, carries = "messages" }
 censor.at = ["inside", "outside"]
