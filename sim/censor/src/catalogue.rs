@@ -3,7 +3,8 @@
 //! Each rule names its source. Most figures came by way of getlantern/circumvention-corpus, an index of findings with paper and
 //! section; the papers themselves were not read again. What is from memory, or a guess, says so in its file.
 
-use crate::file::words::nearest;
+use phantom_placed::words::nearest;
+
 use crate::file::{CensorFile, FileError};
 
 /// Names and texts, in the order of their names.

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use phantom_censor::file::FileError;
-use phantom_censor::file::words::nearest;
+use phantom_placed::words::nearest;
 use rhai::{AST, ASTNode, Engine, Expr, FnCallExpr, ParseError, ParseErrorType, Position, Stmt};
 
 use crate::machine::{NAMES, compile, optimised};

@@ -24,12 +24,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use phantom_placed::FileError;
 
 use crate::capture::Vantage;
 use crate::run::{Manner, Player, RunError};
 use crate::scenario::file::{CHECK_SEEDS_MAX, Scenario};
 use crate::scenario::load::{self, Directory, Loaded};
-use crate::scenario::source::ScenarioError;
 
 /// All hold.
 pub const HOLDS: u8 = 0;
@@ -203,7 +203,7 @@ pub enum Stop {
     Usage(String),
     /// Exit code 2.
     #[error(transparent)]
-    Scenario(#[from] ScenarioError),
+    Scenario(#[from] FileError),
     /// Exit code 3, or 2 if another build would do.
     #[error(transparent)]
     Run(#[from] RunError),

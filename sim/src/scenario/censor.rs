@@ -6,13 +6,12 @@
 use std::collections::BTreeMap;
 
 use phantom_censor::file::units::{Address, Pattern, Time as FlowIdle};
-use phantom_censor::file::{List, Lists, Placed as Spot, RuleText};
+use phantom_censor::file::{List, Lists, RuleText};
+use phantom_placed::Placed;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::de::Placed;
 use super::file::{Node, Scenario, yes};
-use super::source::{At, Problem};
 use super::units::Time;
 
 /// The list of what every copy of the client ships with, and of the DHT's published routers: addresses and names.
@@ -28,7 +27,7 @@ pub struct Censor {
     pub at: [Placed<String>; 2],
     /// After so long without a packet it has forgotten a flow. Default: 120 s, or what a preset says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub flow_idle: Option<Spot<FlowIdle>>,
+    pub flow_idle: Option<Placed<FlowIdle>>,
     /// Sets of addresses and names, for rules to speak of as "@name".
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub list: BTreeMap<String, Placed<ListText>>,
@@ -37,7 +36,7 @@ pub struct Censor {
     pub preset: Vec<Preset>,
     /// Tried in order, the first that does something to a packet decides.
     #[serde(default)]
-    pub rule: Vec<Spot<RuleText>>,
+    pub rule: Vec<Placed<RuleText>>,
 }
 
 /// A set of addresses and names: all that is said here together.
@@ -137,20 +136,5 @@ impl Scenario {
             );
         }
         lists
-    }
-}
-
-/// The place of something that the censor's crate read.
-pub(super) fn spot(at: usize) -> At {
-    At::unpack(at as u64)
-}
-
-/// What the censor's crate says of a rule, at its place in the scenario.
-pub(super) fn placed(problem: phantom_censor::file::Problem) -> Problem {
-    let at = problem.place().map_or(At::NONE, spot);
-    let told = Problem::new(at, problem.message);
-    match problem.help {
-        Some(help) => told.help(help),
-        None => told,
     }
 }

@@ -4,20 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use phantom_censor::engine::RULES_MAX;
-use phantom_censor::file::words::{nearest, shortened};
 use phantom_censor::file::{RuleText, rule_problems};
 use phantom_core::directory::sign::AUTHORITIES_MAX;
 use phantom_core::rendezvous::SLOTS;
+use phantom_placed::words::{nearest, shortened};
+use phantom_placed::{At, Placed, Problem};
 
-use super::censor::{DIRECTORY, PUBLISHED, placed, spot};
-use super::de::Placed;
+use super::censor::{DIRECTORY, PUBLISHED};
 use super::deeds::{deeds, paced};
 use super::file::{self, Count, FORMAT, Model, Node, Scenario};
 use super::load::is_name;
 use super::params::allowed;
 use super::promises::promises;
 pub use super::promises::{Claim, Claimed, Invariant, Kind};
-use super::source::{At, Problem};
 use super::systems::{HOSTS_PER_SYSTEM_MAX, SYSTEMS_MAX};
 use super::units::{Spread, Time};
 
@@ -84,15 +83,9 @@ impl Checker {
     /// When a rule of the censor holds.
     fn holds(&mut self, rule: &RuleText, duration: Time) {
         let end_ns = u64::try_from(duration.0.as_nanos()).unwrap_or(u64::MAX);
-        let at = |place: usize| {
-            if place == 0 {
-                spot(rule.name.at)
-            } else {
-                spot(place)
-            }
-        };
-        let phases = rule.phases.iter().map(|phase| (at(0), phase.from));
-        let from = rule.from.iter().map(|from| (at(from.at), from.value));
+        let phases = rule.phases.iter().map(|phase| (rule.name.at, phase.from));
+        let from = rule.from.iter();
+        let from = from.map(|from| (from.at.or(rule.name.at), from.value));
         for (at, from) in from.chain(phases) {
             if from.0 >= end_ns {
                 self.wrong(
@@ -443,7 +436,7 @@ fn censor(checker: &mut Checker, scenario: &Scenario) {
     lists(checker, scenario, censor);
     if let Some(beyond) = censor.rule.get(RULES_MAX) {
         checker.wrong(
-            spot(beyond.at),
+            beyond.at,
             format!("at most {RULES_MAX} rules are kept, and this is one more"),
         );
     }
@@ -451,7 +444,7 @@ fn censor(checker: &mut Checker, scenario: &Scenario) {
         if !is_name(&rule.name) {
             let shown = shortened(&rule.name);
             checker.wrong(
-                spot(rule.name.at),
+                rule.name.at,
                 format!("'{shown}' is no name of a rule: a-z, 0-9 and -"),
             );
         }
@@ -460,7 +453,7 @@ fn censor(checker: &mut Checker, scenario: &Scenario) {
         }
     }
     let wrong = rule_problems(&censor.rule, &scenario.lists());
-    checker.problems.extend(wrong.into_iter().map(placed));
+    checker.problems.extend(wrong);
 }
 
 /// Lists that only this world can fill, and those that it cannot.

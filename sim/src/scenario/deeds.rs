@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use phantom_placed::{At, Problem};
+
 use super::check::Checker;
 use super::file::{self, Deed, Node, Scenario, Start};
-use super::source::{At, Problem};
 use super::units::{Spread, Time};
 
 /// Most faults of one kind in a run.

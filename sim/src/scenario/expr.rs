@@ -11,11 +11,11 @@
 
 use std::time::Duration;
 
-use phantom_censor::file::words::{nearest, shortened};
+use phantom_placed::words::{nearest, shortened};
+use phantom_placed::{Placed, Problem};
 
 use super::metric::{Call, Entry, Gives, METRICS, SECRETS, STEPS, Sense, Takes, Unit};
-use super::source::Problem;
-use super::{de::Placed, units::Time};
+use super::units::Time;
 
 /// Longest expression that is read.
 const MAX_TEXT: usize = 1_000;

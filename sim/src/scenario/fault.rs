@@ -1,9 +1,9 @@
 //! What a scenario file says of what breaks.
 
+use phantom_placed::Placed;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::de::Placed;
 use super::file::{one, yes};
 use super::units::{Spread, Time};
 

@@ -4,10 +4,10 @@
 //! error points at the exact key. See `docs/SCENARIOS.md` for the format in prose.
 
 use indexmap::IndexMap;
+use phantom_placed::Placed;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::de::Placed;
 use super::units::{Rate, Seeds, Share, SizeRange, Spread, Time};
 
 /// The only format there is so far.
@@ -552,12 +552,6 @@ pub struct Invariant {
     /// How long `eventually` may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<Placed<Time>>,
-}
-
-impl Default for Placed<String> {
-    fn default() -> Self {
-        String::new().into()
-    }
 }
 
 /// What must hold over many seeds: `over` with `proportion`, or `value` with `interval`.

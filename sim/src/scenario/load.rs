@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
+use phantom_placed::tree::{self, Node, Table, Value};
+use phantom_placed::{At, FileError, Problem, Sources, from_node};
 
 use super::check::{self, Checked};
-use super::de::from_node;
 use super::file::{Param, Scenario};
 use super::params::{ParamValue, allowed, resolve};
-use super::source::{At, Problem, ScenarioError, Sources};
-use super::tree::{self, Node, Table, Value};
-use super::{preset, scripts};
+use super::{merge, preset, scripts};
 
 /// Longest chain of `extends`.
 const MAX_CHAIN: usize = 8;
@@ -92,10 +91,10 @@ fn files(dir: &Path) -> std::io::Result<Vec<String>> {
 /// What the file system says, `InvalidData` for what is no text of a bounded size.
 pub fn read_file(path: &Path) -> std::io::Result<String> {
     let length = std::fs::metadata(path)?.len();
-    if length > tree::MAX_FILE as u64 {
+    if length > tree::TEXT_BYTES_MAX as u64 {
         return Err(std::io::Error::new(
             std::io::ErrorKind::InvalidData,
-            format!("{length} bytes; at most {} are read", tree::MAX_FILE),
+            format!("{length} bytes; at most {} are read", tree::TEXT_BYTES_MAX),
         ));
     }
     std::fs::read_to_string(path)
@@ -162,23 +161,19 @@ pub struct Loaded {
 ///
 /// # Errors
 /// Whatever is wrong, placed.
-pub fn by_name(
-    library: &dyn Library,
-    name: &str,
-    typed: &[(String, String)],
-) -> Result<Loaded, ScenarioError> {
+pub fn by_name(library: &dyn Library, name: &str, typed: &[(String, String)]) -> Result<Loaded, FileError> {
     match library.read(name) {
         Ok(Some((path, text))) => from_text(library, &path, text, Some(name), typed),
         Ok(None) => {
             let names = library.names();
-            Err(ScenarioError::bare(Problem::unknown(
+            Err(FileError::bare(Problem::unknown(
                 At::NONE,
                 "scenario",
                 name,
                 names.iter().map(String::as_str),
             )))
         }
-        Err(error) => Err(ScenarioError::bare(Problem::new(
+        Err(error) => Err(FileError::bare(Problem::new(
             At::NONE,
             format!("cannot read scenario '{name}': {error}"),
         ))),
@@ -189,15 +184,10 @@ pub fn by_name(
 ///
 /// # Errors
 /// Whatever is wrong, placed.
-pub fn by_path(
-    library: &dyn Library,
-    path: &Path,
-    typed: &[(String, String)],
-) -> Result<Loaded, ScenarioError> {
+pub fn by_path(library: &dyn Library, path: &Path, typed: &[(String, String)]) -> Result<Loaded, FileError> {
     let shown = path.display().to_string();
-    let text = read_file(path).map_err(|error| {
-        ScenarioError::bare(Problem::new(At::NONE, format!("cannot read {shown}: {error}")))
-    })?;
+    let text = read_file(path)
+        .map_err(|error| FileError::bare(Problem::new(At::NONE, format!("cannot read {shown}: {error}"))))?;
     let stem = path.file_stem().and_then(|stem| stem.to_str());
     from_text(library, &shown, text, stem, typed)
 }
@@ -212,11 +202,11 @@ pub fn from_text(
     text: String,
     stem: Option<&str>,
     typed: &[(String, String)],
-) -> Result<Loaded, ScenarioError> {
+) -> Result<Loaded, FileError> {
     let mut sources = Sources::default();
     let result = read_all(library, path, text, stem, typed, &mut sources);
     result
-        .map_err(|problems| ScenarioError::new(&sources, problems))
+        .map_err(|problems| FileError::new(&sources, problems))
         .map(|(scenario, params, checked)| Loaded {
             hash: hash(&scenario),
             scenario,
@@ -230,9 +220,9 @@ pub fn from_text(
 ///
 /// # Errors
 /// Whatever is wrong; nothing has a place.
-pub fn built(scenario: Scenario) -> Result<Loaded, ScenarioError> {
+pub fn built(scenario: Scenario) -> Result<Loaded, FileError> {
     let sources = Sources::default();
-    let checked = check::check(&scenario, None).map_err(|problems| ScenarioError::new(&sources, problems))?;
+    let checked = check::check(&scenario, None).map_err(|problems| FileError::new(&sources, problems))?;
     let params = scenario
         .params
         .iter()
@@ -264,7 +254,7 @@ fn read_all(
         .iter()
         .map(|(name, value)| (name.clone(), value.clone().into()))
         .collect();
-    tree::substitute(&mut merged, &values).map_err(|problem| vec![problem])?;
+    merge::substitute(&mut merged, &values).map_err(|problem| vec![problem])?;
     preset::resolve(library, &mut merged, sources).map_err(|problem| vec![problem])?;
     let mut scenario: Scenario = from_node(&merged).map_err(|problem| vec![problem])?;
     scenario.extends = None;
@@ -325,7 +315,7 @@ fn chain(
         parents.push(parent);
     }
     for parent in parents {
-        node = tree::merge(parent, node);
+        node = merge::merge(parent, node);
     }
     Ok(node)
 }

@@ -94,7 +94,7 @@ count = { extra = 3 }
 node = "authority"
 "#;
 
-fn read(text: &str) -> Result<Loaded, ScenarioError> {
+fn read(text: &str) -> Result<Loaded, FileError> {
     from_text(&Memory::default(), "t.toml", text.to_owned(), Some("t"), &[])
 }
 

@@ -3,14 +3,14 @@
 use std::fmt;
 
 use indexmap::IndexMap;
-use phantom_censor::file::words::shortened;
+use phantom_placed::tree::Value;
+use phantom_placed::words::shortened;
+use phantom_placed::{At, Problem};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::file::Param;
-use super::source::{At, Problem};
-use super::tree::Value;
 use super::units::{Rate, Size, Time};
 
 /// A parameter's value: a number, a switch or text (often with a unit).

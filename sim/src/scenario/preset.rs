@@ -2,13 +2,12 @@
 
 use phantom_censor::catalogue;
 use phantom_censor::file::CensorFile;
+use phantom_placed::tree::{self, Node, Table, Value};
+use phantom_placed::{At, Problem, Sources, from_node};
 use phantom_script::shipped::{SHIPPED, Shipped};
 
 use super::censor::Preset;
-use super::de::from_node;
 use super::load::Library;
-use super::source::{At, Problem, Sources};
-use super::tree::{self, Node, Table, Value};
 
 /// What a parameter says for no censor.
 const NONE: &str = "none";

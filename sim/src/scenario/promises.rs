@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use phantom_placed::{At, Problem};
+
 use super::check::Checker;
 use super::expr::{self, Condition, Names, Number};
 use super::file::{self, Scenario};
 use super::metric::Sense;
-use super::source::{At, Problem};
 use super::units::{Share, Time};
 
 /// The kinds of invariant.

@@ -1,13 +1,12 @@
 //! Scripts of a scenario's censor: files in `censors/` beside the scenarios, or those that come with `phantom-script`.
 
 use phantom_censor::file::Unloaded;
+use phantom_placed::{At, Problem};
 use phantom_script::load::Scripts;
 use phantom_script::shipped::SHIPPED;
 
-use super::censor::placed;
 use super::file::Scenario;
 use super::load::Library;
-use super::source::{At, Problem};
 
 /// Reads the script of every rule that names one.
 ///
@@ -20,12 +19,9 @@ pub(super) fn load(library: &dyn Library, scenario: &mut Scenario) -> Result<(),
     });
     let rules = scenario.censor.iter_mut().flat_map(|censor| &mut censor.rule);
     for rule in rules {
-        let at = rule
-            .script
-            .as_ref()
-            .map_or(At::NONE, |script| super::censor::spot(script.at));
+        let at = rule.script.as_ref().map_or(At::NONE, |script| script.at);
         rule.value.load(&mut scripts).map_err(|error| match error {
-            Unloaded::Here(problem) => placed(problem),
+            Unloaded::Here(problem) => problem,
             Unloaded::There(error) => Problem::new(at, error.to_string()),
         })?;
     }

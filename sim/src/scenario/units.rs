@@ -6,10 +6,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use phantom_censor::file::quantity::{self, RATES, SIZES, TIMES};
-use phantom_censor::file::words::shortened;
-use phantom_censor::text_form;
 use phantom_core::units::{BitRate, ByteCount};
+use phantom_placed::quantity::{self, RATES, SIZES, TIMES};
+use phantom_placed::text_form;
+use phantom_placed::words::shortened;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
+use phantom_placed::words::shortened;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
@@ -90,7 +91,7 @@ impl<'de> Visitor<'de> for AnswersVisitor {
             let wanted = || {
                 format!(
                     "wanted an address such as \"192.0.2.1\", got \"{}\"",
-                    super::words::shortened(&text)
+                    shortened(&text)
                 )
             };
             these.push(text.parse().map_err(|_| serde::de::Error::custom(wanted()))?);

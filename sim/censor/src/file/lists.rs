@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use phantom_placed::words::{nearest, shortened};
+use phantom_placed::{At, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::error::Problem;
 use super::units::{Address, Pattern};
-use super::words::nearest;
 use crate::engine::addresses::Addresses;
 use crate::engine::names::Names;
 
@@ -51,7 +51,7 @@ impl Lists {
             return None;
         }
         let names = || self.0.keys().map(String::as_str);
-        let mut message = format!("unknown list '@{}'", super::words::shortened(name));
+        let mut message = format!("unknown list '@{}'", shortened(name));
         if let Some(near) = nearest(name, names()) {
             message.push_str(&format!("; did you mean '@{near}'?"));
         }
@@ -64,7 +64,7 @@ impl Lists {
                 format!("choices: {}", all.join(", "))
             }
         };
-        Some(Problem::new(None, message).help(help))
+        Some(Problem::new(At::NONE, message).help(help))
     }
 
     /// The set of addresses that `texts` say. A list that is not known counts as empty.
@@ -121,8 +121,8 @@ impl Lists {
                 _ => return None,
             };
             Some(Problem::new(
-                None,
-                format!("list '{}': {what}", super::words::shortened(name)),
+                At::NONE,
+                format!("list '{}': {what}", shortened(name)),
             ))
         })
     }

@@ -21,23 +21,22 @@
 //! Keys are in kebab case, quantities are text with a unit, and what is not known is refused at its line and column with the
 //! choices. The format is described by example in docs/CENSOR.md.
 
-mod de;
-mod error;
 mod forgery;
 mod lists;
 mod probe;
 mod programs;
-pub mod quantity;
 pub mod units;
-pub mod words;
 
 use std::collections::BTreeMap;
 
+use phantom_placed::tree;
+pub use phantom_placed::tree::TEXT_BYTES_MAX;
+use phantom_placed::words::shortened;
+pub use phantom_placed::{At, FileError, Place, Placed, Problem};
+use phantom_placed::{Sources, from_node};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use de::{PLACED, Placed};
-pub use error::{FileError, Place, Problem};
 pub use forgery::{Answers, ForgeText, MADE_UP_MAX};
 pub use lists::{List, Lists};
 pub use probe::{ProbeText, Within};
@@ -51,9 +50,6 @@ use crate::engine::residual::{Residual, Tuple};
 use crate::engine::rule::{self, Bucket, Condition, Rule, Way};
 use crate::engine::{Direction, Engine, EngineConfig, RULES_MAX};
 use crate::flow::FlowConfig;
-
-/// The longest text that is read, in bytes.
-pub const TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// A censor. Everything in it is good: [`CensorFile::parse`] is the only way to one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -368,15 +364,16 @@ impl CensorFile {
         known: &Lists,
         programs: &mut dyn Programs,
     ) -> Result<Self, FileError> {
-        let failed = |problems| FileError::new(file, text, problems);
-        if text.len() > TEXT_BYTES_MAX {
-            let long = format!(
-                "the file has {} bytes; at most {TEXT_BYTES_MAX} are read",
-                text.len()
-            );
-            return Err(failed(vec![Problem::new(None, long)]));
-        }
-        let mut censor: Self = de::read(text).map_err(|problem| failed(vec![problem]))?;
+        let mut sources = Sources::default();
+        let number = sources.add(file, text);
+        // What is wrong with the whole is told at its beginning.
+        let top = At::new(number, 0);
+        let failed = |problems: Vec<Problem>| {
+            FileError::new(&sources, problems.into_iter().map(|problem| problem.or_at(top)))
+        };
+        let mut censor: Self = tree::parse(number, sources.text(number))
+            .and_then(|node| from_node(&node))
+            .map_err(|problem| failed(vec![problem]))?;
         let mut problems = Vec::new();
         for rule in censor.rules.iter_mut().take(RULES_MAX) {
             match rule.value.load(programs) {
@@ -398,30 +395,25 @@ impl CensorFile {
         let mut problems: Vec<Problem> = own.problems().collect();
         let lists = own.over(known);
         if self.rules.is_empty() {
-            problems.push(Problem::new(None, "a censor without a [[rule]] does nothing"));
+            problems.push(Problem::new(At::NONE, "a censor without a [[rule]] does nothing"));
         }
         if let Some(beyond) = self.rules.get(RULES_MAX) {
             let many = format!("at most {RULES_MAX} rules are kept, and this is one more");
-            problems.push(Problem::new(Some(beyond.at), many));
+            problems.push(Problem::new(beyond.at, many));
         }
         if self.flow_idle.0 == 0 {
             problems.push(Problem::new(
-                Some(self.flow_idle.at),
+                self.flow_idle.at,
                 "'flow-idle' of zero forgets every flow at once",
             ));
         }
         for text in &self.rules {
             if text.source.trim().is_empty() {
-                let at = if text.source.at == 0 {
-                    text.at
-                } else {
-                    text.source.at
-                };
                 let what = format!(
                     "rule '{}': its source is empty: say where it comes from, or that it is a guess",
-                    text.name.as_str()
+                    shortened(&text.name)
                 );
-                problems.push(Problem::new(Some(at), what));
+                problems.push(Problem::new(text.source.at.or(text.at), what));
             }
         }
         problems.extend(rule_problems(&self.rules, &lists));
@@ -501,11 +493,8 @@ pub fn rule_problems(rules: &[Placed<RuleText>], lists: &Lists) -> Vec<Problem> 
     let mut stopper: Option<&str> = None;
     for (place, text) in rules.iter().enumerate() {
         let name = text.name.as_str();
-        let mut at_rule = |at: usize, what: String| {
-            problems.push(Problem::new(
-                Some(at),
-                format!("rule '{}': {what}", words::shortened(name)),
-            ));
+        let mut at_rule = |at: At, what: String| {
+            problems.push(Problem::new(at, format!("rule '{}': {what}", shortened(name))));
         };
         if name.trim().is_empty() {
             at_rule(text.name.at, "its name is empty".to_owned());

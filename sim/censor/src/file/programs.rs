@@ -3,7 +3,9 @@
 //! This crate reads no files and runs no scripts: whoever can gives [`CensorFile::parse_scripted`](super::CensorFile::parse_scripted)
 //! a [`Programs`].
 
-use super::error::Problem;
+use phantom_placed::words::shortened;
+use phantom_placed::{At, Problem};
+
 use super::{FileError, Percent, RuleText};
 use crate::engine::program::Judge;
 
@@ -57,10 +59,10 @@ impl RuleText {
     /// # Errors
     /// The program is not there or not good, or does not go with the rest of the rule.
     pub fn load(&mut self, programs: &mut dyn Programs) -> Result<(), Unloaded> {
-        let name = self.name.as_str();
-        let here = |at: usize, what: &str| {
+        let name = shortened(&self.name);
+        let here = |at: At, what: &str| {
             let message = format!("rule '{name}': {what}");
-            Err(Unloaded::Here(Problem::new(Some(at), message)))
+            Err(Unloaded::Here(Problem::new(at, message)))
         };
         let (script, model) = match (&self.script, &self.model) {
             (None, None) => return Ok(()),

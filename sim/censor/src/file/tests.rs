@@ -201,15 +201,15 @@ fn a_mistake_is_told_at_its_place_with_what_was_wanted() {
     for (keys, wanted) in [
         (
             "action = 'dorp'",
-            "x.toml:6:10: unknown word 'dorp'; did you mean 'drop'?",
+            "x.toml:6:10: unknown choice 'dorp'; did you mean 'drop'?",
         ),
         (
             "action = 'drop'\nmatch = { flagged = 'papr' }",
-            "7:21: unknown word 'papr'; did you mean 'paper'?",
+            "7:21: unknown choice 'papr'; did you mean 'paper'?",
         ),
         (
             "action = 'drop'\nmatch = { protocols = ['dns', 'tsl'] }",
-            "7:31: unknown word 'tsl'",
+            "7:31: unknown choice 'tsl'",
         ),
         (
             "action = 'drop'\nmatch = { not = { naems = [] } }",
@@ -229,11 +229,11 @@ fn a_mistake_is_told_at_its_place_with_what_was_wanted() {
         ),
         (
             "action = 5",
-            "6:10: wanted exactly one of the choices, got integer",
+            "6:10: wanted exactly one of the choices, got a whole number",
         ),
         (
             "share = 0.263\naction = 'drop'",
-            "6:9: fractions stand in quotes with their unit, as \"26.3 %\"",
+            "6:9: wanted a share in quotes such as \"26.3 %\", got the number 0.263",
         ),
         (
             "share = '101 %'\naction = 'drop'",
@@ -244,8 +244,16 @@ fn a_mistake_is_told_at_its_place_with_what_was_wanted() {
             "6:9: wanted a share in quotes such as \"26.3 %\", got the number 26",
         ),
         (
+            "action = { drop = { far = 1 } }",
+            "6:21: 'drop' takes no keys, got 'far'",
+        ),
+        (
+            "action = 'drop'\nmatch = { flows = { over = 2.5 } }",
+            "7:28: wanted a whole number from 0, got the number 2.5",
+        ),
+        (
             "action = 'drop'\nresidual = { tuple = '3-tupel', for = '180 s' }",
-            "7:22: unknown word '3-tupel'; did you mean '3-tuple'?",
+            "7:22: unknown choice '3-tupel'; did you mean '3-tuple'?",
         ),
         (
             "action = 'drop'\nresidual = { tuple = '3-tuple', for = '180' }",
@@ -272,11 +280,11 @@ fn a_mistake_is_told_at_its_place_with_what_was_wanted() {
             "7:20: wanted a name, with all below it or a piece of one",
         ),
         ("action = 'drop'\nmatch = []", "7:9: wanted a table, got an array"),
-        ("action = 'drop'\nway = 'up'", "7:7: unknown word 'up'"),
+        ("action = 'drop'\nway = 'up'", "7:7: unknown choice 'up'"),
         ("action = 'drop'\n= 3", "7:1: not TOML: "),
         (
             "action = { probe = { kinds = ['r1', 'r6'] } }",
-            "6:37: unknown word 'r6'",
+            "6:37: unknown choice 'r6'",
         ),
         (
             "action = { probe = { delay = [{ share = '5 %', withn = '1 s' }] } }",

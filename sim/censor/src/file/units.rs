@@ -7,14 +7,14 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use phantom_placed::quantity::{self, RATES, SIZES, TIMES, Units};
+use phantom_placed::text_form;
+use phantom_placed::words::shortened;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::quantity::{self, RATES, SIZES, TIMES, Units};
-use super::words::shortened;
 use crate::engine::rule::ALWAYS;
-use crate::text_form;
 
 const PERCENT: &Units = &[("%", 10_000_000)];
 const BITS: &Units = &[("bit", 1_000)];

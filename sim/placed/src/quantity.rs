@@ -138,3 +138,62 @@ macro_rules! text_form {
         }
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    struct Printed(u64, &'static Units);
+
+    impl fmt::Display for Printed {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            print(self.0, self.1, f)
+        }
+    }
+
+    #[test]
+    fn a_unit_is_never_guessed_and_nothing_is_rounded() {
+        let time = |text| parse(text, TIMES, "a time", "30 s");
+        assert_eq!(time("1.5 s"), Ok(1_500_000_000));
+        assert_eq!(time("1_000 ms"), Ok(1_000_000_000));
+        for (text, wanted) in [
+            (
+                "30",
+                "wanted a time such as \"30 s\", got no unit; units: ns, us, ms, s, min, h, d",
+            ),
+            (
+                "30 S",
+                "wanted a time such as \"30 s\", got the unit 'S'; units: ns, us, ms, s, min, h, d",
+            ),
+            (
+                "0.1 ns",
+                "wanted a time such as \"30 s\", got '0.1 ns', which is finer than is kept",
+            ),
+            ("soon", "wanted a time such as \"30 s\", got \"soon\""),
+            (
+                "99999999999 d",
+                "wanted a time such as \"30 s\", got more than fits: 99999999999 d",
+            ),
+        ] {
+            assert_eq!(time(text), Err(wanted.to_owned()));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_parses_back(value in any::<u64>(), scale in 0_u32..12) {
+            let value = value / 10_u64.pow(scale) * 10_u64.pow(scale);
+            for units in [TIMES, RATES, SIZES] {
+                let text = Printed(value, units).to_string();
+                prop_assert_eq!(parse(&text, units, "", ""), Ok(value));
+            }
+        }
+
+        #[test]
+        fn arbitrary_text_never_panics(text in ".{0,60}") {
+            let _ = parse(&text, TIMES, "a time", "30 s");
+        }
+    }
+}
