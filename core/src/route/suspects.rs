@@ -5,9 +5,10 @@
 //! answered one is cleared. The choice of paths avoids suspects only where it has others: who drops packets to steer
 //! clients gets itself avoided, and nobody else for long.
 //!
-//! A suspect is tried again after a while, and at once when there is a new document, which may list new keys of it. If that request is not answered either, it
-//! is avoided for twice as long. With a fixed time all dead nodes would come back together, and what was learnt of them with
-//! dozens of lost requests would be lost: with 4 of 12 nodes dead, every second request failed for as long as they were listed.
+//! A suspect is tried again after a while, and at once when there is a new document, which may list new keys of it. If that
+//! request is not answered either, it is avoided for twice as long. With a fixed time all dead nodes would come back together,
+//! and what dozens of lost requests had taught would be lost: with 4 of 12 nodes dead, every second request failed for as long
+//! as they were listed.
 
 use std::time::Duration;
 
