@@ -70,10 +70,13 @@ impl Suspects {
             .retain(|(_, known)| known.is_suspect() || counts(known, since, now));
         for node in nodes {
             let known = self.entry(*node, now);
-            if !counts(known, since, now) {
-                known.returns = known.returns.saturating_add(1);
+            if counts(known, since, now) {
+                known.strikes = known.strikes.saturating_add(1);
+            } else {
+                // A suspect that came back for its try. Its old strikes must not hide who dies in the meantime (`avoid`).
+                (known.strikes, known.returns) = (STRIKES, known.returns.saturating_add(1));
             }
-            (known.strikes, known.last) = (known.strikes.saturating_add(1), now);
+            known.last = now;
         }
     }
 
@@ -195,6 +198,15 @@ mod tests {
         assert_eq!(suspects.avoid(at(5)), []);
         suspects.strike(at(6), &[node(0)]);
         assert_eq!(suspects.avoid(at(6)), [node(0)]);
+    }
+
+    #[test]
+    fn many_strikes_before_a_return_do_not_hide_who_dies_later() {
+        let mut suspects = Suspects::default();
+        (0..20).for_each(|_| suspects.strike(at(0), &[node(0)]));
+        suspects.strike(at(180), &[node(0)]);
+        (181..184).for_each(|n| suspects.strike(at(n), &[node(1)]));
+        assert_eq!(suspects.avoid(at(184)), [node(0), node(1)]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use phantom_core::crypto::aead::AeadKey;
 use phantom_core::event::Event;
 use phantom_core::mailbox::BoxAddress;
@@ -116,7 +117,7 @@ pub struct Recoverable {
     /// When it expires.
     pub expires: WallTime,
     /// The segment file it is in.
-    pub file: String,
+    pub file: Arc<str>,
 }
 
 /// What a seizure of the files would reveal: every box that opens with the keys found, expired or not; and the segment
@@ -127,24 +128,42 @@ pub struct Recoverable {
 pub async fn recoverable<S: Store>(store: &S) -> io::Result<(Vec<Recoverable>, Vec<String>)> {
     let (mut boxes, mut orphans) = (Vec::new(), Vec::new());
     for (name, found) in segments(store).await? {
-        let Some(data) = store.read(&name.data_file()).await? else {
+        if !found.data {
             continue;
-        };
+        }
+        let file: Arc<str> = name.data_file().into();
         let key = if found.key {
             read_key(store, name).await?
         } else {
             None
         };
         let Some(key) = key else {
-            orphans.push(name.data_file());
+            orphans.push(file.to_string());
             continue;
         };
-        let opened = frames(&data).filter_map(|(frame, sealed)| open(&key, frame, sealed));
-        boxes.extend(opened.map(|(expires, record)| Recoverable {
-            address: *record.address(),
-            expires,
-            file: name.data_file(),
-        }));
+        // One frame at a time: a world is largest in memory when its disks are searched at the end.
+        for frame in 0.. {
+            let Some(sealed) = frame_at(store, &file, frame).await? else {
+                break;
+            };
+            if let Some((expires, record)) = open(&key, frame, &sealed) {
+                boxes.push(Recoverable {
+                    address: *record.address(),
+                    expires,
+                    file: file.clone(),
+                });
+            }
+        }
     }
     Ok((boxes, orphans))
+}
+
+/// A frame of a segment file; `None` behind the last whole one.
+async fn frame_at<S: Store>(store: &S, file: &str, frame: u32) -> io::Result<Option<Bytes>> {
+    let offset = u64::from(frame) * FRAME_LEN as u64;
+    match store.read_at(file, offset, FRAME_LEN).await {
+        Ok(sealed) => Ok(Some(sealed)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
 }
