@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use crate::comparison::Comparison;
 use crate::lab::{Flow, Lab, Path};
 use crate::link::{LinkConfig, Loss};
 use crate::tcp::{Algorithm, SenderCounters};
@@ -71,12 +72,8 @@ pub struct Measured {
 pub struct Compared {
     /// Where.
     pub cell: Cell,
-    /// Measured seconds, in the median.
-    pub measured: f64,
-    /// Bounds of that median: 95 % of those of resampled measurements.
-    pub interval: (f64, f64),
-    /// Simulated seconds, in the median.
-    pub simulated: f64,
+    /// Seconds, in the median.
+    pub seconds: Comparison,
 }
 
 /// Errors of a group in per cent: of its median cell, of nine in ten cells, of the worst cell. Cells in which the simulated
@@ -124,7 +121,7 @@ impl Group {
             Self::SomeLoss => !policed && cell.loss > 0.0 && cell.loss < 0.01,
             Self::HighLoss => !policed && cell.loss >= 0.01,
             Self::Policed => policed,
-            Self::Hard => (cell.naive_seconds() / compared.measured - 1.0).abs() > 0.1,
+            Self::Hard => (cell.naive_seconds() / compared.seconds.measured - 1.0).abs() > 0.1,
         }
     }
 }
@@ -224,47 +221,12 @@ impl Measured {
     /// Simulates the cell: `repeats` times where something is drawn, five times else.
     pub fn compare(&self, algorithm: Algorithm, repeats: u64) -> Compared {
         let repeats = if self.cell.loss > 0.0 { repeats } else { 5 };
-        let simulated = (1..=repeats).map(|seed| self.cell.simulate(algorithm, seed).0);
+        let simulated: Vec<f64> = (1..=repeats)
+            .map(|seed| self.cell.simulate(algorithm, seed).0)
+            .collect();
         Compared {
             cell: self.cell,
-            measured: median(self.seconds.clone()),
-            interval: self.interval(),
-            simulated: median(simulated.collect()),
-        }
-    }
-
-    /// The bootstrap interval of the median.
-    fn interval(&self) -> (f64, f64) {
-        const RESAMPLES: usize = 400;
-        let mut dice = crate::dice::Dice::new(1);
-        let n = self.seconds.len();
-        let mut medians: Vec<f64> = (0..RESAMPLES)
-            .map(|_| {
-                median(
-                    (0..n)
-                        .map(|_| self.seconds[dice.below(n as u64) as usize])
-                        .collect(),
-                )
-            })
-            .collect();
-        medians.sort_by(f64::total_cmp);
-        (medians[RESAMPLES / 40], medians[RESAMPLES - 1 - RESAMPLES / 40])
-    }
-}
-
-impl Compared {
-    /// Simulated by measured, in per cent more.
-    pub fn error(&self) -> f64 {
-        100.0 * (self.simulated / self.measured - 1.0)
-    }
-
-    /// The same beyond what the measured median is certain of: none within its interval.
-    pub fn certain_error(&self) -> f64 {
-        let (low, high) = self.interval;
-        if self.simulated < low || self.simulated > high || self.simulated.is_nan() {
-            self.error()
-        } else {
-            0.0
+            seconds: Comparison::of(&self.seconds, &simulated, median),
         }
     }
 }
@@ -272,16 +234,16 @@ impl Compared {
 /// The errors of a group; `None`: no cell belongs to it.
 pub fn errors(compared: &[Compared], group: Group) -> Option<Errors> {
     let cells: Vec<&Compared> = compared.iter().filter(|compared| group.holds(compared)).collect();
-    let at = |error: fn(&Compared) -> f64, share: f64| {
-        let mut errors: Vec<f64> = cells.iter().map(|compared| error(compared).abs()).collect();
+    let at = |error: fn(&Comparison) -> f64, share: f64| {
+        let mut errors: Vec<f64> = cells.iter().map(|cell| error(&cell.seconds).abs()).collect();
         errors.sort_by(f64::total_cmp);
         errors[((errors.len() - 1) as f64 * share).round() as usize]
     };
     (!cells.is_empty()).then(|| Errors {
         cells: cells.len(),
-        median: at(Compared::error, 0.5),
-        p90: at(Compared::certain_error, 0.9),
-        worst: at(Compared::certain_error, 1.0),
+        median: at(Comparison::error, 0.5),
+        p90: at(Comparison::certain_error, 0.9),
+        worst: at(Comparison::certain_error, 1.0),
     })
 }
 
@@ -295,7 +257,8 @@ impl Errors {
     }
 }
 
-fn median(mut of: Vec<f64>) -> f64 {
+fn median(of: &[&f64]) -> f64 {
+    let mut of: Vec<f64> = of.iter().copied().copied().collect();
     of.sort_by(f64::total_cmp);
     of[of.len() / 2]
 }
@@ -318,9 +281,11 @@ mod tests {
         let cell = Measured::parse_all("1000000 10 10000000 0 100000 0 : 1.0").unwrap()[0].cell;
         let compared = |measured, simulated| Compared {
             cell,
-            measured,
-            interval: (measured, measured),
-            simulated,
+            seconds: Comparison {
+                measured,
+                interval: (measured, measured),
+                simulated,
+            },
         };
         let all = [compared(0.84, 0.84), compared(0.84, 0.85), compared(0.84, 1.05)];
         let errors = errors(&all, Group::NoLoss).unwrap();

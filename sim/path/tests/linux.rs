@@ -17,7 +17,7 @@ fn assert_within_bars(compared: &[Compared]) {
     for group in Group::ALL {
         let errors = errors(compared, group).expect("cells of each group");
         let mut worst: Vec<&Compared> = compared.iter().filter(|compared| group.holds(compared)).collect();
-        worst.sort_by(|a, b| b.error().abs().total_cmp(&a.error().abs()));
+        worst.sort_by(|a, b| b.seconds.error().abs().total_cmp(&a.seconds.error().abs()));
         worst.truncate(4);
         assert!(
             errors.within(group.bars()),

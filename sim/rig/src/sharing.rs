@@ -232,11 +232,14 @@ pub(crate) mod tests {
         let compared = measured.compare(3);
         let whats: Vec<_> = compared
             .iter()
-            .map(|c| (c.what, c.rank, c.error().abs() < 0.1))
+            .map(|c| (c.what, c.rank, c.value.error().abs() < 0.1))
             .collect();
         assert_eq!(whats[0], (What::Burst, Rank::All, true));
         assert_eq!(whats[1], (What::BurstP90, Rank::All, true));
-        assert_eq!((compared[2].what, compared[2].simulated), (What::Again, 0.0));
+        assert_eq!(
+            (compared[2].what, compared[2].value.simulated),
+            (What::Again, 0.0)
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use phantom_path::dice::Dice;
+use phantom_path::comparison::Comparison;
 use phantom_path::tcp::Algorithm;
 
 use super::{Repeat, SharedFlow, SharedMeasured};
@@ -50,12 +50,8 @@ pub struct SharedCompared {
     pub what: What,
     /// Which of them.
     pub rank: Rank,
-    /// Measured, in the median of all repeats; what it says if it is no median.
-    pub measured: f64,
-    /// Bounds of that: 95 % of those of resampled repeats.
-    pub interval: (f64, f64),
-    /// Simulated, in the median.
-    pub simulated: f64,
+    /// In the median of all repeats; what it says if it is no median.
+    pub value: Comparison,
 }
 
 impl fmt::Display for What {
@@ -103,8 +99,6 @@ impl SharedMeasured {
                     .unwrap_or_else(|| self.cell.flows.iter().map(endless).collect())
             })
             .collect();
-        let simulated: Vec<&Repeat> = simulated.iter().collect();
-        let measured: Vec<&Repeat> = self.repeats.iter().collect();
         let mut compared = Vec::new();
         for plan in distinct(&self.cell.flows) {
             let members: Vec<usize> = (0..self.cell.flows.len())
@@ -126,9 +120,7 @@ impl SharedMeasured {
                         flows: format!("{} x {plan}", members.len()),
                         what: *what,
                         rank: *rank,
-                        interval: interval(&measured, of),
-                        measured: of(&measured),
-                        simulated: of(&simulated),
+                        value: Comparison::of(&self.repeats, &simulated, of),
                     });
                 }
             }
@@ -138,27 +130,9 @@ impl SharedMeasured {
 }
 
 impl SharedCompared {
-    /// Simulated by measured, in per cent more.
-    pub fn error(&self) -> f64 {
-        if self.simulated == self.measured {
-            return 0.0;
-        }
-        100.0 * (self.simulated / self.measured - 1.0)
-    }
-
-    /// The same beyond what the measured median is certain of: none within its interval.
-    pub fn certain_error(&self) -> f64 {
-        let (low, high) = self.interval;
-        if self.simulated < low || self.simulated > high || self.simulated.is_nan() {
-            self.error()
-        } else {
-            0.0
-        }
-    }
-
     /// Whether it stays under [`BAR`], if that is for it. What is no number does not.
     pub fn met(&self) -> bool {
-        self.what == What::Again || self.certain_error().abs() <= BAR
+        self.what == What::Again || self.value.certain_error().abs() <= BAR
     }
 }
 
@@ -215,21 +189,6 @@ fn quantile(mut of: Vec<f64>, share: f64) -> f64 {
     of[((of.len() as f64 * share) as usize).min(of.len() - 1)]
 }
 
-/// The bootstrap interval, as [`phantom_path::fidelity`] takes it.
-fn interval(of: &[&Repeat], value: impl Fn(&[&Repeat]) -> f64) -> (f64, f64) {
-    const RESAMPLES: usize = 400;
-    let mut dice = Dice::new(1);
-    let mut resample = || {
-        let drawn: Vec<&Repeat> = (0..of.len())
-            .map(|_| of[dice.below(of.len() as u64) as usize])
-            .collect();
-        value(&drawn)
-    };
-    let mut values: Vec<f64> = (0..RESAMPLES).map(|_| resample()).collect();
-    values.sort_by(f64::total_cmp);
-    (values[RESAMPLES / 40], values[RESAMPLES - 1 - RESAMPLES / 40])
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::grid;
@@ -253,7 +212,10 @@ mod tests {
             repeats: vec![repeat; 3],
         };
         let compared = measured.compare(1);
-        let values: Vec<_> = compared.iter().map(|c| (c.what, c.rank, c.measured)).collect();
+        let values: Vec<_> = compared
+            .iter()
+            .map(|c| (c.what, c.rank, c.value.measured))
+            .collect();
         assert_eq!(
             values,
             [
@@ -268,6 +230,6 @@ mod tests {
             ]
         );
         assert_eq!(compared[0].flows, "3 x 500000@0");
-        assert!(!compared[6].met() && compared[6].error() < -50.0);
+        assert!(!compared[6].met() && compared[6].value.error() < -50.0);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
-use phantom_path::dice::Dice;
+use phantom_path::comparison::interval;
 
 use super::super::one::{self, On, Played};
 use super::super::words::Words;
@@ -23,8 +23,6 @@ const TIMES: [(&str, &str); 2] = [
     ("client.time_to_connect", "time to connect"),
     ("message.delivery_time", "message, sent to delivered"),
 ];
-/// Draws of a bootstrap.
-const DRAWS: usize = 2_000;
 /// Medians that differ by less are the same whatever their intervals say.
 const SAME: f64 = 0.15;
 
@@ -44,27 +42,17 @@ struct Median {
 }
 
 impl Median {
-    /// The bootstrap interval of the median of the runs' medians; runs are what is drawn, since what happens in one depends on it.
+    /// The interval of the median of the runs' medians; runs are what is drawn, since what happens in one depends on it.
     fn of(runs: &[f64]) -> Self {
         let mut finite: Vec<f64> = runs.iter().copied().filter(|value| value.is_finite()).collect();
         let value = middle(&mut finite);
-        let mut dice = Dice::new(1);
-        let mut drawn: Vec<f64> = (0..DRAWS)
-            .map(|_| {
-                let pick = |_| finite[dice.below(finite.len() as u64) as usize];
-                let mut again: Vec<f64> = if finite.is_empty() {
-                    Vec::new()
-                } else {
-                    (0..finite.len()).map(pick).collect()
-                };
-                middle(&mut again)
-            })
-            .collect();
-        drawn.sort_by(f64::total_cmp);
+        let (low, high) = interval(&finite, |drawn| {
+            middle(&mut drawn.iter().copied().copied().collect::<Vec<_>>())
+        });
         Self {
             value,
-            low: drawn[DRAWS / 40],
-            high: drawn[DRAWS - 1 - DRAWS / 40],
+            low,
+            high,
             n: finite.len(),
         }
     }

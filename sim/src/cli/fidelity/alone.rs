@@ -49,17 +49,17 @@ pub(super) fn alone(args: &FidelityArgs, err: &mut dyn Write) -> Result<Results,
     let (groups, missed) = groups(&compared);
     let mut text = format!("{groups}\n");
     let mut worst: Vec<&Compared> = compared.iter().collect();
-    worst.sort_by(|a, b| b.error().abs().total_cmp(&a.error().abs()));
+    worst.sort_by(|a, b| b.seconds.error().abs().total_cmp(&a.seconds.error().abs()));
     text.push_str("the worst cells (bytes rtt_ms bits_per_second loss queue_bytes policer):\n");
     for compared in worst.iter().take(WORST) {
         text.push_str(&format!(
             "  {}: {:+.1} %, {:.3} s measured ({:.3} to {:.3}), {:.3} s simulated\n",
             grid::line(&compared.cell),
-            compared.error(),
-            compared.measured,
-            compared.interval.0,
-            compared.interval.1,
-            compared.simulated
+            compared.seconds.error(),
+            compared.seconds.measured,
+            compared.seconds.interval.0,
+            compared.seconds.interval.1,
+            compared.seconds.simulated
         ));
     }
     text.push_str(&measurement.quality.told());
@@ -115,12 +115,12 @@ fn csv(compared: &[Compared], late_ms: &[f64]) -> String {
             "{},{cell},{},{:.6},{:.6},{:.6},{:.6},{:.3},{:.3},{}\n",
             group.map_or_else(String::new, |group| group.to_string()),
             Group::Hard.holds(compared),
-            compared.measured,
-            compared.interval.0,
-            compared.interval.1,
-            compared.simulated,
-            compared.error(),
-            compared.certain_error(),
+            compared.seconds.measured,
+            compared.seconds.interval.0,
+            compared.seconds.interval.1,
+            compared.seconds.simulated,
+            compared.seconds.error(),
+            compared.seconds.certain_error(),
             number(*late_ms),
         ));
     }

@@ -57,10 +57,13 @@ pub(super) fn shared(
                 compared.flows.clone(),
                 compared.what.to_string(),
                 compared.rank.to_string(),
-                format!("{:.3}", compared.measured),
-                format!("{:.3} to {:.3}", compared.interval.0, compared.interval.1),
-                format!("{:.3}", compared.simulated),
-                format!("{:+.1}", compared.error()),
+                format!("{:.3}", compared.value.measured),
+                format!(
+                    "{:.3} to {:.3}",
+                    compared.value.interval.0, compared.value.interval.1
+                ),
+                format!("{:.3}", compared.value.simulated),
+                format!("{:+.1}", compared.value.error()),
                 verdict(compared.met()).to_owned(),
             ]);
             csv.push_str(&format!(
@@ -69,12 +72,12 @@ pub(super) fn shared(
                 compared.flows,
                 compared.what,
                 compared.rank,
-                compared.measured,
-                compared.interval.0,
-                compared.interval.1,
-                compared.simulated,
-                compared.error(),
-                compared.certain_error(),
+                compared.value.measured,
+                compared.value.interval.0,
+                compared.value.interval.1,
+                compared.value.simulated,
+                compared.value.error(),
+                compared.value.certain_error(),
                 number(*late_ms),
             ));
             all.push(compared);
@@ -91,7 +94,7 @@ pub(super) fn shared(
         }
         let misses = of.iter().filter(|compared| !compared.met()).count();
         missed |= misses > 0;
-        let mut errors: Vec<f64> = of.iter().map(|compared| compared.error().abs()).collect();
+        let mut errors: Vec<f64> = of.iter().map(|compared| compared.value.error().abs()).collect();
         errors.sort_by(f64::total_cmp);
         let at = |share: f64| errors[((errors.len() - 1) as f64 * share).round() as usize];
         text.push_str(&format!(
