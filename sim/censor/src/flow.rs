@@ -77,10 +77,8 @@ pub struct Side {
     pub packets: u64,
     /// Bytes of payload on the wire, retransmissions too.
     pub bytes: u64,
-    /// The first bytes, in order.
-    pub first: Vec<u8>,
-    /// How much of `first` is the first packet with a payload.
-    pub first_packet_len: u32,
+    /// Boxed: of most flows nothing is kept.
+    opening: Option<Box<Opening>>,
     /// A segment was missing, or cut when it was captured, before the first bytes were all there.
     pub gap: bool,
     /// A FIN was seen.
@@ -88,6 +86,13 @@ pub struct Side {
     /// A RST was seen.
     pub rst: bool,
     next_seq: Option<u32>,
+}
+
+/// How one direction began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Opening {
+    first: Vec<u8>,
+    first_packet_len: u32,
 }
 
 /// A flow.
@@ -172,8 +177,8 @@ impl Flow {
     pub fn first_bytes(&self) -> FirstBytes<'_> {
         FirstBytes {
             transport: self.transport,
-            stream: &self.up.first,
-            first_packet_len: self.up.first_packet_len as usize,
+            stream: self.up.first(),
+            first_packet_len: self.up.first_packet().len(),
             fet: self.measured(),
         }
     }
@@ -218,15 +223,16 @@ impl Flow {
         if new.is_empty() || !self.kept {
             return;
         }
-        if side.first.is_empty() {
+        let opening = side.opening.get_or_insert_default();
+        if opening.first.is_empty() {
             // A packet's, at most 64 KiB.
-            side.first_packet_len = new.len().min(max) as u32;
+            opening.first_packet_len = new.len().min(max) as u32;
             if from_client && self.transport == Transport::Tcp {
                 self.fet = Measured::of(new).map(Box::new);
             }
         }
-        let room = max - side.first.len().min(max);
-        side.first.extend_from_slice(&new[..new.len().min(room)]);
+        let room = max - opening.first.len().min(max);
+        opening.first.extend_from_slice(&new[..new.len().min(room)]);
     }
 
     /// The same, over.
@@ -255,6 +261,17 @@ impl Flow {
 }
 
 impl Side {
+    /// The first bytes, in order; none where they are not kept.
+    pub fn first(&self) -> &[u8] {
+        self.opening.as_ref().map_or(&[], |opening| &opening.first)
+    }
+
+    /// How much of them is the first packet with a payload.
+    pub fn first_packet(&self) -> &[u8] {
+        let Some(opening) = &self.opening else { return &[] };
+        &opening.first[..opening.first.len().min(opening.first_packet_len as usize)]
+    }
+
     /// What of a segment's payload is new and follows what is there.
     fn in_order<'a>(&mut self, flags: TcpFlags, seq: u32, packet: &Packet<'a>) -> &'a [u8] {
         // A SYN takes a number of its own; data may follow it at once (TCP Fast Open).
@@ -297,6 +314,9 @@ struct Key {
     kind: u8,
 }
 
+/// Ports, low and high end and kind of one between IPv4 ends.
+type KeyV4 = ([u8; 4], [u8; 4], [u8; 4], u8);
+
 /// In a key's `kind`.
 const IPV6: u8 = 2;
 
@@ -323,6 +343,12 @@ impl Key {
         }
     }
 
+    /// The same in fewer bytes.
+    fn v4(&self) -> Option<KeyV4> {
+        let last = |ip: &[u8; 16]| [ip[12], ip[13], ip[14], ip[15]];
+        (self.kind & IPV6 == 0).then(|| (self.ports, last(&self.low), last(&self.high), self.kind))
+    }
+
     fn low(&self) -> SocketAddr {
         self.end(self.low, [self.ports[0], self.ports[1]])
     }
@@ -341,10 +367,49 @@ impl Key {
     }
 }
 
+/// Where the flow between two ends is. Those of IPv4 stand in a tree of their own: nearly all are, and a third of the bytes tells
+/// them apart.
+#[derive(Default)]
+struct Places {
+    v4: BTreeMap<KeyV4, u32>,
+    v6: BTreeMap<Key, u32>,
+}
+
+impl Places {
+    fn get(&self, key: &Key) -> Option<u32> {
+        match key.v4() {
+            Some(key) => self.v4.get(&key).copied(),
+            None => self.v6.get(key).copied(),
+        }
+    }
+
+    fn insert(&mut self, key: Key, slot: u32) {
+        match key.v4() {
+            Some(key) => self.v4.insert(key, slot),
+            None => self.v6.insert(key, slot),
+        };
+    }
+
+    fn remove(&mut self, key: &Key) {
+        match key.v4() {
+            Some(key) => self.v4.remove(&key),
+            None => self.v6.remove(key),
+        };
+    }
+
+    fn len(&self) -> usize {
+        self.v4.len() + self.v6.len()
+    }
+
+    fn slots(&self) -> impl Iterator<Item = u32> {
+        self.v4.values().chain(self.v6.values()).copied()
+    }
+}
+
 /// Flows that are going on.
 pub struct FlowTable {
     config: FlowConfig,
-    by_key: BTreeMap<Key, u32>,
+    places: Places,
     slots: Vec<Slot>,
     free: Vec<u32>,
     /// The ends of the list from the flow that was idle longest to the one that was just used.
@@ -374,7 +439,7 @@ impl FlowTable {
                 server_bytes_max: config.server_bytes_max.max(1),
                 ..config
             },
-            by_key: BTreeMap::new(),
+            places: Places::default(),
             slots: Vec::new(),
             free: Vec::new(),
             oldest: NONE,
@@ -407,7 +472,7 @@ impl FlowTable {
             self.remove(self.oldest, End::Idle, &mut over);
         }
         let key = Key::of(packet);
-        let mut slot = self.by_key.get(&key).copied();
+        let mut slot = self.places.get(&key);
         if let Some(known) = slot
             && self.flow(known).is_some_and(|flow| flow.is_reused_by(packet))
         {
@@ -420,7 +485,7 @@ impl FlowTable {
                 slot
             }
             None => {
-                if self.by_key.len() >= self.config.flows_max {
+                if self.places.len() >= self.config.flows_max {
                     let closed = self.flow(self.oldest).is_some_and(Flow::is_closed);
                     self.forgotten += u64::from(!closed);
                     self.remove(self.oldest, End::Forgotten, &mut over);
@@ -443,10 +508,9 @@ impl FlowTable {
     /// Ends the table: hands out all flows that are left, in the order of their first packets.
     pub fn finish(mut self, mut over: impl FnMut(Flow)) {
         // Flows are large, so their places are sorted.
-        let mut left: Vec<(u64, u32)> = self
-            .by_key
-            .values()
-            .filter_map(|slot| Some((self.flow(*slot)?.number, *slot)))
+        let slots = self.places.slots();
+        let mut left: Vec<(u64, u32)> = slots
+            .filter_map(|slot| Some((self.flow(slot)?.number, slot)))
             .collect();
         left.sort_unstable();
         for (_, slot) in left {
@@ -458,12 +522,12 @@ impl FlowTable {
 
     /// Flows that are going on.
     pub fn len(&self) -> usize {
-        self.by_key.len()
+        self.places.len()
     }
 
     /// Whether no flow is going on.
     pub fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
+        self.len() == 0
     }
 
     /// Flows that were ever in the table.
@@ -489,8 +553,8 @@ impl FlowTable {
     pub(crate) fn let_go(&mut self, slot: u32) {
         if let Some(flow) = self.flow_mut(slot) {
             flow.kept = false;
-            flow.up.first = Vec::new();
-            flow.down.first = Vec::new();
+            flow.up.opening = None;
+            flow.down.opening = None;
         }
     }
 
@@ -522,7 +586,7 @@ impl FlowTable {
                 (self.slots.len() - 1) as u32
             }
         };
-        self.by_key.insert(key, slot);
+        self.places.insert(key, slot);
         slot
     }
 
@@ -530,7 +594,7 @@ impl FlowTable {
         self.unlink(slot);
         self.free.push(slot);
         if let Some(flow) = self.slots[slot as usize].flow.take() {
-            self.by_key.remove(&flow.key);
+            self.places.remove(&flow.key);
             over(flow.over(end));
         }
     }

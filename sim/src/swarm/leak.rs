@@ -27,15 +27,13 @@ struct Secret {
     head: [u8; SEARCHED_MIN],
     /// What follows them.
     rest: [u8; SEARCHED_MAX - SEARCHED_MIN],
-    /// The secret before it in the list that has the same head.
-    same_head: Option<Number>,
     owner: PeerId,
     kind: Sensitive,
     rest_len: u8,
     reported: bool,
 }
 
-const _: () = assert!(size_of::<Secret>() == 28);
+const _: () = assert!(size_of::<Secret>() == 24);
 
 impl Secret {
     fn head(&self) -> u64 {
@@ -70,6 +68,8 @@ pub(crate) struct Leaks {
     /// For each head the last of [`Leaks::secrets`] that has it. A table of numbers: it is only ever looked into, and the
     /// heads themselves stand in the list.
     by_head: HashTable<Number>,
+    /// For one of them, the one before it that has the same head: of random secrets hardly any has one.
+    before: BTreeMap<Number, Number>,
     bitmap: Vec<u64>,
     /// `64 - log2(bits)`.
     shift: u32,
@@ -93,7 +93,7 @@ impl Leaks {
             if known.rest == wanted && known.rest_len == rest_len {
                 return;
             }
-            same = known.same_head;
+            same = self.before.get(&number).copied();
         }
         *self.marked.entry(kind).or_default() += 1;
         let number = Number::MIN.saturating_add(self.secrets.len() as u32);
@@ -104,17 +104,18 @@ impl Leaks {
             |known| head_of(known) == head,
             |known| hash(head_of(known)),
         );
-        let same_head = match entry {
-            Entry::Occupied(mut last) => Some(std::mem::replace(last.get_mut(), number)),
+        match entry {
+            Entry::Occupied(mut last) => {
+                let before = std::mem::replace(last.get_mut(), number);
+                self.before.insert(number, before);
+            }
             Entry::Vacant(place) => {
                 place.insert(number);
-                None
             }
-        };
+        }
         self.secrets.push(Secret {
             head: head.to_le_bytes(),
             rest: wanted,
-            same_head,
             owner,
             kind,
             rest_len,
@@ -123,7 +124,7 @@ impl Leaks {
         // Two bits a secret, one in sixteen at most: a second look is due at every sixteenth position, and the table at
         // every 256th. With one look what came behind cost an eighth of a whole run.
         if self.secrets.len() * 32 > self.bitmap.len() * 64 {
-            let words = (self.bitmap.len() * 4).max(1 << 10);
+            let words = (self.bitmap.len() * 2).max(1 << 10);
             self.bitmap = vec![0; words];
             self.shift = 64 - (words * 64).trailing_zeros();
             for secret in &self.secrets {
@@ -190,7 +191,7 @@ impl Leaks {
         let mut same = self.last(head);
         while let Some(number) = same {
             let secret = &mut self.secrets[index(number)];
-            same = secret.same_head;
+            same = self.before.get(&number).copied();
             let rest = &secret.rest[..usize::from(secret.rest_len)];
             if !secret.reported && after.starts_with(rest) {
                 secret.reported = true;

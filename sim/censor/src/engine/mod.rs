@@ -410,7 +410,7 @@ impl Engine {
             let fresh = memory.drawn & bit == 0;
             // What is to be replayed must be known; datagrams are not.
             let waits =
-                rule.probe().is_some() && (flow.up.first.is_empty() || flow.transport != Transport::Tcp);
+                rule.probe().is_some() && (flow.up.first().is_empty() || flow.transport != Transport::Tcp);
             let asked = (fresh && !waits) || memory.chosen & bit != 0;
             let met = asked.then(|| case.meets(rule, memory)).flatten();
             let answer = match (met, &mut self.programs[place]) {
@@ -501,7 +501,7 @@ impl Engine {
             return;
         };
         let Some(labels) = memory.labels.as_deref().filter(|_| {
-            flow.transport == Transport::Udp && flow.up.packets == 1 && !flow.up.first.is_empty()
+            flow.transport == Transport::Udp && flow.up.packets == 1 && !flow.up.first().is_empty()
         }) else {
             return;
         };
@@ -560,12 +560,11 @@ fn foreseen(rules: &[Rule], flow: &Prospect<'_>) -> (u64, bool) {
 
 /// What a prober is given of a flow.
 fn suspect(rule: usize, at_ns: u64, flow: &Flow) -> Suspect {
-    let first = &flow.up.first[..(flow.up.first_packet_len as usize).min(flow.up.first.len())];
     Suspect {
         rule,
         at_ns,
         server: flow.server(),
-        first: first.to_vec(),
+        first: flow.up.first_packet().to_vec(),
     }
 }
 
@@ -603,7 +602,7 @@ impl Memory {
     /// Looks at the first bytes again if there are more of them.
     fn look(&mut self, flow: &Flow) {
         // Bounded by the table's configuration, far below 4 GiB.
-        let known = flow.up.first.len() as u32;
+        let known = flow.up.first().len() as u32;
         if self.labels.is_none() || known > self.labelled_len {
             self.labelled_len = known;
             self.labels = (known > 0).then(|| Arc::new(flow.labels()));

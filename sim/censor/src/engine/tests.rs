@@ -660,7 +660,7 @@ fn bytes_that_no_rule_will_read_are_not_kept() {
     talk.open(&mut engine, 0);
     talk.say(&mut engine, SECOND, &hello("www.blocked.example"));
     let flow = engine.flows.flow(0).expect("a flow");
-    assert_eq!((flow.up.bytes > 0, flow.up.first.len()), (true, 0));
+    assert_eq!((flow.up.bytes > 0, flow.up.first().len()), (true, 0));
     // A rule that comes later reads what is sent from then on.
     engine.push(of_tls());
     let mut later = Talk::new(client(2), server(1));
