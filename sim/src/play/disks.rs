@@ -114,51 +114,46 @@ impl Cast {
     }
 }
 
-/// What readers of boxes come to: the boxes of the nodes that are up, and the newest document among these.
+/// What readers of boxes come to by the newest document on the disks of the nodes that are up.
+///
+/// Holds no more than its answer: a run is largest in memory when it ends.
 #[derive(Default)]
 pub(super) struct Reading {
-    /// Seldom more than three of each: a tree would take four times the room, at the moment when a run holds most.
-    holders: BTreeMap<BoxAddress, Vec<NodeId>>,
     document: Option<SharedDocument>,
+    readable: BTreeSet<Tag>,
 }
 
 impl Reading {
-    /// A node that is up, with its disk.
-    pub(super) fn add(&mut self, cast: &Cast, host: HostId, disk: &mut Disk) -> Result<(), RunError> {
-        let Some(node) = cast.nodes.get(&host) else {
-            return Ok(());
-        };
-        for address in boxes(disk)? {
-            let holders = self.holders.entry(address).or_default();
-            holders.reserve_exact(1);
-            holders.push(*node);
-        }
+    /// Takes note of a node's document. First of all nodes, then [`Reading::add`] of each.
+    pub(super) fn read_document(&mut self, cast: &Cast, disk: &mut Disk) {
         let newest = self.document.iter().map(|held| held.document.valid_after).max();
         let offered = cast.document(disk);
         if offered.as_ref().map(|offered| offered.document.valid_after) > newest {
             self.document = offered;
         }
-        Ok(())
     }
 
-    /// Boxes that a reader finds: one of the nodes that it asks by this document holds them. On any other disk a box
-    /// is as good as lost.
-    pub(super) fn readable(&self) -> BTreeSet<Tag> {
-        let Some(document) = &self.document else {
-            return BTreeSet::new();
+    /// Takes note of the boxes of a node.
+    pub(super) fn add(&mut self, cast: &Cast, host: HostId, disk: &mut Disk) -> Result<(), RunError> {
+        let (Some(node), Some(document)) = (cast.nodes.get(&host), &self.document) else {
+            return Ok(());
         };
         let (now, before) = (
             document.document.storage_set(),
             document.document.previous_storage_set(),
         );
-        let asked = |address: &BoxAddress| {
+        let is_asked = |address: &BoxAddress| {
             let previous = (now != before).then(|| before.place(address));
-            now.place(address).read_order(previous.as_ref())
+            now.place(address).read_order(previous.as_ref()).contains(node)
         };
-        self.holders
-            .iter()
-            .filter(|(address, holders)| asked(address).iter().any(|node| holders.contains(node)))
-            .map(|(address, _)| Tag::of(address.as_bytes()))
-            .collect()
+        let readable = boxes(disk)?.into_iter().filter(is_asked);
+        self.readable
+            .extend(readable.map(|address| Tag::of(address.as_bytes())));
+        Ok(())
+    }
+
+    /// Boxes that a reader finds: one of the nodes that it asks holds them. On any other disk a box is as good as lost.
+    pub(super) const fn readable(&self) -> &BTreeSet<Tag> {
+        &self.readable
     }
 }

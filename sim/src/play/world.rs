@@ -240,7 +240,7 @@ impl<G: Ground> Run<G> {
     fn search(&mut self, plan: &Plan, observer: &mut Observer<'_>, end: bool) -> Result<(), RunError> {
         let now = self.ground.stage().now();
         let wall = self.date + now.since_start();
-        let mut reading = Reading::default();
+        let mut up = Vec::new();
         for (n, host) in plan
             .hosts
             .iter()
@@ -269,14 +269,19 @@ impl<G: Ground> Run<G> {
                     Seen::DiskSearched { boxes, found },
                 );
             }
-            if end {
-                let cast = &self.cast;
-                stage
-                    .with_disk(peer, |disk| reading.add(cast, id, disk))
-                    .transpose()?;
-            }
+            up.push((id, peer));
         }
         if end {
+            let (cast, stage) = (&self.cast, self.ground.stage());
+            let mut reading = Reading::default();
+            for (_, peer) in &up {
+                let _ = stage.with_disk(*peer, |disk| reading.read_document(cast, disk)); // Without disks nothing came here.
+            }
+            for (id, peer) in &up {
+                stage
+                    .with_disk(*peer, |disk| reading.add(cast, *id, disk))
+                    .transpose()?;
+            }
             let readable = reading.readable();
             let due: Vec<_> = observer.due(wall).collect();
             for address in due {
