@@ -105,7 +105,8 @@ impl View {
         self.document.hash
     }
 
-    /// A way to one of the nodes that hold `address`, over `entry`, and over none of `avoid` if others are there.
+    /// A way to one of the nodes that hold `address`, over `entry`, and over none of `avoid` if others are there; if there
+    /// are none to hold it, to the first in `avoid` that does.
     ///
     /// # Errors
     /// [`NoPath`].
@@ -167,7 +168,7 @@ impl View {
     }
 
     /// One of the nodes of the box, at random, so that a dead one does not stop every attempt; not the entry if another
-    /// is there.
+    /// is there. Of those that all seem dead it is the one named first in `avoid`: each has its turn.
     fn storage(
         &self,
         rng: &mut impl Rng,
@@ -197,6 +198,15 @@ impl View {
             if !others.is_empty() {
                 holders = others;
             }
+        }
+        let turn = |holder: &Storage| avoid.iter().position(|id| *id == holder.id);
+        if let Some(next) = holders
+            .iter()
+            .copied()
+            .min_by_key(turn)
+            .filter(|next| turn(next).is_some())
+        {
+            return Ok(next); // None is before any, so all are in it.
         }
         pick(rng, &holders).copied().ok_or(NoPath::NoStorage)
     }
@@ -463,6 +473,28 @@ pub(crate) mod tests {
                     .expect("a path");
                 check(&view, &entry, &path, &address);
                 assert_eq!(path.nodes.contains(&suspect), alone, "{count} nodes");
+            }
+        }
+    }
+
+    #[test]
+    fn of_storage_nodes_that_all_seem_dead_the_first_named_is_asked() {
+        let mut rng = ChaCha12Rng::seed_from_u64(1);
+        let mut nodes: Vec<_> = (0..3).map(|n| node(n, Roles::ALL, false)).collect();
+        nodes.extend((3..9).map(|n| node(n, Roles::MIDDLE, false)));
+        let view = view(nodes);
+        let entry = bridge(vec![(
+            NodeId::from_bytes([3; 16]),
+            LinkHandle::from_bytes([0; 16]),
+        )]);
+        let address = BoxAddress::from_bytes([1; 32]);
+        for first in 0..3u8 {
+            let avoid = [first, (first + 1) % 3, (first + 2) % 3].map(|n| NodeId::from_bytes([n; 16]));
+            for _ in 0..20 {
+                let path = view
+                    .path(&mut rng, NOW, &entry, &address, &avoid)
+                    .expect("a path");
+                assert_eq!(path.nodes[1], avoid[0]);
             }
         }
     }

@@ -112,7 +112,7 @@ impl<P> Requests<P> {
             return Err((Unsent::Full, purpose));
         }
         self.suspects.document(now, view.document());
-        let avoid = self.suspects.avoid(now);
+        let avoid = self.suspects.avoid(now, rng);
         let (packet, keys, nodes) = match wrap(rng, time, view, entry, ask, &avoid) {
             Ok(wrapped) => wrapped,
             Err(error) => return Err((error, purpose)),

@@ -12,6 +12,8 @@
 
 use std::time::Duration;
 
+use rand_core::Rng;
+
 use crate::crypto::keys::NodeId;
 use crate::directory::document::DocumentHash;
 use crate::rest::Rest as _;
@@ -34,6 +36,8 @@ struct Suspicion {
     last: Instant,
     /// How often it was avoided and came back.
     returns: u8,
+    /// It stood out once: it comes back for a try when its time is over, and is not forgotten before that was answered.
+    avoided: bool,
 }
 
 impl Suspicion {
@@ -67,7 +71,7 @@ impl Suspects {
     pub(crate) fn strike(&mut self, now: Instant, nodes: &[NodeId]) {
         let since = self.since();
         self.nodes
-            .retain(|(_, known)| known.is_suspect() || counts(known, since, now));
+            .retain(|(_, known)| known.avoided || counts(known, since, now));
         for node in nodes {
             let known = self.entry(*node, now);
             if counts(known, since, now) {
@@ -89,6 +93,7 @@ impl Suspects {
                     strikes: 0,
                     last: now,
                     returns: 0,
+                    avoided: false,
                 };
                 let places = 0..self.nodes.len();
                 let oldest = places.min_by_key(|&at| (self.nodes[at].1.is_suspect(), self.nodes[at].1.last));
@@ -114,17 +119,37 @@ impl Suspects {
         self.nodes.rest();
     }
 
-    /// The nodes to be avoided: of those with enough strikes, the ones that stand out.
-    pub(crate) fn avoid(&self, now: Instant) -> Vec<NodeId> {
+    /// The nodes that the next request avoids, who was struck longest ago first: of those with enough strikes the ones that
+    /// stand out and the ones that failed their try, and of those who come back all but one.
+    pub(crate) fn avoid(&mut self, now: Instant, rng: &mut impl Rng) -> Vec<NodeId> {
         let since = self.since();
-        let held = || {
-            self.nodes
-                .iter()
-                .filter(move |(_, known)| counts(known, since, now))
-        };
-        let most = held().map(|(_, known)| known.strikes).max().map_or(0, u16::from);
-        let out = held().filter(|(_, known)| known.is_suspect() && u16::from(known.strikes) * 2 > most);
-        out.map(|(node, _)| *node).collect()
+        let most = self
+            .nodes
+            .iter()
+            .filter(|(_, known)| counts(known, since, now))
+            .map(|(_, known)| u16::from(known.strikes))
+            .max()
+            .unwrap_or(0);
+        let (mut out, mut back) = (Vec::new(), Vec::new());
+        for (node, known) in &mut self.nodes {
+            if !counts(known, since, now) {
+                back.extend(known.avoided.then_some((known.last, *node)));
+            } else if known.returns > 0 || (known.is_suspect() && u16::from(known.strikes) * 2 > most) {
+                known.avoided = true;
+                out.push((known.last, *node));
+            }
+        }
+        if !back.is_empty() {
+            let tried = if back.len() > 1 {
+                rng.next_u64() % back.len() as u64
+            } else {
+                0
+            };
+            back.swap_remove(tried as usize);
+        }
+        out.append(&mut back);
+        out.sort_unstable();
+        out.into_iter().map(|(_, node)| node).collect()
     }
 
     fn since(&self) -> Instant {
@@ -139,7 +164,16 @@ fn counts(known: &Suspicion, since: Instant, now: Instant) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use rand_chacha::ChaCha12Rng;
+    use rand_core::SeedableRng as _;
+
+    /// Who is avoided while at most one comes back, so that nothing is drawn.
+    fn avoided(suspects: &mut Suspects, now: Instant) -> Vec<NodeId> {
+        suspects.avoid(now, &mut ChaCha12Rng::seed_from_u64(1))
+    }
 
     fn node(n: u8) -> NodeId {
         NodeId::from_bytes([n; 16])
@@ -160,27 +194,32 @@ mod tests {
                 suspects.strike(at(n), &[node(0), others[0], others[1]]);
             }
         }
-        assert_eq!(suspects.avoid(at(20)), [node(0)]);
-        assert_eq!(suspects.avoid(at(19 + 180)), [], "it may have come back");
+        assert_eq!(avoided(&mut suspects, at(20)), [node(0)]);
+        assert_eq!(avoided(&mut suspects, at(19 + 180)), [], "it may have come back");
         suspects.clear(&[node(0)]);
-        assert!(!suspects.avoid(at(20)).contains(&node(0)));
+        assert!(!avoided(&mut suspects, at(20)).contains(&node(0)));
     }
 
     #[test]
     fn one_that_came_back_and_fails_again_is_avoided_at_once_and_for_twice_as_long() {
         let mut suspects = Suspects::default();
         (0..3).for_each(|n| suspects.strike(at(n), &[node(0)]));
+        assert_eq!(avoided(&mut suspects, at(2)), [node(0)]);
         let mut failed = 2;
         for time in [180, 360, 720, 1_440, 2_880, 2_880] {
-            assert_eq!(suspects.avoid(at(failed + time - 1)), [node(0)], "{time} s");
+            assert_eq!(
+                avoided(&mut suspects, at(failed + time - 1)),
+                [node(0)],
+                "{time} s"
+            );
             failed += time;
-            assert_eq!(suspects.avoid(at(failed)), [], "{time} s");
+            assert_eq!(avoided(&mut suspects, at(failed)), [], "{time} s");
             suspects.strike(at(failed), &[node(0)]);
         }
         suspects.clear(&[node(0)]);
         suspects.strike(at(failed), &[node(0)]);
         assert_eq!(
-            suspects.avoid(at(failed)),
+            avoided(&mut suspects, at(failed)),
             [],
             "nothing is held against one that answered"
         );
@@ -191,22 +230,66 @@ mod tests {
         let mut suspects = Suspects::default();
         let document = |n| DocumentHash([n; 32]);
         suspects.document(at(0), document(1));
-        (1..4).for_each(|n| suspects.strike(at(n), &[node(0), node(1)]));
+        (1..4).for_each(|n| suspects.strike(at(n), &[node(0)]));
         suspects.document(at(4), document(1));
-        assert_eq!(suspects.avoid(at(4)), [node(0), node(1)], "the same document");
+        assert_eq!(avoided(&mut suspects, at(4)), [node(0)], "the same document");
         suspects.document(at(5), document(2));
-        assert_eq!(suspects.avoid(at(5)), []);
+        assert_eq!(avoided(&mut suspects, at(5)), []);
         suspects.strike(at(6), &[node(0)]);
-        assert_eq!(suspects.avoid(at(6)), [node(0)]);
+        assert_eq!(avoided(&mut suspects, at(6)), [node(0)]);
+    }
+
+    #[test]
+    fn of_those_who_come_back_a_request_takes_one_so_that_none_is_avoided_for_another() {
+        let mut suspects = Suspects::default();
+        (0..3).for_each(|n| suspects.strike(at(n), &[node(0), node(1), node(2)]));
+        assert_eq!(avoided(&mut suspects, at(3)).len(), 3);
+        let mut rng = ChaCha12Rng::seed_from_u64(1);
+        let taken = |suspects: &mut Suspects, rng: &mut ChaCha12Rng| -> Vec<NodeId> {
+            let avoid = suspects.avoid(at(200), rng);
+            (0..3).map(node).filter(|node| !avoid.contains(node)).collect()
+        };
+        let mut tried = BTreeSet::new();
+        for _ in 0..50 {
+            let back = taken(&mut suspects, &mut rng);
+            assert_eq!(back.len(), 1);
+            tried.extend(back);
+        }
+        assert_eq!(tried.len(), 3, "each has its turn");
+        // The middle one is dead, the others answer when they are asked.
+        for _ in 0..50 {
+            match taken(&mut suspects, &mut rng)[..] {
+                [one] if one == node(1) => suspects.strike(at(200), &[one]),
+                [one] => suspects.clear(&[one]),
+                _ => break,
+            }
+        }
+        assert_eq!(suspects.avoid(at(200), &mut rng), [node(1)]);
+    }
+
+    #[test]
+    fn who_was_struck_longest_ago_is_named_first() {
+        let mut suspects = Suspects::default();
+        for (n, start) in [(2, 0), (0, 10), (1, 20)] {
+            (0..3).for_each(|more| suspects.strike(at(start + more), &[node(n)]));
+        }
+        assert_eq!(avoided(&mut suspects, at(30)), [node(2), node(0), node(1)]);
     }
 
     #[test]
     fn many_strikes_before_a_return_do_not_hide_who_dies_later() {
         let mut suspects = Suspects::default();
         (0..20).for_each(|_| suspects.strike(at(0), &[node(0)]));
+        assert_eq!(avoided(&mut suspects, at(0)), [node(0)]);
         suspects.strike(at(180), &[node(0)]);
         (181..184).for_each(|n| suspects.strike(at(n), &[node(1)]));
-        assert_eq!(suspects.avoid(at(184)), [node(0), node(1)]);
+        assert_eq!(avoided(&mut suspects, at(184)), [node(0), node(1)]);
+        (184..204).for_each(|n| suspects.strike(at(n), &[node(2)]));
+        assert_eq!(
+            avoided(&mut suspects, at(204)),
+            [node(0), node(2)],
+            "nor is it hidden by them"
+        );
     }
 
     #[test]
@@ -214,11 +297,11 @@ mod tests {
         let mut suspects = Suspects::default();
         (0..2).for_each(|n| suspects.strike(at(n), &[node(0)]));
         (0..2).for_each(|n| suspects.strike(at(200 + n), &[node(0)]));
-        assert_eq!(suspects.avoid(at(202)), []);
+        assert_eq!(avoided(&mut suspects, at(202)), []);
         suspects.strike(at(202), &[node(0)]);
-        assert_eq!(suspects.avoid(at(202 + 179)), [node(0)]);
+        assert_eq!(avoided(&mut suspects, at(202 + 179)), [node(0)]);
         assert_eq!(
-            suspects.avoid(at(202 + 180)),
+            avoided(&mut suspects, at(202 + 180)),
             [],
             "nor do they make the time longer"
         );
@@ -229,7 +312,7 @@ mod tests {
         let mut suspects = Suspects::default();
         (0..3).for_each(|n| suspects.strike(at(n), &[node(0)]));
         (1..200).for_each(|n| suspects.strike(at(3), &[node(n)]));
-        assert_eq!(suspects.avoid(at(3)), [node(0)]);
+        assert_eq!(avoided(&mut suspects, at(3)), [node(0)]);
     }
 
     #[test]
