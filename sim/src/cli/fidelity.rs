@@ -18,6 +18,7 @@ use clap::{Args, ValueEnum};
 use comfy_table::presets::ASCII_BORDERS_ONLY_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use phantom_path::comparison::Comparison;
 use phantom_rig::sharing;
 
 use super::{FAILED, HOLDS, Stop, VIOLATED};
@@ -180,6 +181,13 @@ fn table(header: &[&str]) -> Table {
     }
     table.set_header(header);
     table
+}
+
+/// The columns from `measured` to `certain_error_percent`.
+fn columns(of: &Comparison) -> String {
+    let (measured, (low, high), simulated) = (of.measured, of.interval, of.simulated);
+    let (error, certain_error) = (of.error(), of.certain_error());
+    format!("{measured:.6},{low:.6},{high:.6},{simulated:.6},{error:.3},{certain_error:.3}")
 }
 
 /// Nothing where nothing is known.

@@ -10,7 +10,8 @@ use phantom_rig::pool::Job;
 
 use super::measuring::{Measurement, run, seed_of};
 use super::{
-    FidelityArgs, Grid, Results, SIMULATED, Stop, broken, head, number, progress, read, table, verdict,
+    FidelityArgs, Grid, Results, SIMULATED, Stop, broken, columns, head, number, progress, read, table,
+    verdict,
 };
 
 /// Transfers of a cell with losses.
@@ -112,15 +113,10 @@ fn csv(compared: &[Compared], late_ms: &[f64]) -> String {
         let group = Group::ALL.into_iter().find(|group| group.holds(compared));
         let cell = grid::line(&compared.cell).replace(' ', ",");
         text.push_str(&format!(
-            "{},{cell},{},{:.6},{:.6},{:.6},{:.6},{:.3},{:.3},{}\n",
+            "{},{cell},{},{},{}\n",
             group.map_or_else(String::new, |group| group.to_string()),
             Group::Hard.holds(compared),
-            compared.seconds.measured,
-            compared.seconds.interval.0,
-            compared.seconds.interval.1,
-            compared.seconds.simulated,
-            compared.seconds.error(),
-            compared.seconds.certain_error(),
+            columns(&compared.seconds),
             number(*late_ms),
         ));
     }

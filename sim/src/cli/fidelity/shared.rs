@@ -7,7 +7,9 @@ use phantom_rig::pool::Job;
 use phantom_rig::sharing::{BAR, SharedCell, SharedCompared, SharedMeasured, What};
 
 use super::measuring::{Measurement, run, seed_of};
-use super::{FidelityArgs, Results, SIMULATED, Stop, broken, head, number, progress, read, table, verdict};
+use super::{
+    FidelityArgs, Results, SIMULATED, Stop, broken, columns, head, number, progress, read, table, verdict,
+};
 
 /// Transfers of a cell: chance decides who is the fastest even without losses.
 const REPEATS: usize = 20;
@@ -67,17 +69,12 @@ pub(super) fn shared(
                 verdict(compared.met()).to_owned(),
             ]);
             csv.push_str(&format!(
-                "{},{},{},{},{:.6},{:.6},{:.6},{:.6},{:.3},{:.3},{}\n",
+                "{},{},{},{},{},{}\n",
                 cell.replace(' ', ","),
                 compared.flows,
                 compared.what,
                 compared.rank,
-                compared.value.measured,
-                compared.value.interval.0,
-                compared.value.interval.1,
-                compared.value.simulated,
-                compared.value.error(),
-                compared.value.certain_error(),
+                columns(&compared.value),
                 number(*late_ms),
             ));
             all.push(compared);
