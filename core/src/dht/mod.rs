@@ -19,6 +19,7 @@ pub mod node;
 pub mod operation;
 pub mod pending;
 pub mod server;
+mod sightings;
 pub mod storage;
 pub mod table;
 

@@ -11,11 +11,12 @@ use bytes::Bytes;
 use rand_core::Rng;
 use subtle::ConstantTimeEq;
 
-use super::id::DhtId;
+use super::id::{DhtId, is_local};
 use super::item::{ItemError, MutableItem, SALT_BYTES_MAX, VALUE_BYTES_MAX, immutable_target};
 use super::krpc::{Body, Message, NodeInfo, PutMutable, Query, Response, Want, code};
 use super::lookup::{self, Goal, Lookup};
 use super::pending::Pending;
+use super::sightings::Sightings;
 use super::storage::{Item, RateLimit, Storage, StoreRefusal};
 use super::table::{BUCKET, Offer, Table};
 use crate::crypto::kdf::Context;
@@ -51,7 +52,7 @@ const ROUND_BUCKETS_MAX: usize = 20;
 /// What a DHT node does.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// The address others see; the node's id is made for it (BEP 42).
+    /// The address others see; the node's id is made for it (BEP 42), and anew if those it asks say that they see another.
     pub public_ip: IpAddr,
     /// Nodes to join at.
     pub bootstrap: Vec<SocketAddr>,
@@ -112,6 +113,7 @@ pub struct Server<G> {
     config: ServerConfig,
     verify: Verify,
     me: DhtId,
+    sightings: Sightings,
     rng: G,
     table: Table,
     storage: Storage,
@@ -136,6 +138,7 @@ impl<G: Rng> Server<G> {
         rng.fill_bytes(&mut token_key);
         Self {
             me,
+            sightings: Sightings::default(),
             table: Table::new(me, config.lookup.enforce_ids),
             storage: Storage::new(me, config.items_max),
             limit: RateLimit::new(config.queries_per_second, config.queries_burst),
@@ -272,6 +275,9 @@ impl<G: Rng> Server<G> {
                     },
                     true,
                 );
+                if let Some(seen) = message.seen_at {
+                    self.seen_as(now, from.ip(), seen.ip());
+                }
                 Ok(())
             }
             Body::Error { .. } => {
@@ -287,6 +293,26 @@ impl<G: Rng> Server<G> {
                 Ok(())
             }
         }
+    }
+
+    /// A node that was asked says where the question came from.
+    fn seen_as(&mut self, now: Instant, voter: IpAddr, seen: IpAddr) {
+        let fits = self.me.fits_ip(seen);
+        if is_local(seen) || fits && self.sightings.is_empty() {
+            return;
+        }
+        let Some(most) = self.sightings.note(voter, seen) else {
+            return;
+        };
+        self.sightings = Sightings::default();
+        if fits {
+            return;
+        }
+        self.me = DhtId::for_ip(most, &mut self.rng);
+        self.table.moved_to(self.me);
+        self.storage.moved_to(self.me);
+        // It joins again, where it is now.
+        (self.lookup, self.bucket, self.rounds, self.next_lookup) = (None, None, 0, now);
     }
 
     /// What to do now. Drain after every change until it is no [`Output::Send`].

@@ -63,6 +63,11 @@ impl Storage {
         }
     }
 
+    /// The node's id is another from now on.
+    pub(crate) const fn moved_to(&mut self, me: DhtId) {
+        self.me = me;
+    }
+
     /// Items held, expired ones included until [`Storage::expire`].
     pub fn len(&self) -> usize {
         self.items.len()

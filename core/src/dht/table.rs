@@ -167,6 +167,19 @@ impl Table {
         }
     }
 
+    /// Our id is another from now on: the buckets are, and those of whom a bucket has too many are forgotten.
+    pub(crate) fn moved_to(&mut self, me: DhtId) {
+        let entries = std::mem::take(&mut self.entries);
+        self.me = me;
+        for entry in entries {
+            let bucket = self.bucket(&entry.id);
+            let beside = self.entries.iter().filter(|held| self.bucket(&held.id) == bucket);
+            if beside.count() < BUCKET {
+                self.entries.push(entry);
+            }
+        }
+    }
+
     /// The up to `count` good nodes nearest to `target` of the families asked for, nearest first.
     pub fn nearest(&self, target: &DhtId, count: usize, v4: bool, v6: bool) -> Vec<NodeInfo> {
         let mut near: Vec<_> = self

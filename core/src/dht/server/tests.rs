@@ -251,6 +251,51 @@ fn answers_to_nothing_are_refused_and_enter_no_table() {
     assert!(server.table().is_empty());
 }
 
+/// Bound to every address of its machine, a node has an id that no other would name, until it is told where it is.
+#[test]
+fn a_node_that_does_not_know_its_address_learns_it_and_joins_again_with_an_id_that_fits() {
+    let others: Vec<SocketAddr> = (1..=12).map(|n| SocketAddr::from(([n, 7, 0, 1], 6881))).collect();
+    let seen = SocketAddr::from(([203, 0, 113, 9], 40_000));
+    let unknown = ServerConfig::new([0, 0, 0, 0].into(), others.clone());
+    let mut server = Server::new(at(0), unknown, ChaCha12Rng::seed_from_u64(1));
+    let before = server.id();
+    assert!(!before.fits_ip(seen.ip()));
+    let mut rng = ChaCha12Rng::seed_from_u64(2);
+    let ids: Vec<DhtId> = others
+        .iter()
+        .map(|addr| DhtId::for_ip(addr.ip(), &mut rng))
+        .collect();
+    let mut answered = 0;
+    while server.id() == before {
+        let Output::Send { to, datagram } = server.poll_output(at(0)) else {
+            panic!("{answered} answers were not enough");
+        };
+        let query = Message::decode(&datagram).expect("a query");
+        let id = ids[others.iter().position(|addr| *addr == to).expect("one of them")];
+        let answer = Message {
+            transaction: query.transaction,
+            read_only: false,
+            seen_at: Some(seen),
+            body: Body::Response(Response {
+                id,
+                ..Response::default()
+            }),
+        };
+        server.handle(at(0), to, &answer.encode()).expect("it was asked");
+        answered += 1;
+    }
+    assert_eq!(answered, 8);
+    assert!(server.id().fits_ip(seen.ip()));
+    assert_eq!(server.table().len(), 8, "whom it knew it knows still");
+    let Output::Send { datagram, .. } = server.poll_output(at(0)) else {
+        panic!("it joins again");
+    };
+    match Message::decode(&datagram).expect("a query").body {
+        Body::Query { id, .. } => assert_eq!(id, server.id()),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn read_only_nodes_enter_no_table() {
     let mut server = server();
