@@ -303,10 +303,6 @@ fn messages_are_judged_on_the_worlds_clock() {
         message: Tag(n),
         expires: EPOCH + Duration::from_secs(ttl),
     };
-    let delivered = |n, ttl| Event::MessageDelivered {
-        message: Tag(n),
-        expires: EPOCH + Duration::from_secs(ttl),
-    };
     let run = |deliveries: &[(u64, u64)]| {
         let mut play = Play::new(check);
         let to = play.host("client-1");
@@ -323,11 +319,10 @@ fn messages_are_judged_on_the_worlds_clock() {
         play.event(10, "client-0", accepted(2, 60))
             .event(400, "client-0", accepted(3, 3_600));
         for (at, message) in deliveries {
-            play.event(
-                *at,
-                "client-1",
-                delivered(*message, if *message == 2 { 60 } else { 3_600 }),
-            );
+            let expires = EPOCH + Duration::from_secs(if *message == 2 { 60 } else { 3_600 });
+            let message = Tag(*message);
+            play.see(*at, Some("client-1"), Seen::Shown { message, expires })
+                .event(*at, "client-1", Event::MessageDelivered { message, expires });
         }
         play.ticks(599..600);
         let judgement = play.end();
@@ -343,6 +338,31 @@ fn messages_are_judged_on_the_worlds_clock() {
     );
     assert_eq!(run(&[(20, 1), (66, 2)]), [Pass, Pass, Fail]);
     assert_eq!(run(&[(30, 3)]), [Fail, Pass, Pass]);
+}
+
+/// What the program itself calls delivered is not asked: its own check is what is judged.
+#[test]
+fn what_a_user_sees_twice_is_twice_unless_the_program_died_before_it_knew() {
+    let expires = EPOCH + Duration::from_secs(3_600);
+    let message = Tag(1);
+    let shown = Seen::Shown { message, expires };
+    let run = |between: &[Seen]| {
+        let mut play = Play::new("[[invariant]]\nname='twice'\nalways=\"message.duplicated == 0\"\n");
+        for client in ["client-0", "client-1"] {
+            play.event(0, client, Event::Arrived);
+        }
+        play.see(20, Some("client-1"), shown.clone());
+        for (at, seen) in (21..).zip(between) {
+            play.see(at, Some("client-1"), seen.clone());
+        }
+        play.see(30, Some("client-1"), shown.clone()).ticks(599..600);
+        result(&play.end(), "twice").verdict
+    };
+    let delivered = Seen::Event(Event::MessageDelivered { message, expires });
+    use Verdict::{Fail, Pass};
+    assert_eq!(run(&[]), Fail);
+    assert_eq!(run(&[Seen::Crashed, Seen::Restarted]), Pass);
+    assert_eq!(run(&[delivered, Seen::Crashed, Seen::Restarted]), Fail);
 }
 
 #[test]

@@ -1,4 +1,7 @@
-//! Messages: none lost, none delivered twice, none after its time.
+//! Messages: none lost, none shown twice, none after its time.
+//!
+//! Lost is what its reader's program does not call delivered. What comes twice or late is judged by what the user is shown, not by the
+//! program's word, which its own checks stand before.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,6 +19,8 @@ struct Message {
     from: Option<HostId>,
     to: Option<HostId>,
     delivered: Option<Instant>,
+    /// In the present life of its reader's program.
+    shown: bool,
 }
 
 /// What became of a message that had the time to arrive.
@@ -32,7 +37,8 @@ enum Fate {
 pub struct Messages {
     messages: BTreeMap<Tag, Message>,
     accepted: u64,
-    deliveries: u64,
+    delivered: u64,
+    shown: u64,
     duplicates: u64,
     late: u64,
     /// The true wall time at the start of the run.
@@ -61,15 +67,30 @@ impl Messages {
                     self.accepted += 1;
                 }
             }
-            Seen::Event(Event::MessageDelivered { message, expires }) => {
+            Seen::Event(Event::MessageDelivered { message, .. }) => {
                 let entry = self.messages.entry(*message).or_default();
-                self.deliveries += 1;
-                self.duplicates += u64::from(entry.delivered.is_some());
+                self.delivered += u64::from(entry.delivered.is_none());
                 entry.delivered.get_or_insert(observation.at);
+            }
+            Seen::Shown { message, expires } => {
+                let entry = self.messages.entry(*message).or_default();
+                self.shown += 1;
+                self.duplicates += u64::from(entry.shown || entry.delivered.is_some());
+                entry.shown = true;
+                entry.to = entry.to.or(observation.host);
                 // The sender's own word on the expiry counts; the reader's copy only if the sender's was not seen.
                 let expires = entry.accepted.map_or(*expires, |(_, expires)| expires);
                 let truth = self.epoch + observation.at.since_start();
                 self.late += u64::from(truth > expires + self.slack);
+            }
+            // A program that has not stored that its user has a message shows it again: nothing else keeps it.
+            Seen::Crashed => {
+                let mine =
+                    |message: &&mut Message| message.to == observation.host && message.delivered.is_none();
+                self.messages
+                    .values_mut()
+                    .filter(mine)
+                    .for_each(|message| message.shown = false);
             }
             Seen::Addressed { message, to } => self.messages.entry(*message).or_default().to = Some(*to),
             _ => {}
@@ -83,17 +104,17 @@ impl Messages {
 
     /// Messages delivered, each counted once, and messages accepted.
     pub fn delivered(&self) -> (u64, u64) {
-        (self.deliveries - self.duplicates, self.accepted)
+        (self.delivered, self.accepted)
     }
 
-    /// Deliveries beyond a message's first, and deliveries.
+    /// How often a message was shown that its user had seen, and how often one was shown.
     pub fn duplicated(&self) -> (u64, u64) {
-        (self.duplicates, self.deliveries)
+        (self.duplicates, self.shown)
     }
 
-    /// Deliveries after a message's time, and deliveries.
+    /// How often a message was shown after its time, and how often one was shown.
     pub fn late(&self) -> (u64, u64) {
-        (self.late, self.deliveries)
+        (self.late, self.shown)
     }
 
     /// Of the messages accepted at least `settle` before `end`, still unexpired, whose ends had an open path for that long

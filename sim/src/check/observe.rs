@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use phantom_core::event::{Event, Sensitive, Tag};
-use phantom_core::units::Instant;
+use phantom_core::units::{Instant, WallTime};
 use serde::Serialize;
 
 use crate::scenario::plan::HostId;
@@ -73,6 +73,13 @@ pub enum Seen {
         address: Tag,
         /// Whether a reader would find it: one of the nodes that it asks is up and holds it.
         readable: bool,
+    },
+    /// A program showed its user a message.
+    Shown {
+        /// The message.
+        message: Tag,
+        /// When it expires, in the reader's words.
+        expires: WallTime,
     },
     /// The workload handed a message to `host`'s program, for this reader.
     Addressed {

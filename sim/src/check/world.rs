@@ -101,11 +101,12 @@ impl World {
             Seen::OpenPath(_) => self.clients.observe(observation),
             Seen::Crashed | Seen::Restarted | Seen::DiskLost | Seen::ClockStepped => {
                 self.clients.observe(observation);
+                self.messages.observe(observation);
                 self.boxes.observe(observation);
             }
             Seen::DiskSearched { .. } => self.residue.observe(observation),
             Seen::BoxProbed { .. } => self.boxes.observe(observation),
-            Seen::Addressed { .. } => self.messages.observe(observation),
+            Seen::Shown { .. } | Seen::Addressed { .. } => self.messages.observe(observation),
         }
     }
 

@@ -101,8 +101,10 @@ impl Player for Fake {
                 Some(id),
                 Seen::Event(Event::MessageAccepted { message, expires }),
             );
+            let shown = at + Duration::from_secs(3);
+            see(shown, Some(id), Seen::Shown { message, expires });
             see(
-                at + Duration::from_secs(3),
+                shown,
                 Some(id),
                 Seen::Event(Event::MessageDelivered { message, expires }),
             );

@@ -190,7 +190,14 @@ impl<R: Runtime> User<R> {
                     let _ = connected.send(false);
                 }
                 Notice::WantInvitation { cohort } => wish.make(cohort),
-                Notice::Message { contact, message, .. } => {
+                Notice::Message {
+                    contact,
+                    message,
+                    expires,
+                    ..
+                } => {
+                    let seen = Seen::Shown { message, expires };
+                    self.society.note(self.rt.now(), self.host, seen);
                     let took = Command::Took { contact, message };
                     let _ = commands.send(took).await; // a client that has ended offers it again
                 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use phantom_core::event::Tag;
-use phantom_core::units::Instant;
+use phantom_core::units::{Instant, WallTime};
 use phantom_drive::client::{Client, Line};
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
@@ -169,6 +169,10 @@ pub(super) async fn live(
             }
             continue;
         }
+        if let Some(seen) = shown(&line) {
+            tell(Ok((line.at, seen)));
+            continue;
+        }
         if let Some(seen) = answered(&mut works, &line) {
             tell(seen.map(|seen| (line.at, seen)));
         }
@@ -200,6 +204,16 @@ async fn write(
         } }))
         .await?;
     Ok((id, to))
+}
+
+/// A message for the user.
+fn shown(line: &Line) -> Option<Seen> {
+    let notice = &line.value["notice"]["message"];
+    let tag = u64::from_str_radix(notice["message"].as_str()?, 16).ok()?;
+    Some(Seen::Shown {
+        message: Tag(tag),
+        expires: WallTime::from_unix_secs(notice["expires_unix_secs"].as_u64()?),
+    })
 }
 
 /// What the answer to one of the requests means.
