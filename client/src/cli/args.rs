@@ -27,7 +27,7 @@ pub(crate) struct Args {
     /// Mean time between polls, for example "30 s" [default: 60 s, or `poll` in config.toml].
     #[arg(long, global = true, value_name = "TIME", value_parser = duration::parse)]
     pub(crate) poll: Option<Duration>,
-    /// Boxes asked for in one poll, 1 to 32 [default: 8, or `boxes` in config.toml].
+    /// Boxes asked for in one poll, 1 to 32 [default: 12, or `boxes` in config.toml].
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=32))]
     pub(crate) boxes: Option<u8>,
     /// Which ways in to try, separated by commas [default: all, or `steps` in config.toml].
