@@ -170,9 +170,9 @@ metrics! {
     MessageExempt "message.exempt" [Time] Flags One Paths true
         "messages accepted at least this long before the end: not delivered and not lost either, as an end had no open path that long";
     MessageDuplicated "message.duplicated" [] Number One Events false
-        "deliveries of a message beyond its first";
+        "times a user was shown a message again (but for a message whose reader crashed before it had stored that it was shown)";
     MessageLate "message.late" [] Number One Events false
-        "deliveries later than the message's expiry plus the scenario's clock bound";
+        "times a user was shown a message later than its expiry plus the scenario's clock bound";
     MessageDeliveryTime "message.delivery_time" [] Samples Seconds Events true
         "per delivered message, from acceptance to delivery";
     WireLeaks "wire.leaks" [Secret] Number One Wire false
