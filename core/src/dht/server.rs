@@ -297,6 +297,10 @@ impl<G: Rng> Server<G> {
 
     /// A node that was asked says where the question came from.
     fn seen_as(&mut self, now: Instant, voter: IpAddr, seen: IpAddr) {
+        // One id serves one family: who sees the other address of a node with both says nothing about it.
+        if seen.is_ipv4() != self.config.public_ip.is_ipv4() {
+            return;
+        }
         let fits = self.me.fits_ip(seen);
         if is_local(seen) || fits && self.sightings.is_empty() {
             return;

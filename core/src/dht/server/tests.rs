@@ -251,6 +251,23 @@ fn answers_to_nothing_are_refused_and_enter_no_table() {
     assert!(server.table().is_empty());
 }
 
+/// A socket of both families is seen at two addresses, to one of which no id can fit.
+#[test]
+fn a_node_of_both_families_does_not_move_to_and_fro() {
+    let mut server = server();
+    let before = server.id();
+    let other: std::net::IpAddr = "2001:db8::9".parse().expect("literal");
+    assert!(!before.fits_ip(other));
+    for network in 1..=20 {
+        server.seen_as(at(0), [network, 7, 0, 1].into(), other);
+    }
+    assert_eq!(server.id(), before);
+    for network in 1..=20 {
+        server.seen_as(at(0), [network, 7, 0, 1].into(), [203, 0, 113, 9].into());
+    }
+    assert_ne!(server.id(), before, "of its own family it believes them");
+}
+
 /// Bound to every address of its machine, a node has an id that no other would name, until it is told where it is.
 #[test]
 fn a_node_that_does_not_know_its_address_learns_it_and_joins_again_with_an_id_that_fits() {
