@@ -17,6 +17,8 @@ use phantom_core::trusted_time::TimeLimits;
 use phantom_core::units::{Instant, WallTime};
 use rand_core::Rng;
 
+use crate::mail::Time;
+
 /// Pause after the first vain attempt to get a newer document, doubled after each further one.
 const RETRY_FIRST: Duration = Duration::from_secs(5);
 /// The longest such pause.
@@ -102,13 +104,13 @@ impl Documents {
         self.cache.usable().is_some()
     }
 
-    /// When to ask for a newer one.
-    pub(crate) fn due<R: Runtime>(&mut self, rt: &R) -> Instant {
-        let time = self.time(rt);
+    /// When to ask for a newer one. Whoever compares it with a moment gives the same moment here: a later reading of the clock would
+    /// put off for ever what is due now.
+    pub(crate) fn due(&self, at: Time) -> Instant {
         let part = self.cache.refresh_spread() / u32::from(u16::MAX) * u32::from(self.place);
-        let wait = (self.cache.refresh_at() + part).saturating_since(time);
+        let wait = (self.cache.refresh_at() + part).saturating_since(at.time);
         if self.is_usable() {
-            (rt.now() + wait).max(self.retry)
+            (at.now + wait).max(self.retry)
         } else {
             self.retry
         }
@@ -177,4 +179,64 @@ pub(crate) async fn ask<R: Runtime>(rpc: &Rpc<R>, known: DocumentHash) -> Option
         }
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use phantom_core::crypto::keys::IdentitySecret;
+    use phantom_core::directory::document::{Document, SignedDocument, Timing};
+    use phantom_core::directory::sign::{AuthorityId, Signatures};
+    use phantom_core::runtime::Clock;
+    use phantom_core::runtime::tokio::{Config, TokioRuntime};
+
+    use super::*;
+
+    /// A document without nodes from its only authority.
+    fn signed(valid_after: WallTime) -> (KeySet, Bytes) {
+        let secret = IdentitySecret::from_bytes(&[1; 32]);
+        let document = Document {
+            valid_after,
+            previous: DocumentHash::NONE,
+            timing: Timing::default(),
+            nodes: Vec::new(),
+            previous_storage: Vec::new(),
+        };
+        let document = document.encode();
+        let mut signatures = Signatures::default();
+        let by = AuthorityId::of(&secret.public());
+        signatures.insert(by, secret.sign(&Document::hash(&document).message()));
+        let whole = SignedDocument {
+            document,
+            signatures,
+            changes: Vec::new(),
+        };
+        let keys = KeySet::new(0, 1, &[secret.public()]).expect("1 of 1");
+        (keys, whole.encode().into())
+    }
+
+    /// The clock of the system goes on between two readings: a client that compared the second with the first never asked before its
+    /// document had ended, and woke a thousand times a second until then.
+    #[tokio::test]
+    async fn a_newer_document_is_due_before_the_one_at_hand_ends_though_the_clock_goes_on() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
+        let interval = Timing::default().interval;
+        // Looked for from 4/3 of an interval on, by all before 5/3 have passed; it ends after three.
+        for (age, wanted) in [
+            (interval, false),
+            (interval * 5 / 3, true),
+            (interval * 29 / 10, true),
+        ] {
+            let (keys, bytes) = signed(rt.wall() - age);
+            let mut documents = Documents::restore(&rt, keys, TimeLimits::default(), &[], &[]);
+            assert!(documents.offer(&rt, Some(&bytes)));
+            let at = Time {
+                now: rt.now(),
+                time: documents.time(&rt),
+            };
+            assert!(documents.is_usable());
+            let due = documents.due(at);
+            assert_eq!(due <= at.now, wanted, "{age:?} old, due {due:?} at {:?}", at.now);
+        }
+    }
 }

@@ -278,7 +278,7 @@ impl<R: Runtime> Client<R> {
 
         if let Some(session) = &mut self.session {
             wakes.push(session.drive());
-            let due = self.documents.due(&self.rt);
+            let due = self.documents.due(at);
             if due <= now {
                 session.fetch_document(self.documents.known());
             }

@@ -110,6 +110,12 @@ fn said(output: &Output) -> String {
     )
 }
 
+/// When the document of an event, if it is of one, begins to be valid.
+fn document(line: &str) -> Option<u64> {
+    let event: serde_json::Value = serde_json::from_str(line).expect("an event");
+    event["event"]["DocumentAccepted"]["valid_after"].as_u64()
+}
+
 /// Processes that run in the directory of an emulation of this process.
 fn left_behind(of: u32) -> Vec<String> {
     let mine = format!("phantom-emulate-{of}-");
@@ -135,8 +141,21 @@ fn real_clients_get_in_past_a_blocked_entry_and_write_and_the_same_judges_say_so
     }
     let dir = tempfile::tempdir().expect("a directory");
     let world = format!("{WORLD}{LIVELY}").replace("LISTED", "listed");
-    let output = emulate(dir.path(), &world, &["--json"]);
+    let kept = dir.path().join("kept");
+    let output = emulate(
+        dir.path(),
+        &world,
+        &["--json", "--keep", &kept.display().to_string()],
+    );
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    // A client asks for the next document while it may still use the one that it has: it seldom misses one.
+    for client in ["client-0", "client-1"] {
+        let events = fs::read_to_string(kept.join(format!("{client}.events"))).expect("its events");
+        let documents: Vec<u64> = events.lines().filter_map(document).collect();
+        let steps: Vec<u64> = documents.windows(2).map(|two| two[1] - two[0]).collect();
+        let one = steps.iter().filter(|step| **step == 4_000_000_000).count();
+        assert!(one > 0 && 2 * one >= steps.len(), "{client}: {steps:?} ns apart");
+    }
     let result: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one object");
     assert_eq!(
         (&result["runtime"], &result["verdict"]),
