@@ -49,7 +49,7 @@ pub(crate) struct Lane {
 }
 
 /// There are ten streams for each client of a world, most of them idle.
-const _: () = assert!(size_of::<Lane>() <= 336);
+const _: () = assert!(size_of::<Lane>() <= 344);
 
 /// Both directions; lane 0 carries what the dialler writes.
 pub(crate) type Lanes = Box<[Lane; 2]>;
@@ -81,8 +81,10 @@ enum Load {
     /// An [`Ack`], whose blocks few have and would be most of it.
     Ack {
         next: u64,
-        window_end: u64,
+        /// Bytes from `next` on that may be sent.
+        room: u32,
         sacks: Option<Box<Sacks>>,
+        stamp_ms: u32,
         echo_ms: u32,
     },
 }
@@ -94,8 +96,9 @@ impl From<Ack> for Load {
     fn from(ack: Ack) -> Self {
         Self::Ack {
             next: ack.next,
-            window_end: ack.window_end,
+            room: u32::try_from(ack.window_end - ack.next).unwrap_or(u32::MAX),
             sacks: (ack.sack_count > 0).then(|| Box::new((ack.sacks, ack.sack_count))),
+            stamp_ms: ack.stamp_ms,
             echo_ms: ack.echo_ms,
         }
     }
@@ -338,7 +341,7 @@ impl State {
     }
 
     /// Puts a packet of the end `side` on its way.
-    fn send(&mut self, key: Key, side: usize, load: Load) {
+    fn send(&mut self, key: Key, side: usize, mut load: Load) {
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };
@@ -352,8 +355,14 @@ impl State {
             incoming.next(),
             incoming.window_end().saturating_sub(incoming.next()),
         );
+        // What the end heard last: data, an acknowledgement (which the segment knows), or the handshake.
+        let mut echo_ms = incoming.echo_ms().max(first_ms);
+        if let Load::Segment(segment) = &mut load {
+            echo_ms = echo_ms.max(segment.echo_ms);
+            segment.echo_ms = echo_ms;
+        }
         let options = if self.net.tap.is_some() {
-            options(self.now, &load, incoming.echo_ms().max(first_ms))
+            options(self.now, &load, echo_ms)
         } else {
             Options::default()
         };
@@ -470,16 +479,18 @@ impl State {
             Load::Segment(segment) => self.segment_is_there(key, side, &segment),
             Load::Ack {
                 next,
-                window_end,
+                room,
                 sacks,
+                stamp_ms,
                 echo_ms,
             } => {
                 let (sacks, sack_count) = sacks.map(|sacks| *sacks).unwrap_or_default();
                 let ack = Ack {
                     next,
-                    window_end,
+                    window_end: next + u64::from(room),
                     sacks,
                     sack_count,
+                    stamp_ms,
                     echo_ms,
                 };
                 self.ack_is_there(key, 1 - side, &ack);

@@ -3,10 +3,11 @@
 //! They deal in numbers, not in bytes: whoever owns the payload cuts it by the sequence numbers of the segments. What lies
 //! between them (delay, loss, queues) is somebody else's, see [`crate::link`].
 //!
-//! Not modelled: header prediction, urgent data, ECN, pacing, segmentation offload, selective-acknowledgement reneging, path MTU
-//! discovery, keep-alives, wrap-around of sequence numbers (they have 64 bits here).
+//! Not modelled: header prediction, urgent data, ECN, pacing, selective-acknowledgement reneging, path MTU discovery,
+//! keep-alives, wrap-around of sequence numbers (they have 64 bits here).
 
 mod acked;
+mod burst;
 mod busy;
 mod congestion;
 mod cubic;

@@ -6,6 +6,7 @@
 
 use super::rtt::Rtt;
 use super::segment::{Ack, Block, MSS, SACKS_MAX, Segment};
+use super::sender::stamp_ms;
 use super::time::{HZ, fires_at_ns, jiffies};
 
 /// Segments acknowledged at once at the start of a stream and after a pause.
@@ -21,6 +22,8 @@ const COMPRESSED_MAX: u8 = 44;
 const COMPRESSION_NS_MAX: u64 = 1_000_000;
 /// Intervals remembered for reports.
 const REPORTED_MAX: usize = 4;
+/// Intervals that are expected of a path without trouble (`TCP_SACK_BLOCKS_EXPECTED`).
+const REPORTED_EXPECTED: usize = 2;
 /// Smaller segments do not let the window grow.
 const GROWS_FROM: u16 = 128;
 /// Linux's first window: what fits into 64 KiB in whole segments.
@@ -74,7 +77,7 @@ pub struct Receiver {
     quick: u8,
 }
 
-const _: () = assert!(size_of::<Receiver>() <= 80);
+const _: () = assert!(size_of::<Receiver>() <= 88);
 
 /// The announced window, and how it grows.
 #[derive(Clone, Debug)]
@@ -89,6 +92,10 @@ struct Window {
     read_now: u32,
     /// When this round trip began; wraps.
     round_began_ms: u32,
+    /// The round trip over which it counts, in eighths of a microsecond; 0: unknown.
+    rtt_x8_us: u32,
+    /// The echo that it was measured by last.
+    measured_ms: u32,
 }
 
 /// What arrived before what precedes it.
@@ -120,6 +127,8 @@ impl Receiver {
                 read_before: 10 * u32::from(MSS),
                 read_now: 0,
                 round_began_ms: 0,
+                rtt_x8_us: rtt_us.saturating_mul(8),
+                measured_ms: 0,
             },
             disorder: None,
             announced: WINDOW_START.min(config.buffer_start),
@@ -180,6 +189,8 @@ impl Receiver {
         if segment.seq <= self.next - u64::from(self.unacknowledged) {
             self.echo_ms = self.echo_ms.max(segment.stamp_ms);
         }
+        let all_read = self.unread() == 0;
+        self.window.measure(now_ns, segment, all_read);
         let block = Block {
             start: segment.seq,
             end: segment.end(),
@@ -189,13 +200,18 @@ impl Receiver {
             // A retransmission that was not needed, or a probe of the window.
             self.quick = QUICK_MAX;
             self.owes = true;
-            return Some(self.acknowledge_with((block.end <= self.next).then_some(block)));
+            return Some(self.acknowledge_with(now_ns, (block.end <= self.next).then_some(block)));
         }
         let mut at_once = false;
         if block.start <= self.next {
             at_once = self.in_order(now_ns, segment, block.end);
         } else {
             self.owes = true;
+            // What is held back is sent before this block pushes one out of the report, and nothing is owed then
+            // (`tcp_sack_new_ofo_skb`, `tcp_ack_snd_check`).
+            let disorder = self.disorder.as_mut();
+            let forestalls = disorder.is_some_and(|disorder| disorder.is_forestalled_by(block));
+            let forestalled = forestalls.then(|| self.acknowledge(now_ns));
             let disorder = self.disorder.get_or_insert_default();
             disorder.insert(block);
             let held = disorder.blocks.iter().map(|block| block.end - block.start).sum();
@@ -203,6 +219,9 @@ impl Receiver {
                 disorder.end = Some(block.end);
             }
             self.grow(segment.len, held);
+            if forestalled.is_some() {
+                return forestalled;
+            }
         }
         self.decide(now_ns, at_once)
     }
@@ -280,11 +299,11 @@ impl Receiver {
     pub fn read(&mut self, now_ns: u64, bytes: u64) -> Option<Ack> {
         let bytes = bytes.min(self.unread());
         self.read += bytes;
-        self.window.read(now_ns / 1_000, bytes, self.rtt_us);
+        self.window.read(now_ns, bytes);
         let drained = bytes > 0 && self.unread() == 0;
         let overdue = self.unacknowledged > MSS;
         if (self.owes && (overdue || self.pushed && drained)) || self.owes_window() {
-            return Some(self.acknowledge());
+            return Some(self.acknowledge(now_ns));
         }
         None
     }
@@ -298,12 +317,12 @@ impl Receiver {
 
     fn decide(&mut self, now_ns: u64, at_once: bool) -> Option<Ack> {
         if self.unacknowledged > MSS || self.quick > 0 || at_once {
-            return Some(self.acknowledge());
+            return Some(self.acknowledge(now_ns));
         }
         let rtt_us = self.rtt_us;
         if let Some(disorder) = &mut self.disorder {
             if disorder.answers_at_once(now_ns, self.next, rtt_us) {
-                return Some(self.acknowledge());
+                return Some(self.acknowledge(now_ns));
             }
             return None;
         }
@@ -322,7 +341,7 @@ impl Receiver {
         }
         wait = wait.min(DELAY_PUSHED_MAX);
         if jiffies(self.delayed_until_ns) <= jiffies(now_ns) + wait / 4 {
-            return Some(self.acknowledge());
+            return Some(self.acknowledge(now_ns));
         }
         self.delayed_until_ns = self.delayed_until_ns.min(fires_at_ns(now_ns, wait));
         None
@@ -333,7 +352,7 @@ impl Receiver {
         if let Some(disorder) = &mut self.disorder
             && disorder.compressed_until_ns.is_some_and(|until| until <= now_ns)
         {
-            return Some(self.acknowledge());
+            return Some(self.acknowledge(now_ns));
         }
         if self.delayed_until_ns > now_ns {
             return None;
@@ -344,16 +363,16 @@ impl Receiver {
         }
         // The second segment did not come in time: wait longer for the next.
         self.delay = self.delay.saturating_mul(2).min(self.pause_max());
-        Some(self.acknowledge())
+        Some(self.acknowledge(now_ns))
     }
 
     /// The acknowledgement of all that arrived.
-    pub fn acknowledge(&mut self) -> Ack {
-        self.acknowledge_with(None)
+    pub fn acknowledge(&mut self, now_ns: u64) -> Ack {
+        self.acknowledge_with(now_ns, None)
     }
 
     /// The same, with the report of a duplicate.
-    fn acknowledge_with(&mut self, duplicate: Option<Block>) -> Ack {
+    fn acknowledge_with(&mut self, now_ns: u64, duplicate: Option<Block>) -> Ack {
         if self.owes && self.quick > 0 {
             self.quick -= 1;
             if self.quick == 0 {
@@ -367,6 +386,7 @@ impl Receiver {
         let mut ack = Ack {
             next: self.next,
             window_end: self.window_end(),
+            stamp_ms: stamp_ms(now_ns),
             echo_ms: self.echo_ms,
             ..Ack::default()
         };
@@ -405,17 +425,37 @@ impl Window {
             .saturating_sub(u32::try_from(held).unwrap_or(u32::MAX))
     }
 
+    /// A segment arrived. A full one tells the round trip by the time stamp that it echoes: a shorter one holds at once, a
+    /// longer one by an eighth, and only where no reader lags (`tcp_rcv_rtt_measure_ts`).
+    fn measure(&mut self, now_ns: u64, segment: &Segment, all_read: bool) {
+        if segment.echo_ms == self.measured_ms {
+            return;
+        }
+        self.measured_ms = segment.echo_ms;
+        let took_ms = stamp_ms(now_ns).saturating_sub(segment.echo_ms);
+        if segment.len < MSS || segment.echo_ms == 0 || took_ms == 0 {
+            return;
+        }
+        let sample_us = took_ms.saturating_mul(1_000);
+        let sample_x8_us = sample_us.saturating_mul(8);
+        if self.rtt_x8_us == 0 || sample_x8_us < self.rtt_x8_us {
+            self.rtt_x8_us = sample_x8_us;
+        } else if all_read {
+            self.rtt_x8_us = (self.rtt_x8_us - self.rtt_x8_us / 8).saturating_add(sample_us);
+        }
+    }
+
     /// Dynamic right-sizing (Fisk and Feng 2001): room for twice what a round trip carried, more while that grows.
-    fn read(&mut self, now_us: u64, bytes: u64, rtt_us: u32) {
+    fn read(&mut self, now_ns: u64, bytes: u64) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.read_now = self.read_now.saturating_add(bytes);
-        let now_ms = (now_us / 1_000) as u32;
+        let (now_ms, rtt_us) = ((now_ns / 1_000_000) as u32, self.rtt_x8_us / 8);
         if rtt_us == 0 || now_ms.wrapping_sub(self.round_began_ms) < rtt_us / 1_000 {
             return;
         }
         let (carried, before) = (u64::from(self.read_now), u64::from(self.read_before));
         if carried > before {
-            let wanted = 2 * carried + 16 * u64::from(MSS);
+            let wanted = 2 * carried;
             let growth = u128::from(wanted) * u128::from(carried - before) / u128::from(before.max(1));
             let wanted = (u128::from(wanted) + 2 * growth).min(self.buffer_max.into());
             self.buffer = self.buffer.max(wanted as u32);
@@ -440,6 +480,20 @@ impl Disorder {
             .retain(|block| block.end < merged.start || block.start > merged.end);
         self.reported.insert(0, merged);
         self.reported.truncate(REPORTED_MAX);
+    }
+
+    /// Whether an acknowledgement is held back and `new` is a third block or beyond: then it goes out without a new block, and
+    /// with one that only became longer in its old place.
+    fn is_forestalled_by(&mut self, new: Block) -> bool {
+        let touches = |block: &Block| new.start <= block.end && block.start <= new.end;
+        let place = self.reported.iter().position(touches);
+        if self.compressed == 0 || place.unwrap_or(self.reported.len()) < REPORTED_EXPECTED {
+            return false;
+        }
+        if let Some(block) = place.and_then(|place| self.reported.get_mut(place)) {
+            (block.start, block.end) = (block.start.min(new.start), block.end.max(new.end));
+        }
+        true
     }
 
     /// The first byte that is missing now that all before `next` has arrived.
@@ -492,6 +546,7 @@ mod tests {
             push: false,
             again: false,
             stamp_ms: 1,
+            echo_ms: 0,
         }
     }
 
@@ -520,6 +575,94 @@ mod tests {
             receiver.read(2, u64::MAX);
             assert_eq!((receiver.unread(), receiver.first_unread()), (0, 1_500));
         }
+    }
+
+    /// Segments by their numbers in the stream, each 100 us after the one before; what is answered to each.
+    fn answers(receiver: &mut Receiver, numbers: &[u64]) -> Vec<Option<Vec<Block>>> {
+        let arrive = |(n, number): (usize, &u64)| {
+            let arrived = segment(number * u64::from(MSS), MSS, false);
+            let ack = receiver.segment(1_000_000 + n as u64 * 100_000, &arrived)?;
+            Some(ack.sacks().to_vec())
+        };
+        numbers.iter().enumerate().map(arrive).collect()
+    }
+
+    fn blocks(numbers: &[(u64, u64)]) -> Option<Vec<Block>> {
+        let mss = u64::from(MSS);
+        let block = |&(start, end): &(u64, u64)| Block {
+            start: start * mss,
+            end: end * mss,
+        };
+        Some(numbers.iter().map(block).collect())
+    }
+
+    /// A receiver that acknowledges no longer each segment because it is new, or because its window grows.
+    fn settled() -> Receiver {
+        let config = ReceiverConfig {
+            buffer_start: WINDOW_START,
+            ..ReceiverConfig::default()
+        };
+        let mut receiver = Receiver::new(config, 200_000);
+        for n in 0..64 {
+            receiver.segment(n, &segment(n * u64::from(MSS), MSS, false));
+            receiver.read(n, u64::MAX);
+        }
+        receiver
+    }
+
+    #[test]
+    fn a_third_block_has_what_was_held_back_sent_without_it() {
+        let mut receiver = settled();
+        receiver.acknowledge(0);
+        // Three are answered at once, then one is held back.
+        let seen = answers(&mut receiver, &[80, 70, 71, 72]);
+        assert_eq!(seen[2..], [blocks(&[(70, 72), (80, 81)]), None]);
+        // The third: what goes out does not tell of it, and the next is held back again.
+        let seen = answers(&mut receiver, &[66, 67]);
+        assert_eq!(seen, [blocks(&[(70, 73), (80, 81)]), None]);
+        // One that makes the third of the report longer is told of, in that place.
+        let seen = answers(&mut receiver, &[81, 82]);
+        assert_eq!(seen, [blocks(&[(66, 68), (70, 73), (80, 82)]), None]);
+    }
+
+    #[test]
+    fn two_blocks_are_held_back_until_time_is_up() {
+        let mut receiver = settled();
+        receiver.acknowledge(0);
+        let seen = answers(&mut receiver, &[65, 67, 68, 69, 66, 70]);
+        assert_eq!(seen[3..], [None, None, None]);
+    }
+
+    /// The round trip over which the window is counted, in microseconds, after these echoes at these milliseconds.
+    fn measured(handshake_us: u32, seen: &[(u64, u32)], read: bool) -> u32 {
+        let mut receiver = Receiver::new(ReceiverConfig::default(), handshake_us);
+        for (n, &(at_ms, echo_ms)) in seen.iter().enumerate() {
+            let mut arrived = segment(n as u64 * u64::from(MSS), MSS, false);
+            arrived.echo_ms = echo_ms;
+            receiver.segment(at_ms * 1_000_000, &arrived);
+            if read {
+                receiver.read(at_ms * 1_000_000, u64::MAX);
+            }
+        }
+        receiver.window.rtt_x8_us / 8
+    }
+
+    #[test]
+    fn a_shorter_round_trip_holds_at_once_and_a_longer_one_by_an_eighth_while_nothing_is_unread() {
+        // A clock shows 1 at the start, so that an echo of 1 at 50 ms took 50.
+        assert_eq!(measured(80_000, &[(50, 1)], true), 50_000);
+        assert_eq!(measured(40_000, &[(120, 1)], true), 50_000);
+        assert_eq!(
+            measured(40_000, &[(120, 1), (130, 1)], true),
+            50_000,
+            "the same echo tells nothing"
+        );
+        assert_eq!(measured(0, &[(120, 1)], true), 120_000, "nothing was known");
+        let lags = [(40, 1), (120, 2)];
+        assert_eq!(
+            (measured(40_000, &lags, false), measured(40_000, &lags, true)),
+            (40_000, 49_875)
+        );
     }
 
     /// Without a reader the window closes; a sender that does not care takes nothing back that was announced.

@@ -355,6 +355,7 @@ impl Sender {
             push: sent.end() >= self.written,
             again: true,
             stamp_ms: stamp_ms(now_ns),
+            echo_ms: self.heard_ms,
         });
     }
 }

@@ -33,6 +33,8 @@ pub struct Segment {
     pub again: bool,
     /// When, in milliseconds of the sender's clock (RFC 7323).
     pub stamp_ms: u32,
+    /// The time stamp of what its sender heard last; 0: of nothing.
+    pub echo_ms: u32,
 }
 
 /// An acknowledgement.
@@ -46,6 +48,8 @@ pub struct Ack {
     pub sacks: [Block; SACKS_MAX],
     /// How many of them.
     pub sack_count: u8,
+    /// When, in milliseconds of the receiver's clock.
+    pub stamp_ms: u32,
     /// The time stamp of the oldest segment that this acknowledges (RFC 7323 §4.3).
     pub echo_ms: u32,
 }

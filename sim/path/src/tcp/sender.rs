@@ -4,6 +4,7 @@
 //! proves to have been needless by time stamps or duplicate reports (RFC 3522, RFC 3708). What an acknowledgement causes is in
 //! `acked`, what losses cause in `recovery`, and timers in `timers`.
 
+use super::burst::Burst;
 use super::busy::Busy;
 use super::congestion::{Algorithm, Congestion};
 use super::rtt::Rtt;
@@ -110,6 +111,8 @@ pub struct Sender {
     pub(crate) retries: u8,
     /// When a segment was sent last.
     pub(crate) sent_at_ns: u64,
+    /// The latest time stamp of an acknowledgement; 0: there was none.
+    pub(crate) heard_ms: u32,
     window_start: u32,
     /// Made when there is something to count: mostly there is not.
     counters: Option<Box<SenderCounters>>,
@@ -151,6 +154,7 @@ impl Sender {
             timeout_jiffies: 0,
             retries: 0,
             sent_at_ns: now_ns,
+            heard_ms: 0,
             window_start: config.window_start,
             counters: None,
         };
@@ -232,6 +236,7 @@ impl Sender {
             // Of what was never sent: RFC 9293 §3.10.7.4 answers and drops it.
             return;
         }
+        self.heard_ms = self.heard_ms.max(ack.stamp_ms);
         let next = self.acked(now_ns, ack);
         self.send_lost_or_new(now_ns, next, send);
         if self.state == State::Open {
@@ -284,6 +289,7 @@ impl Sender {
             push: last,
             again: false,
             stamp_ms: stamp_ms(now_ns),
+            echo_ms: self.heard_ms,
         };
         self.fin_sent |= fin;
         self.next = segment.end();
@@ -312,13 +318,23 @@ impl Sender {
 
     /// Sends what was never sent as far as the windows let it; with `probe` one segment in any case. How many were sent.
     pub(crate) fn send_new(&mut self, now_ns: u64, probe: bool, send: &mut impl FnMut(Segment)) -> u32 {
-        let mut sent = 0;
+        let (mut sent, mut burst) = (0, 0);
         let mut limited = false;
         while self.has_new() {
             if self.busy.flight.in_network() >= self.window && !(probe && sent == 0) {
                 limited = true;
                 break;
             }
+            if burst == 0 && !probe {
+                match self.burst(now_ns) {
+                    Burst::Goes(segments) => burst = segments,
+                    Burst::Waits { window } => {
+                        limited |= window;
+                        break;
+                    }
+                }
+            }
+            burst = burst.saturating_sub(1);
             let first = self.busy.flight.is_empty();
             let Some(segment) = self.new_segment(now_ns) else {
                 break;
@@ -394,7 +410,7 @@ mod tests {
                 acks.extend(receiver.segment(now_ns, &segment));
                 acks.extend(receiver.read(now_ns, u64::MAX));
             }
-            acks.push(receiver.acknowledge());
+            acks.push(receiver.acknowledge(now_ns));
             now_ns += 10_000_000;
             for ack in acks {
                 sender.ack(now_ns, &ack, &mut |segment| out.push(segment));

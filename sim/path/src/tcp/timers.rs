@@ -176,6 +176,7 @@ impl Sender {
             push: false,
             again: true,
             stamp_ms: super::sender::stamp_ms(now_ns),
+            echo_ms: self.heard_ms,
         });
         self.await_window(now_ns);
     }
