@@ -54,7 +54,9 @@ pub struct SharedCapture(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     config: CaptureConfig,
-    /// Gone when it is finished, full or broken.
+    /// What was there before stays in it until the world begins: a run that is refused empties no older capture.
+    file: Option<File>,
+    /// From then on; gone when it is finished, full or broken.
     writer: Option<PcapNgWriter<BufWriter<File>>>,
     /// The date at which the world begins, in nanoseconds since 1970.
     begins_ns: u64,
@@ -100,25 +102,25 @@ impl PartialEq for SharedCapture {
 impl Eq for SharedCapture {}
 
 impl SharedCapture {
-    /// Begins the file.
+    /// Opens the file.
     ///
     /// # Errors
-    /// The file cannot be made.
+    /// The file cannot be written.
     pub fn create(mut config: CaptureConfig) -> io::Result<Self> {
         let mut known = BTreeSet::new();
         config.hosts.retain(|name| known.insert(name.clone()));
-        let file = BufWriter::new(File::create(&config.path)?);
-        let names = config.interfaces();
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&config.path)?;
         let hosts_from = config.vantages.contains(&Vantage::Hosts);
-        let hosts_from = hosts_from.then(|| (names.len() - config.hosts.len()) as u32);
-        let writer = PcapNgWriter::new(file, &names)?;
+        let hosts_from = hosts_from.then(|| (config.interfaces().len() - config.hosts.len()) as u32);
         Ok(Self(Arc::new(Mutex::new(State {
-            summary: Summary {
-                bytes: writer.bytes(),
-                ..Summary::default()
-            },
+            summary: Summary::default(),
             config,
-            writer: Some(writer),
+            file: Some(file),
+            writer: None,
             begins_ns: 0,
             hosts: Vec::new(),
             hosts_from,
@@ -139,11 +141,14 @@ impl SharedCapture {
         self.lock().config.hosts.clone()
     }
 
-    /// The world begins at this date, and these are the hosts that are asked for, in their order.
+    /// The world begins at this date, and these are the hosts that are asked for, in their order. What was in the file is lost.
     pub fn begin(&self, date: WallTime, hosts: &[PeerId]) {
         let mut state = self.lock();
         state.begins_ns = date.as_unix_secs().saturating_mul(1_000_000_000);
         state.hosts = hosts.to_vec();
+        if let Err(error) = state.begin() {
+            state.broken = Some(error);
+        }
     }
 
     /// Ends the file; what is captured afterwards is lost.
@@ -179,6 +184,20 @@ impl Tap for SharedCapture {
 }
 
 impl State {
+    fn begin(&mut self) -> io::Result<()> {
+        let Some(file) = self.file.take() else {
+            return Ok(());
+        };
+        // A pipe has no length.
+        if file.metadata()?.is_file() {
+            file.set_len(0)?;
+        }
+        let writer = PcapNgWriter::new(BufWriter::new(file), &self.config.interfaces())?;
+        self.summary.bytes = writer.bytes();
+        self.writer = Some(writer);
+        Ok(())
+    }
+
     fn interface(&self, vantage: Vantage) -> Option<u32> {
         let border = self.config.vantages.contains(&Vantage::Border);
         match vantage {
