@@ -552,6 +552,12 @@ fn who_is_inside_decides_which_way_a_flow_goes() {
         let args = [&[show(&path), "--json", "--censor", show(&censor)], inside].concat();
         let (code, out, err) = classify(&args, b"");
         assert_eq!(code, 0, "{err}");
+        // Whoever forgot to say who is inside is told so.
+        assert_eq!(
+            err.contains("no packet came from inside"),
+            inside.is_empty(),
+            "{err}"
+        );
         rows(&out)
             .iter()
             .filter(|row| row["censor"]["verdict"] != "pass")

@@ -165,6 +165,14 @@ fn a_bad_file_exits_2_with_its_line_and_column() {
     std::fs::write(&file, good.replace("\"first-look\"", "\"mine\"")).expect("written");
     let (code, out, _) = phantom_sim(&["scenario", "check", &path]);
     assert!(code == 0 && out.contains("good. 44 hosts"), "{out}");
+    // One that is shipped goes by its name.
+    let (code, out, _) = phantom_sim(&["scenario", "check", "first-look"]);
+    assert!(
+        code == 0 && out.contains("first-look.toml: good. 44 hosts"),
+        "{out}"
+    );
+    let (code, _, err) = phantom_sim(&["scenario", "check", "first-lok"]);
+    assert!(code == 2 && err.contains("first-lok"), "{err}");
 }
 
 #[test]

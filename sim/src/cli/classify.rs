@@ -86,6 +86,8 @@ struct Watch {
     acts: BTreeMap<u64, Acts>,
     flows: u64,
     dropped: u64,
+    /// Packets that came from inside.
+    outbound: u64,
 }
 
 /// What a censor did to a flow.
@@ -126,6 +128,7 @@ impl Watch {
             acts: BTreeMap::new(),
             flows: 0,
             dropped: 0,
+            outbound: 0,
         })
     }
 
@@ -135,6 +138,7 @@ impl Watch {
             true => Direction::Outbound,
             false => Direction::Inbound,
         };
+        self.outbound += u64::from(direction == Direction::Outbound);
         let decision = self.engine.decide(at_ns, direction, packet);
         let Some(rule) = decision.rule else {
             return;
@@ -152,8 +156,8 @@ impl Watch {
         }
     }
 
-    /// What is to be told of scripts: where they failed, what they printed, and whether a model was asked.
-    fn of_scripts(&self) -> String {
+    /// What is to be told besides: where scripts failed, what they printed, whether a model was asked, and that nobody was inside.
+    fn remarks(&self) -> String {
         let mut text = String::new();
         for (place, rule) in self.engine.rules().iter().enumerate() {
             let Some(program) = self.engine.program(place) else {
@@ -169,6 +173,12 @@ impl Watch {
             for line in program.said() {
                 text.push_str(&format!("\nrule {} prints: {line}", rule.name));
             }
+        }
+        if self.outbound == 0 {
+            text.push_str(
+                "\nno packet came from inside, so that the censor saw nobody's client: which addresses are behind it? \
+                 --inside CIDR (in a capture of `run --pcap`, those of the clients, for example 175.0.0.0/8)",
+            );
         }
         if self.engine.uses_model() {
             text.push_str("\nit asks a model: another machine may come to other verdicts");
@@ -438,7 +448,7 @@ impl<'a> Output<'a> {
                     header
                         .into_iter()
                         .chain(names(rules))
-                        .chain(["entropy"])
+                        .chain((!rules.contains(&Classifier::Entropy)).then_some("entropy"))
                         .chain(censored.then_some("censor")),
                 );
                 let more = all - rows.len() as u64;
@@ -505,14 +515,6 @@ impl Left {
 /// # Errors
 /// The file cannot be read, is no capture, or is broken: then what stands before was told.
 pub fn classify(args: &ClassifyArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Stop> {
-    match stream(args, out, err) {
-        // Whoever closed the pipe has read enough.
-        Err(Stop::Disk { error, .. }) if error.kind() == ErrorKind::BrokenPipe => Ok(HOLDS),
-        result => result,
-    }
-}
-
-fn stream(args: &ClassifyArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Stop> {
     let shown = args.file.display();
     let (input, len): (Box<dyn Read>, Option<u64>) = if args.file.as_os_str() == "-" {
         (Box::new(std::io::stdin().lock()), None)
@@ -612,7 +614,7 @@ fn stream(args: &ClassifyArgs, out: &mut dyn Write, err: &mut dyn Write) -> Resu
             "\ncensor {word}: acted on {} flows, {} packets lost",
             watch.flows, watch.dropped
         ));
-        summary.push_str(&watch.of_scripts());
+        summary.push_str(&watch.remarks());
     }
     writeln!(err, "{summary}").map_err(Stop::disk("writing to stderr"))?;
     ended.map(|()| HOLDS)
@@ -642,7 +644,9 @@ fn table_row(flow: &Flow, labels: &Labels, rules: &[Classifier], guessed: bool) 
         let starred = matches!(rule, Classifier::Fet(_));
         format!("{}{}", labels.says(*rule), if starred { mark } else { "" })
     }));
-    row.push(labels.says(Classifier::Entropy).into_owned());
+    if !rules.contains(&Classifier::Entropy) {
+        row.push(labels.says(Classifier::Entropy).into_owned());
+    }
     row
 }
 

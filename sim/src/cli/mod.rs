@@ -20,7 +20,7 @@ pub mod watch;
 pub mod words;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -101,7 +101,7 @@ enum Command {
 enum ScenarioCommand {
     /// Parse and type-check a file without playing it
     Check {
-        /// The file
+        /// The file, or a name of `phantom-sim list`
         file: PathBuf,
     },
     /// Print the JSON Schema of the format
@@ -256,17 +256,17 @@ pub fn main(
         }
     };
     let result = match cli.command {
-        Command::List { json } => list(json, out),
+        Command::List { json } => read_enough(list(json, out)),
         Command::Run(args) => one::run(&args, players, out, err),
         Command::Check(args) => gate::check(&args, players, out, err),
         Command::Scenario {
             what: ScenarioCommand::Check { file },
-        } => check_file(&file, out),
+        } => read_enough(check_file(&file, out)),
         Command::Scenario {
             what: ScenarioCommand::Schema,
-        } => schema(out),
-        Command::Classify(args) => classify::classify(&args, out, err),
-        Command::Censors(args) => censors::censors(&args, out),
+        } => read_enough(schema(out)),
+        Command::Classify(args) => read_enough(classify::classify(&args, out, err)),
+        Command::Censors(args) => read_enough(censors::censors(&args, out)),
         Command::Bench(args) => bench::bench(&args, out, err),
         Command::BenchOne(args) => bench::one(&args, out),
         Command::Fidelity(args) => fidelity::fidelity(&args, out, err),
@@ -278,6 +278,14 @@ pub fn main(
         let _ = writeln!(err, "phantom-sim: {stop}");
         stop.code()
     })
+}
+
+/// Of a command whose text is all that is wanted: whoever closed the pipe has read enough.
+fn read_enough(result: Result<u8, Stop>) -> Result<u8, Stop> {
+    match result {
+        Err(Stop::Disk { error, .. }) if error.kind() == ErrorKind::BrokenPipe => Ok(HOLDS),
+        result => result,
+    }
 }
 
 /// The scenarios: `scenarios/` here or above, else those beside the source.
@@ -326,20 +334,26 @@ fn list(json: bool, out: &mut dyn Write) -> Result<u8, Stop> {
             .iter()
             .map(|(name, param)| format!("{name}={}", param.default))
             .collect();
-        writeln!(
-            out,
-            "{:<20} {} simulated; {}",
-            "",
-            scenario.run.duration.value,
-            params.join(" ")
-        )
-        .map_err(write)?;
+        let duration = &scenario.run.duration.value;
+        let mut second = format!("{:<20} {duration} simulated", "");
+        if !params.is_empty() {
+            second.push_str(&format!("; {}", params.join(" ")));
+        }
+        writeln!(out, "{second}").map_err(write)?;
     }
     writeln!(out, "\nplay one:  just sim scenario=first-look").map_err(write)?;
     Ok(HOLDS)
 }
 
 fn check_file(file: &Path, out: &mut dyn Write) -> Result<u8, Stop> {
+    // A name of `phantom-sim list` will do as well.
+    let library = library();
+    let named = library.0.join(file).with_extension("toml");
+    let file = if !file.exists() && file.extension().is_none() && named.exists() {
+        &named
+    } else {
+        file
+    };
     // What a file extends is looked for beside it.
     let beside = Directory(
         file.parent()

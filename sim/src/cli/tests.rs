@@ -179,6 +179,48 @@ fn scratch() -> (tempfile::TempDir, String) {
     (dir, path)
 }
 
+/// Takes a line, and is gone.
+struct Closed(usize);
+
+impl Write for Closed {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        match self.0 {
+            0..50 => Ok(bytes.len()),
+            _ => Err(ErrorKind::BrokenPipe.into()),
+        }
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn whoever_closes_the_pipe_of_a_listing_has_read_enough() {
+    for words in [
+        &["list"][..],
+        &["list", "--json"],
+        &["scenario", "schema"],
+        &["censors"],
+    ] {
+        let args = ["phantom-sim"].iter().chain(words).map(OsString::from);
+        let (mut out, mut err) = (Closed(0), Vec::new());
+        let code = main(
+            args,
+            &|_, _| unreachable!("nothing is played"),
+            &mut out,
+            &mut err,
+        );
+        assert!(out.0 >= 50, "{words:?} is too short to tell");
+        assert_eq!(
+            (code, err.len()),
+            (HOLDS, 0),
+            "{words:?}: {}",
+            String::from_utf8_lossy(&err)
+        );
+    }
+}
+
 #[test]
 fn a_run_that_holds_exits_0_and_leaves_its_files() {
     let (dir, path) = scratch();
