@@ -289,7 +289,7 @@ impl Lab {
             return;
         }
         let rtt_us = ((now - flow.dialled_ns) / 1_000) as u32;
-        let receiver = Receiver::new(flow.flow.receiver, 0);
+        let receiver = Receiver::new(flow.flow.receiver, now, 0);
         let window = receiver.window_end();
         flow.sender = Some(Sender::new(flow.flow.sender, now, rtt_us, window));
         self.go_forth(number, crate::tcp::HEADER_BYTES, What::Established);
@@ -319,7 +319,7 @@ impl Lab {
         let rtt_us = ((now - flow.answered_ns) / 1_000) as u32;
         let config = flow.flow.receiver;
         if flow.receiver.is_none() {
-            flow.receiver = Some(Receiver::new(config, rtt_us));
+            flow.receiver = Some(Receiver::new(config, now, rtt_us));
             if flow.flow.read.is_some() {
                 self.read(number);
             }

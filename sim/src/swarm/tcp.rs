@@ -108,7 +108,7 @@ impl From<Ack> for Load {
 pub(crate) fn lanes(now_ns: u64, rtt_ns: u64) -> Lanes {
     let rtt_us = u32::try_from(rtt_ns / 1_000).unwrap_or(u32::MAX);
     let lane = || {
-        let receiver = Receiver::new(ReceiverConfig::default(), rtt_us);
+        let receiver = Receiver::new(ReceiverConfig::default(), now_ns, rtt_us);
         Lane {
             sender: Sender::new(SenderConfig::default(), now_ns, rtt_us, receiver.window_end()),
             receiver,

@@ -96,7 +96,7 @@ mod tests {
             window_start,
             ..SenderConfig::default()
         };
-        let room = Receiver::new(Default::default(), 0).window_end();
+        let room = Receiver::new(Default::default(), 0, 0).window_end();
         let mut sender = Sender::new(config, 0, 20_000, room);
         sender.threshold = window_start;
         sender.write(0, 1_000_000, &mut |_| {});

@@ -61,7 +61,7 @@ pub struct Receiver {
     /// Bytes from `next` on that may be sent. Windows have 32 bits, so it cannot be more.
     announced: u32,
     echo_ms: u32,
-    /// When a segment arrived in order last, in jiffies; wraps.
+    /// When a segment arrived in order last, or else the stream was established, in jiffies; wraps.
     arrived_at: u32,
     /// The round trip that the handshake took, in microseconds; 0: unknown.
     rtt_us: u32,
@@ -114,8 +114,8 @@ struct Disorder {
 }
 
 impl Receiver {
-    /// Expects the first byte of a stream; the handshake took this round trip.
-    pub fn new(config: ReceiverConfig, rtt_us: u32) -> Self {
+    /// Expects the first byte of a stream that is established now; the handshake took this round trip.
+    pub fn new(config: ReceiverConfig, now_ns: u64, rtt_us: u32) -> Self {
         Self {
             next: 0,
             read: 0,
@@ -133,7 +133,7 @@ impl Receiver {
             disorder: None,
             announced: WINDOW_START.min(config.buffer_start),
             echo_ms: 0,
-            arrived_at: 0,
+            arrived_at: jiffies(now_ns) as u32,
             rtt_us,
             delay: 0,
             unacknowledged: 0,
@@ -558,7 +558,7 @@ mod tests {
             segment(1_500, 0, true),
         ];
         for order in [[0, 1, 2], [0, 2, 1], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
-            let mut receiver = Receiver::new(ReceiverConfig::default(), 20_000);
+            let mut receiver = Receiver::new(ReceiverConfig::default(), 0, 20_000);
             for number in order {
                 assert!(!receiver.ended());
                 receiver.segment(0, &all[number]);
@@ -602,7 +602,7 @@ mod tests {
             buffer_start: WINDOW_START,
             ..ReceiverConfig::default()
         };
-        let mut receiver = Receiver::new(config, 200_000);
+        let mut receiver = Receiver::new(config, 0, 200_000);
         for n in 0..64 {
             receiver.segment(n, &segment(n * u64::from(MSS), MSS, false));
             receiver.read(n, u64::MAX);
@@ -625,6 +625,31 @@ mod tests {
         assert_eq!(seen, [blocks(&[(66, 68), (70, 73), (80, 82)]), None]);
     }
 
+    /// How many of the segments 14 to 29 are acknowledged by themselves, on a stream that was established at 1 s, if the first to
+    /// arrive 0.1 s later is this one.
+    fn acknowledged_alone(first: u64) -> usize {
+        let mut receiver = Receiver::new(ReceiverConfig::default(), 1_000_000_000, 200_000);
+        let mut alone = 0;
+        let numbers = std::iter::once(first).chain((0..30).filter(|number| *number != first));
+        for (n, number) in numbers.enumerate() {
+            let now_ns = 1_100_000_000 + n as u64 * 1_200_000;
+            let answered = receiver.segment(now_ns, &segment(number * u64::from(MSS), MSS, false));
+            receiver.read(now_ns, u64::MAX);
+            alone += usize::from(number >= 14 && answered.is_some());
+        }
+        alone
+    }
+
+    /// The delay of acknowledgements is known by then, so that nobody takes the start for one (`tcp_event_data_recv`).
+    #[test]
+    fn a_stream_that_begins_out_of_order_is_not_acknowledged_segment_by_segment() {
+        assert_eq!(
+            (acknowledged_alone(0), acknowledged_alone(3)),
+            (12, 8),
+            "of sixteen"
+        );
+    }
+
     #[test]
     fn two_blocks_are_held_back_until_time_is_up() {
         let mut receiver = settled();
@@ -635,7 +660,7 @@ mod tests {
 
     /// The round trip over which the window is counted, in microseconds, after these echoes at these milliseconds.
     fn measured(handshake_us: u32, seen: &[(u64, u32)], read: bool) -> u32 {
-        let mut receiver = Receiver::new(ReceiverConfig::default(), handshake_us);
+        let mut receiver = Receiver::new(ReceiverConfig::default(), 0, handshake_us);
         for (n, &(at_ms, echo_ms)) in seen.iter().enumerate() {
             let mut arrived = segment(n as u64 * u64::from(MSS), MSS, false);
             arrived.echo_ms = echo_ms;
@@ -668,7 +693,7 @@ mod tests {
     /// Without a reader the window closes; a sender that does not care takes nothing back that was announced.
     #[test]
     fn what_was_announced_is_not_taken_back() {
-        let mut receiver = Receiver::new(ReceiverConfig::default(), 20_000);
+        let mut receiver = Receiver::new(ReceiverConfig::default(), 0, 20_000);
         let mut before = receiver.window_end();
         for n in 0..200 {
             if let Some(ack) = receiver.segment(n, &segment(n * u64::from(MSS), MSS, false)) {

@@ -398,7 +398,7 @@ mod tests {
     /// Sends and acknowledges so many bytes, the first transmission of each tenth segment being lost or not.
     fn carry(sender: &mut Sender, bytes: u64, lossy: bool) {
         let (mut now_ns, mut out) = (0, Vec::new());
-        let mut receiver = super::super::Receiver::new(Default::default(), 20_000);
+        let mut receiver = super::super::Receiver::new(Default::default(), now_ns, 20_000);
         sender.write(now_ns, bytes, &mut |segment| out.push(segment));
         while sender.unacknowledged() > 0 {
             now_ns += 10_000_000;
