@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use phantom_path::dice::Dice;
 use phantom_path::fidelity::{BURST_BYTES, Cell};
-use phantom_path::lab::{Flow, Lab, Outcome, Path};
+use phantom_path::lab::{Flow, Lab, Outcome};
 use phantom_path::tcp::{Algorithm, SenderConfig};
 
 use crate::{FlowPlan, FlowSample, Pace, Plan};
@@ -96,7 +96,6 @@ impl SharedCell {
     }
 
     fn simulate_with(&self, seed: u64, algorithm: Algorithm) -> Option<Repeat> {
-        let link = self.as_cell().link();
         let mut dice = Dice::new(seed ^ 0x5ead);
         // Anywhere within a slot of the timers, as in a cell with one transfer.
         let begin_ns = dice.below(256_000_000);
@@ -116,10 +115,7 @@ impl SharedCell {
                 ..Flow::new(shared.bytes)
             })
             .collect();
-        let path = Path {
-            forth: link,
-            back: link,
-        };
+        let path = self.as_cell().simulated();
         let lab = || Lab::new(path, &flows, seed);
         let mut first_ns = vec![0; flows.len()];
         let mut bursts_ns = vec![Vec::new(); flows.len()];
