@@ -169,11 +169,13 @@ where
         let handled = self
             .with(cx, |session| {
                 let due = session.deadline().is_some_and(|deadline| now >= deadline);
-                if due {
+                let handled = if due {
                     session.handle(now, Input::Timeout)
                 } else {
                     Ok(Changes::default())
-                }
+                };
+                session.count_from(now);
+                handled
             })
             .ok_or(Stop::TakenOver)?;
         self.shared.announce(handled.map_err(Stop::Lost)?);

@@ -205,6 +205,7 @@ pub fn session(bytes: &[u8]) -> bool {
             }
             5 => while session.take().is_some() {},
             6 => {
+                session.count_from(now);
                 for _ in 0..32 {
                     let Some(frame) = session.poll_frame(now) else {
                         break;

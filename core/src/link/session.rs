@@ -61,6 +61,8 @@ pub(crate) enum Input<'a> {
 struct Pings {
     /// Number of the last ping that anyone waits for.
     wanted: u64,
+    /// Since when it is wanted, as far as the driver has told the time; the largest time: it has not.
+    wanted_at: Instant,
     /// Number of the last ping sent.
     sent: u64,
     sent_at: Instant,
@@ -197,6 +199,7 @@ impl Session {
         self.pings.owed = 0;
         // A ping that was out went down with the connection: ask again.
         self.pings.sent = self.pings.answered;
+        self.pings.wanted_at = now;
         self.ack_now = true;
         if self.role == Role::Dialler || self.pings.wanted != self.pings.answered {
             self.ping();
@@ -238,7 +241,7 @@ impl Session {
     pub(crate) fn close(&mut self) -> Changes {
         match self.phase {
             Phase::Up => {
-                // The driver sets the time limit at the next frame: a handle has no clock.
+                // The driver sets the time limit: a handle has no clock.
                 self.phase = Phase::Closing(Instant::FAR_FUTURE);
                 let goodbye = Bytes::from(Control::Goodbye.encode());
                 self.outgoing.push_control(Channel::CONTROL, goodbye);
@@ -368,9 +371,27 @@ impl Session {
         self.pings.sent != self.pings.answered
     }
 
+    /// A ping that waits behind what the other end does not take counts like one that is not answered.
     fn dead_at(&self) -> Option<Instant> {
-        self.ping_is_out()
-            .then(|| self.pings.sent_at.max(self.last_heard) + self.times.dead_after())
+        let since = if self.ping_is_out() {
+            self.pings.sent_at
+        } else if self.pings.wanted != self.pings.sent {
+            self.pings.wanted_at
+        } else {
+            return None;
+        };
+        Some(since.max(self.last_heard) + self.times.dead_after())
+    }
+
+    /// It is `now` for what a handle began, which has no clock: a goodbye, and a ping. Their limits count from here, whether or not
+    /// the connection takes a byte.
+    pub(crate) fn count_from(&mut self, now: Instant) {
+        if self.phase == Phase::Closing(Instant::FAR_FUTURE) {
+            self.phase = Phase::Closing(now + self.times.close_within());
+        }
+        if self.pings.wanted_at == Instant::FAR_FUTURE {
+            self.pings.wanted_at = now;
+        }
     }
 
     fn keep_alive_at(&self) -> Option<Instant> {
@@ -401,9 +422,6 @@ impl Session {
     pub(crate) fn poll_frame(&mut self, now: Instant) -> Option<Plain> {
         if !matches!(self.phase, Phase::Up | Phase::Closing(_)) {
             return None;
-        }
-        if self.phase == Phase::Closing(Instant::FAR_FUTURE) {
-            self.phase = Phase::Closing(now + self.times.close_within());
         }
         let ping = self.pings.wanted != self.pings.sent && !self.ping_is_out();
         if !(ping || self.pings.owed != 0 || self.ack_now || self.outgoing.can_send()) {
@@ -469,6 +487,7 @@ impl Session {
     pub(crate) fn ping(&mut self) -> u64 {
         if self.pings.wanted == self.pings.sent {
             self.pings.wanted += 1;
+            self.pings.wanted_at = Instant::FAR_FUTURE;
         }
         self.pings.wanted
     }

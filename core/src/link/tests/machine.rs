@@ -70,11 +70,13 @@ fn every_phase_and_input_lead_where_the_table_says() {
         }),
         ("close", |s| _ = s.close()),
         ("flushed", |s| {
+            s.count_from(at(1));
             while s.poll_frame(at(1)).is_some() {}
             s.flushed();
         }),
         ("attach", |s| drop(s.attach(at(1), 0, 256 * 1024))),
         ("11 min", |s| {
+            s.count_from(at(1));
             while s.poll_frame(at(1)).is_some() {}
             if s.handle(at(660), Input::Timeout).is_err() {
                 drop(s.handle(at(660), Input::Lost(LinkError::BadFrame)));

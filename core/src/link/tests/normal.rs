@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::world::*;
 use crate::event::Event;
 use crate::link::{Channel, Config, FRAME_LEN, LinkError, MESSAGE_MAX, PeerKind};
+use crate::runtime::Clock;
 
 fn bytes(n: usize, seed: u8) -> Bytes {
     (0..n).map(|i| (i as u8).wrapping_mul(31) ^ seed).collect()
@@ -185,6 +186,47 @@ async fn a_link_that_nothing_answers_on_is_found_dead() {
     assert!(matches!(why, LinkError::TimedOut { .. }), "{why}");
     assert_eq!(world.dialler.events.lock().unwrap().len(), before);
     assert_eq!(pair.client.recv().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_whose_other_end_takes_no_bytes_is_found_dead_though_no_ping_gets_out() {
+    let mut world = World::listed();
+    world.config.keep_alive = Some(Duration::from_secs(10));
+    let pair = world.link().await;
+    pass(30.0).await;
+    for path in [&pair.up, &pair.down] {
+        path.lock().unwrap().full = true;
+    }
+    pair.client.send(Channel::PACKET, bytes(9000, 1)).await.unwrap();
+    let begun = world.dialler.now();
+    let why = pair.client.down().await;
+    assert!(matches!(why, LinkError::TimedOut { .. }), "{why}");
+    let took = world.dialler.now().saturating_since(begun);
+    assert!(took <= Duration::from_secs(10 + 15), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_is_closed_ends_in_time_though_its_other_end_takes_no_bytes() {
+    let world = World::listed();
+    let pair = world.link().await;
+    pair.up.lock().unwrap().full = true;
+    pair.client.send(Channel::PACKET, bytes(9000, 1)).await.unwrap();
+    pass(1.0).await;
+    let (sender, begun) = (pair.client.sender(), world.dialler.now());
+    drop(pair.client);
+    let why = sender.closed().await;
+    assert!(
+        matches!(
+            why,
+            LinkError::TimedOut {
+                doing: "saying goodbye",
+                ..
+            }
+        ),
+        "{why}"
+    );
+    let took = world.dialler.now().saturating_since(begun);
+    assert_eq!(took, world.config.handshake_limit);
 }
 
 #[tokio::test(start_paused = true)]

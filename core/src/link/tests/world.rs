@@ -184,6 +184,8 @@ pub(super) struct Path {
     pub(super) flip_at: Option<usize>,
     /// Writes are accepted and vanish.
     pub(super) swallow: bool,
+    /// Takes no byte any more, as where the other end does not read.
+    pub(super) full: bool,
     /// At most so many bytes are accepted at a time.
     pub(super) chunk: Option<usize>,
 }
@@ -233,6 +235,9 @@ impl AsyncWrite for Wire {
                 && (at..at + bytes.len()).contains(&flip)
             {
                 bytes[flip - at] ^= 0x10;
+            }
+            if path.full {
+                return Poll::Pending;
             }
             if path.swallow {
                 drop(path);
