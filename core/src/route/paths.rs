@@ -156,14 +156,14 @@ impl View {
 
     /// The key to wrap for at `epoch`, from what the entry says, else from the document.
     fn entry_key(&self, epoch: HopKeyId, entry: &EntryHop) -> Result<(HopKeyId, HopPublic), NoPath> {
-        let accepted = |id: &HopKeyId| *id == epoch || id.next() == epoch;
-        let own = entry
-            .keys
-            .iter()
-            .filter(|(id, _)| accepted(id))
-            .max_by_key(|(id, _)| *id);
-        own.copied()
-            .or_else(|| self.document.document.node(entry.node)?.hop.usable_at(epoch))
+        let of = |wanted: HopKeyId| entry.keys.iter().find(|(id, _)| *id == wanted).copied();
+        let listed = || self.document.document.node(entry.node)?.hop.usable_at(epoch);
+        // The next one serves who asked an entry whose period has begun while the own clock is behind: each node opens packets of
+        // the period before its own, of that and of the next.
+        of(epoch)
+            .or_else(|| of(epoch.previous()))
+            .or_else(listed)
+            .or_else(|| of(epoch.next()))
             .ok_or(NoPath::EntryKeyOver)
     }
 
@@ -497,6 +497,29 @@ pub(crate) mod tests {
                 assert_eq!(path.nodes[1], avoid[0]);
             }
         }
+    }
+
+    /// Whoever is behind asks a bridge whose period has begun, and is told the keys of that and of the one after.
+    #[test]
+    fn a_bridge_whose_period_has_begun_serves_a_client_whose_clock_is_behind() {
+        let nodes: Vec<_> = (0..6).map(|n| node(n, Roles::ALL, false)).collect();
+        let view = view(nodes);
+        let ways_back = vec![(
+            view.document.document.nodes[1].id,
+            LinkHandle::from_bytes([7; 16]),
+        )];
+        let mut rng = ChaCha12Rng::seed_from_u64(1);
+        let mut path = |ahead: &[u32]| {
+            let mut entry = bridge(ways_back.clone());
+            let (epoch, key) = entry.keys[0];
+            let later = |periods: &u32| (0..*periods).fold(epoch, |id, _| id.next());
+            entry.keys = ahead.iter().map(|periods| (later(periods), key)).collect();
+            let address = BoxAddress::from_bytes([1; 32]);
+            let path = view.path(&mut rng, NOW, &entry, &address, &[]).map(drop);
+            path.err()
+        };
+        assert_eq!([path(&[0, 1]), path(&[1, 2])], [None, None]);
+        assert_eq!(path(&[2, 3]), Some(NoPath::EntryKeyOver));
     }
 
     #[test]
