@@ -13,7 +13,7 @@ use phantom_core::link::rpc::Rpc;
 use phantom_core::route::View;
 use phantom_core::runtime::Runtime;
 use phantom_core::service::Service;
-use phantom_core::trusted_time::TimeLimits;
+use phantom_core::trusted_time::{ClockFault, TimeLimits};
 use phantom_core::units::{Instant, WallTime};
 use rand_core::Rng;
 
@@ -36,6 +36,8 @@ pub(crate) struct Documents {
     /// give thousands of documents in a second.
     place: u16,
     pub(crate) clock_refused: bool,
+    /// Because it leapt ahead.
+    leapt: bool,
 }
 
 impl Documents {
@@ -58,6 +60,7 @@ impl Documents {
             failures: 0,
             retry: Instant::ZERO,
             clock_refused: false,
+            leapt: false,
             place: 0,
         };
         this.look(rt);
@@ -83,6 +86,7 @@ impl Documents {
         let wall = rt.wall();
         let reading = self.cache.observe(rt.now(), wall);
         self.clock_refused = reading.fault.is_some();
+        self.leapt = reading.fault == Some(ClockFault::Ahead);
         if reading.news && reading.fault.is_some() {
             rt.emit(Event::ClockRefused {
                 claimed: wall,
@@ -109,7 +113,8 @@ impl Documents {
     pub(crate) fn due(&self, at: Time) -> Instant {
         let part = self.cache.refresh_spread() / u32::from(u16::MAX) * u32::from(self.place);
         let wait = (self.cache.refresh_at() + part).saturating_since(at.time);
-        if self.is_usable() {
+        // A leap may be the sleep of the machine, and the document at hand an old one: only a new one tells.
+        if self.is_usable() && !self.leapt {
             (at.now + wait).max(self.retry)
         } else {
             self.retry
@@ -151,7 +156,7 @@ impl Documents {
         false
     }
 
-    /// A new entry may know more: ask it without delay.
+    /// A new entry may know more: that others did not is no reason to wait.
     pub(crate) fn new_entry(&mut self, now: Instant) {
         self.failures = 0;
         self.retry = now;
@@ -237,6 +242,12 @@ mod tests {
             assert!(documents.is_usable());
             let due = documents.due(at);
             assert_eq!(due <= at.now, wanted, "{age:?} old, due {due:?} at {:?}", at.now);
+            // Where the clock leapt ahead, as after a sleep of the machine, nobody knows how old it is.
+            documents.leapt = true;
+            assert!(documents.due(at) <= at.now);
+            let bytes = Bytes::from_static(b"no document");
+            assert!(!documents.offer(&rt, Some(&bytes)));
+            assert!(documents.due(at) > at.now, "not in a loop");
         }
     }
 }

@@ -490,7 +490,7 @@ impl<R: Runtime> Mail<R> {
         self.next_poll = self.next_poll.min(now);
     }
 
-    /// The boxes to ask for if a poll is due. When polls cannot be sent, their times pass unused.
+    /// The boxes to ask for if a poll is due. When polls cannot be sent, one that is due waits until they can.
     pub(crate) fn poll(&mut self, at: Time, can: bool) -> Option<Vec<(Index, BoxAddress)>> {
         let follow_up = self.follow_up.is_some_and(|due| due <= at.now);
         if follow_up {

@@ -6,6 +6,7 @@
 //! signed). It performs no I/O: the caller persists [`TrustedTime::highest`] and hands it back at the next start.
 //! Spec: SPEC §6.6.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::units::{Instant, WallTime};
@@ -132,10 +133,17 @@ impl TrustedTime {
         (time, fault)
     }
 
-    /// Moves the time forward to `at` on evidence that it cannot be earlier. A wall clock that agrees with the evidence
-    /// is followed again from the next reading.
-    pub fn witness(&mut self, now: Instant, at: WallTime) {
+    /// Takes evidence that it is not earlier than `between` begins, and hardly later than it ends. The time moves forward to its
+    /// beginning; a wall clock that was refused for a leap ahead and shows a time between the two is followed from now on: it was the
+    /// monotonic clock that stood still, as where a machine sleeps.
+    pub fn witness(&mut self, now: Instant, wall: WallTime, between: Range<WallTime>) {
         let expected = self.anchor.map(|(then, time)| time + now.saturating_since(then));
+        let leapt = expected.is_some_and(|expected| wall > expected + self.limits.ahead);
+        let at = if leapt && between.contains(&wall) {
+            wall
+        } else {
+            between.start
+        };
         if at > self.highest {
             self.highest = at;
             if expected.is_none_or(|expected| at > expected) {
@@ -289,9 +297,33 @@ mod tests {
             judge.observe(Instant::ZERO, at(year).1).fault,
             Some(ClockFault::Ahead)
         );
-        judge.witness(at(1).0, at(year - 600).1);
+        let wall = at(year + 1).1;
+        judge.witness(at(1).0, wall, at(year - 600).1..at(year - 600).1);
         let reading = judge.observe(at(1).0, at(year + 1).1);
         assert_eq!((reading.time, reading.fault), (at(year + 1).1, None));
+    }
+
+    /// A laptop that slept for five hours: its monotonic clock did too.
+    #[test]
+    fn a_clock_that_went_on_while_the_machine_slept_is_followed_as_soon_as_evidence_agrees() {
+        const HOUR: u64 = 3_600;
+        let (now, wall) = (at(60).0, at(5 * HOUR).1);
+        for (evidence, followed) in [
+            (5 * HOUR - 5_000..5 * HOUR + 2_200, true),
+            // An older document, or one of another day, says nothing for it.
+            (3 * HOUR..5 * HOUR, false),
+            (29 * HOUR..31 * HOUR, false),
+        ] {
+            let mut judge = judge();
+            assert_eq!(judge.observe(now, wall).fault, Some(ClockFault::Ahead));
+            let between = at(evidence.start).1..at(evidence.end).1;
+            judge.witness(now, wall, between.clone());
+            let time = if followed { wall } else { between.start };
+            assert_eq!(judge.highest(), time, "{evidence:?}");
+            let later = (at(70).0, wall + Duration::from_secs(10));
+            let reading = judge.observe(later.0, later.1);
+            assert_eq!(reading.fault.is_none(), followed, "{evidence:?}");
+        }
     }
 
     proptest! {
@@ -302,7 +334,8 @@ mod tests {
             for (elapsed, wall, witness) in steps {
                 now += Duration::from_secs(elapsed);
                 if witness {
-                    judge.witness(now, WallTime::from_unix_secs(wall));
+                    let at = WallTime::from_unix_secs(wall);
+                    judge.witness(now, at, at..at + Duration::from_secs(elapsed));
                 }
                 let reading = judge.observe(now, WallTime::from_unix_secs(wall));
                 prop_assert!(reading.time >= last);

@@ -584,7 +584,7 @@ async fn keep_document<R: Runtime>(node: Arc<Node<R>>) {
                         node.directory.offer(&whole).await
                 {
                     if let Some(view) = node.directory.view() {
-                        node.time.witness(view.document.document.valid_after);
+                        node.time.witness(view.document.document.current());
                         node.rt.emit(Event::DocumentAccepted {
                             valid_after: view.document.document.valid_after,
                             nodes: u32::try_from(view.document.document.nodes.len()).unwrap_or(u32::MAX),

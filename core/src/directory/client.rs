@@ -217,17 +217,11 @@ impl DirectoryCache {
         if until <= time {
             return Err(Refused::Expired { until, now: time });
         }
-        self.time
-            .witness(now, valid_after - lead(offered.document.timing.interval));
+        self.time.witness(now, wall, offered.document.current());
         self.pinned = offered.keys.clone();
         self.newest = Some(offered);
         Ok(Accepted::New)
     }
-}
-
-/// How long before its interval a document may be signed.
-fn lead(interval: Duration) -> Duration {
-    interval / 2
 }
 
 #[cfg(test)]

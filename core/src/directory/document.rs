@@ -4,7 +4,7 @@
 //! function of its bytes.
 
 use std::net::SocketAddr;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,6 +176,13 @@ impl Document {
     /// Not to be used from then on.
     pub fn valid_until(&self) -> WallTime {
         self.valid_after + self.timing.interval * INTERVALS_VALID
+    }
+
+    /// When it may be the newest there is: k authorities sign it half an interval before it begins at the earliest, and readers
+    /// have the next one an interval after it should be there.
+    pub fn current(&self) -> Range<WallTime> {
+        let interval = self.timing.interval;
+        self.valid_after - interval / 2..self.valid_after + interval * 2
     }
 
     /// The node of that name.

@@ -1,6 +1,7 @@
 //! The time a node judges lifetimes by: [`TrustedTime`], persisted. Spec: SPEC §4.7, §6.6.
 
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use phantom_core::event::Event;
@@ -60,10 +61,10 @@ impl<R: Clock + Store + Events> NodeTime<R> {
         reading.time
     }
 
-    /// It cannot be earlier than `at`: a document that the directory signed says so.
-    pub fn witness(&self, at: WallTime) {
-        let now = self.rt.now();
-        self.judge().witness(now, at);
+    /// It is not earlier than `between` begins, and hardly later than it ends: a document that the directory signed says so.
+    pub fn witness(&self, between: Range<WallTime>) {
+        let (now, wall) = (self.rt.now(), self.rt.wall());
+        self.judge().witness(now, wall, between);
     }
 
     /// Whether a time has come; if so that is durable when this returns, so that no later start of this node can think
