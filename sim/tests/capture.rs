@@ -183,6 +183,11 @@ fn a_capture_that_cannot_be_is_refused_with_what_can() {
         let output = run(dir.path(), words);
         assert_eq!(output.status.code(), Some(2), "{words:?}: {}", said(&output));
         assert!(said(&output).contains(wanted), "{words:?}: {}", said(&output));
+        assert!(
+            !said(&output).contains("captured"),
+            "{words:?}: {}",
+            said(&output)
+        );
         assert_eq!(
             std::fs::read_to_string(&file).unwrap(),
             "an older one",

@@ -172,7 +172,10 @@ fn a_bad_file_exits_2_with_its_line_and_column() {
         "{out}"
     );
     let (code, _, err) = phantom_sim(&["scenario", "check", "first-lok"]);
-    assert!(code == 2 && err.contains("first-lok"), "{err}");
+    assert!(
+        code == 2 && err.contains("first-lok") && err.contains("first-look, "),
+        "{err}"
+    );
 }
 
 #[test]

@@ -349,10 +349,16 @@ fn check_file(file: &Path, out: &mut dyn Write) -> Result<u8, Stop> {
     // A name of `phantom-sim list` will do as well.
     let library = library();
     let named = library.0.join(file).with_extension("toml");
-    let file = if !file.exists() && file.extension().is_none() && named.exists() {
-        &named
-    } else {
-        file
+    let file = match file.exists() || file.extension().is_some() {
+        true => file,
+        false if named.exists() => &named,
+        false => {
+            return Err(Stop::Usage(format!(
+                "{}: no such file, and no scenario of that name; there are {}",
+                file.display(),
+                names(&library)?.join(", ")
+            )));
+        }
     };
     // What a file extends is looked for beside it.
     let beside = Directory(

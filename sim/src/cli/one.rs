@@ -282,7 +282,8 @@ fn capture(args: &RunArgs) -> Result<Option<SharedCapture>, Stop> {
 /// Ends a capture and says what is in it.
 fn finish(capture: &SharedCapture, args: &RunArgs, err: &mut dyn Write) -> Result<(), Stop> {
     let summary = capture.finish().map_err(Stop::disk("writing the capture"))?;
-    if args.json {
+    // Where no world began the file is as it was.
+    if args.json || summary.bytes == 0 {
         return Ok(());
     }
     let mut said = format!(

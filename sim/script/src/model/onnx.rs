@@ -121,9 +121,7 @@ fn shape(graph: &GraphProto) -> Result<Vec<usize>, String> {
 }
 
 fn dimensions(input: &ValueInfoProto) -> Option<Vec<usize>> {
-    let Kind::TensorType(tensor) = input.r#type.as_ref()?.value.as_ref()? else {
-        return None;
-    };
+    let Kind::TensorType(tensor) = input.r#type.as_ref()?.value.as_ref()?;
     if tensor.elem_type != FLOAT {
         return None;
     }
@@ -256,7 +254,7 @@ impl Onnx {
         let output = self.plan.run(tvec!(input.into())).map_err(tract)?;
         let first = output.first().ok_or("the model gives nothing")?;
         let scores = first
-            .try_as_plain()
+            .try_as_plain_ram()
             .and_then(|plain| plain.as_slice::<f32>().map(<[f32]>::to_vec));
         scores.map_err(tract)?.into_iter().map(thousandths).collect()
     }
