@@ -205,12 +205,7 @@ fn whoever_closes_the_pipe_of_a_listing_has_read_enough() {
     ] {
         let args = ["phantom-sim"].iter().chain(words).map(OsString::from);
         let (mut out, mut err) = (Closed(0), Vec::new());
-        let code = main(
-            args,
-            &|_, _| unreachable!("nothing is played"),
-            &mut out,
-            &mut err,
-        );
+        let code = main(args, &crate::run::player, &mut out, &mut err);
         assert!(out.0 >= 50, "{words:?} is too short to tell");
         assert_eq!(
             (code, err.len()),
