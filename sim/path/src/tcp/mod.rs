@@ -19,6 +19,7 @@ mod sender;
 mod sent;
 mod time;
 mod timers;
+mod window;
 
 pub use congestion::Algorithm;
 pub use receiver::{Receiver, ReceiverConfig};

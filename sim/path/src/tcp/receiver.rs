@@ -8,6 +8,7 @@ use super::rtt::Rtt;
 use super::segment::{Ack, Block, MSS, SACKS_MAX, Segment};
 use super::sender::stamp_ms;
 use super::time::{HZ, fires_at_ns, jiffies};
+use super::window::Window;
 
 /// Segments acknowledged at once at the start of a stream and after a pause.
 const QUICK_MAX: u8 = 16;
@@ -26,8 +27,6 @@ const REPORTED_MAX: usize = 4;
 const REPORTED_EXPECTED: usize = 2;
 /// Smaller segments do not let the window grow.
 const GROWS_FROM: u16 = 128;
-/// Linux's first window: what fits into 64 KiB in whole segments.
-const WINDOW_START: u32 = 45 * MSS as u32;
 
 /// How a receiver behaves.
 #[derive(Clone, Copy, Debug)]
@@ -79,25 +78,6 @@ pub struct Receiver {
 
 const _: () = assert!(size_of::<Receiver>() <= 88);
 
-/// The announced window, and how it grows.
-#[derive(Clone, Debug)]
-struct Window {
-    /// Announced at most.
-    threshold: u32,
-    buffer: u32,
-    buffer_max: u32,
-    /// Bytes read in the last round trip, and in this one; both stop at their largest number, at which the window is as large
-    /// as it may be.
-    read_before: u32,
-    read_now: u32,
-    /// When this round trip began; wraps.
-    round_began_ms: u32,
-    /// The round trip over which it counts, in eighths of a microsecond; 0: unknown.
-    rtt_x8_us: u32,
-    /// The echo that it was measured by last.
-    measured_ms: u32,
-}
-
 /// What arrived before what precedes it.
 #[derive(Clone, Debug, Default)]
 struct Disorder {
@@ -116,22 +96,15 @@ struct Disorder {
 impl Receiver {
     /// Expects the first byte of a stream that is established now; the handshake took this round trip.
     pub fn new(config: ReceiverConfig, now_ns: u64, rtt_us: u32) -> Self {
+        let window = Window::new(config, rtt_us);
+        let announced = window.threshold();
         Self {
             next: 0,
             read: 0,
             delayed_until_ns: u64::MAX,
-            window: Window {
-                threshold: WINDOW_START.min(config.buffer_start),
-                buffer: config.buffer_start,
-                buffer_max: config.buffer_max,
-                read_before: 10 * u32::from(MSS),
-                read_now: 0,
-                round_began_ms: 0,
-                rtt_x8_us: rtt_us.saturating_mul(8),
-                measured_ms: 0,
-            },
+            window,
             disorder: None,
-            announced: WINDOW_START.min(config.buffer_start),
+            announced,
             echo_ms: 0,
             arrived_at: jiffies(now_ns) as u32,
             rtt_us,
@@ -312,7 +285,7 @@ impl Receiver {
     fn owes_window(&self) -> bool {
         let twice = 2 * u64::from(self.announced);
         let room = u64::from(self.window.room(self.next - self.read));
-        twice <= self.window.threshold.into() && room >= twice && room >= MSS.into()
+        twice <= self.window.threshold().into() && room >= twice && room >= MSS.into()
     }
 
     fn decide(&mut self, now_ns: u64, at_once: bool) -> Option<Ack> {
@@ -404,65 +377,6 @@ impl Receiver {
             disorder.compressed_until_ns = None;
         }
         ack
-    }
-}
-
-impl Window {
-    /// Bytes that may be announced while so many are unread.
-    fn room(&self, unread: u64) -> u32 {
-        self.room_for(unread).min(self.threshold)
-    }
-
-    /// A segment arrived: the sender may come to need a larger window, beside what is held out of order. Whether it grew.
-    fn grow(&mut self, held: u64) -> bool {
-        let room = self.room_for(held).saturating_sub(self.threshold);
-        self.threshold += room.min(2 * u32::from(MSS));
-        room > 0
-    }
-
-    fn room_for(&self, held: u64) -> u32 {
-        self.buffer
-            .saturating_sub(u32::try_from(held).unwrap_or(u32::MAX))
-    }
-
-    /// A segment arrived. A full one tells the round trip by the time stamp that it echoes: a shorter one holds at once, a
-    /// longer one by an eighth, and only where no reader lags (`tcp_rcv_rtt_measure_ts`).
-    fn measure(&mut self, now_ns: u64, segment: &Segment, all_read: bool) {
-        if segment.echo_ms == self.measured_ms {
-            return;
-        }
-        self.measured_ms = segment.echo_ms;
-        let took_ms = stamp_ms(now_ns).saturating_sub(segment.echo_ms);
-        if segment.len < MSS || segment.echo_ms == 0 || took_ms == 0 {
-            return;
-        }
-        let sample_us = took_ms.saturating_mul(1_000);
-        let sample_x8_us = sample_us.saturating_mul(8);
-        if self.rtt_x8_us == 0 || sample_x8_us < self.rtt_x8_us {
-            self.rtt_x8_us = sample_x8_us;
-        } else if all_read {
-            self.rtt_x8_us = (self.rtt_x8_us - self.rtt_x8_us / 8).saturating_add(sample_us);
-        }
-    }
-
-    /// Dynamic right-sizing (Fisk and Feng 2001): room for twice what a round trip carried, more while that grows.
-    fn read(&mut self, now_ns: u64, bytes: u64) {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.read_now = self.read_now.saturating_add(bytes);
-        let (now_ms, rtt_us) = ((now_ns / 1_000_000) as u32, self.rtt_x8_us / 8);
-        if rtt_us == 0 || now_ms.wrapping_sub(self.round_began_ms) < rtt_us / 1_000 {
-            return;
-        }
-        let (carried, before) = (u64::from(self.read_now), u64::from(self.read_before));
-        if carried > before {
-            let wanted = 2 * carried;
-            let growth = u128::from(wanted) * u128::from(carried - before) / u128::from(before.max(1));
-            let wanted = (u128::from(wanted) + 2 * growth).min(self.buffer_max.into());
-            self.buffer = self.buffer.max(wanted as u32);
-            self.read_before = self.read_now;
-        }
-        self.read_now = 0;
-        self.round_began_ms = now_ms;
     }
 }
 
@@ -599,7 +513,7 @@ mod tests {
     /// A receiver that acknowledges no longer each segment because it is new, or because its window grows.
     fn settled() -> Receiver {
         let config = ReceiverConfig {
-            buffer_start: WINDOW_START,
+            buffer_start: super::super::window::START,
             ..ReceiverConfig::default()
         };
         let mut receiver = Receiver::new(config, 0, 200_000);
@@ -669,7 +583,7 @@ mod tests {
                 receiver.read(at_ms * 1_000_000, u64::MAX);
             }
         }
-        receiver.window.rtt_x8_us / 8
+        receiver.window.rtt_us()
     }
 
     #[test]
