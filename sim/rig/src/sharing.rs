@@ -48,6 +48,8 @@ pub struct SharedFlow {
     pub bytes: u64,
     /// When it is dialled, in milliseconds after the first.
     pub start_ms: u64,
+    /// And up to so many milliseconds after that, drawn anew in each repeat; 0: with all others that are not drawn.
+    pub within_ms: u64,
     /// Rate of a policer for its data alone; 0: none.
     pub policer_bits_per_second: u64,
     /// What that policer lets through at once.
@@ -69,19 +71,20 @@ pub struct SharedMeasured {
 }
 
 impl SharedCell {
-    /// For a lane.
-    pub fn plan(&self) -> Plan {
+    /// For a lane; `seed` draws when flows begin.
+    pub fn plan(&self, seed: u64) -> Plan {
         let link = self.as_cell().link();
-        let flow = |flow: &SharedFlow| FlowPlan {
+        let mut dice = Dice::new(seed ^ 0xbe61);
+        let mut flow = |flow: &SharedFlow| FlowPlan {
             bytes: flow.bytes,
-            start: Duration::from_millis(flow.start_ms),
+            start: Duration::from_nanos(flow.start_ns(&mut dice)),
             policed: flow.policed(),
             paced: flow.pace(),
         };
         Plan {
             forth: link,
             back: link,
-            flows: self.flows.iter().map(flow).collect(),
+            flows: self.flows.iter().map(&mut flow).collect(),
         }
     }
 
@@ -103,7 +106,7 @@ impl SharedCell {
             .flows
             .iter()
             .map(|shared| Flow {
-                start_ns: begin_ns + shared.start_ms * 1_000_000 + dice.below(SKEW_NS),
+                start_ns: begin_ns + shared.start_ns(&mut dice) + dice.below(SKEW_NS),
                 policed: shared.policed(),
                 paced: shared
                     .pace()
@@ -167,10 +170,19 @@ impl SharedFlow {
         Self {
             bytes,
             start_ms: 0,
+            within_ms: 0,
             policer_bits_per_second: 0,
             policer_bytes: BURST_BYTES,
             burst: (0, 0),
         }
+    }
+
+    fn start_ns(&self, dice: &mut Dice) -> u64 {
+        let drawn = match self.within_ms {
+            0 => 0,
+            within => dice.below(within * 1_000_000),
+        };
+        self.start_ms * 1_000_000 + drawn
     }
 
     fn policed(&self) -> Option<(u64, u64)> {

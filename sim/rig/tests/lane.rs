@@ -70,7 +70,7 @@ fn one_flow_of_three_is_behind_a_policer_of_its_own() {
             },
         ],
     };
-    let samples = lane.share(&cell.plan(), 1).unwrap();
+    let samples = lane.share(&cell.plan(1), 1).unwrap();
     println!("{samples:?}");
     let repeat = samples.flows;
     assert!(
@@ -103,7 +103,7 @@ fn bursts_that_a_policer_lets_through_are_fast_and_others_are_not() {
                 ..SharedFlow::new(4 * bytes)
             }],
         };
-        let flow = lane.share(&cell.plan(), 1).unwrap().flows.remove(0);
+        let flow = lane.share(&cell.plan(1), 1).unwrap().flows.remove(0);
         println!("{flow:?}");
         assert_eq!(flow.bursts.len(), 4);
         flow

@@ -39,7 +39,7 @@ pub struct FidelityArgs {
     /// Cells that `fresh` draws of each kind: without loss, with 0.5 %, with 2 %, behind a policer
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub cells: u32,
-    /// Transfers measured in a cell [default: 40 where there is loss, 10 behind a policer, 5 else; 20 that share or
+    /// Transfers measured in a cell [default: 40 where there is loss, 10 behind a policer, 5 else; 40 that share a link, 20 that
     /// write in bursts]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub repeats: Option<u32>,
@@ -99,8 +99,8 @@ pub fn fidelity(args: &FidelityArgs, out: &mut dyn Write, err: &mut dyn Write) -
         ))),
     };
     let results = match args.grid {
-        Grid::Sharing => shared::shared(args, &sharing::grid(), err)?,
-        Grid::Bursts => shared::shared(args, &sharing::bursts(), err)?,
+        Grid::Sharing => shared::shared(args, &sharing::grid(), shared::SHARING_REPEATS, err)?,
+        Grid::Bursts => shared::shared(args, &sharing::bursts(), shared::BURSTS_REPEATS, err)?,
         Grid::Main | Grid::Fresh | Grid::Quick => alone::alone(args, err)?,
     };
     write!(out, "{}", results.text).map_err(Stop::disk("writing the comparison"))?;

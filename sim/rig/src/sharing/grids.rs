@@ -8,10 +8,17 @@ use super::{SharedCell, SharedFlow};
 const BURSTS_MIN: u64 = 6;
 const BURSTS_MS: u64 = 16_000;
 
+/// Flows that share a link begin within this. Which of them finds the last place in a queue is decided by microseconds where they begin
+/// at once, and those are the host's: on one with two cores first windows are mixed, and timers come late.
+const WITHIN_MS: u64 = 100;
+
 /// Two to ten flows: equal ones over links of several lengths and queues, some with losses, one that comes late, and some with
 /// one behind a policer of its own.
 pub fn grid() -> Vec<SharedCell> {
-    let flow = SharedFlow::new;
+    let flow = |bytes| SharedFlow {
+        within_ms: WITHIN_MS,
+        ..SharedFlow::new(bytes)
+    };
     let cell = |flows: Vec<SharedFlow>, mbit: u64, rtt_ms, queue_ms: u64, loss| SharedCell {
         rtt_ms,
         bits_per_second: mbit * 1_000_000,

@@ -10,7 +10,7 @@ use crate::FlowSample;
 /// A file's line that does not say what it should.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "line {line}: wanted `rtt_ms bits_per_second loss queue_bytes bytes[*burst_bytes*every_ms]@start_ms[/policer[/policer_bytes]] … : seconds=share[=retransmits=burst_seconds,…] …`, got {got:?}"
+    "line {line}: wanted `rtt_ms bits_per_second loss queue_bytes bytes[*burst_bytes*every_ms]@start_ms[~within_ms][/policer[/policer_bytes]] … : seconds=share[=retransmits=burst_seconds,…] …`, got {got:?}"
 )]
 pub struct SharingError {
     /// Counted from 1.
@@ -18,6 +18,9 @@ pub struct SharingError {
     /// The line.
     pub got: String,
 }
+
+/// A draw is in nanoseconds.
+const WITHIN_MS_MAX: u64 = 3_600_000;
 
 impl SharedCell {
     fn parse(text: &str) -> Option<Self> {
@@ -41,10 +44,16 @@ impl SharedFlow {
     fn parse(word: &str) -> Option<Self> {
         let (written, rest) = word.split_once('@')?;
         let mut written = written.split('*').map(|number| number.parse().ok());
-        let mut rest = rest.split('/').map(|number| number.parse().ok());
+        let (start, policer) = rest.split_once('/').map_or((rest, None), |(a, b)| (a, Some(b)));
+        let mut rest = policer
+            .into_iter()
+            .flat_map(|policer| policer.split('/'))
+            .map(|number| number.parse().ok());
         let new = Self::new(written.next()??);
+        let (start_ms, within_ms) = start.split_once('~').unwrap_or((start, "0"));
         let flow = Self {
-            start_ms: rest.next()??,
+            start_ms: start_ms.parse().ok()?,
+            within_ms: within_ms.parse().ok().filter(|ms| *ms <= WITHIN_MS_MAX)?,
             policer_bits_per_second: rest.next().unwrap_or(Some(0))?,
             policer_bytes: rest.next().unwrap_or(Some(new.policer_bytes))?,
             burst: match written.next() {
@@ -65,6 +74,9 @@ impl fmt::Display for SharedFlow {
             write!(f, "*{}*{}", self.burst.0, self.burst.1)?;
         }
         write!(f, "@{}", self.start_ms)?;
+        if self.within_ms > 0 {
+            write!(f, "~{}", self.within_ms)?;
+        }
         if self.policer_bits_per_second > 0 {
             write!(f, "/{}", self.policer_bits_per_second)?;
             if self.policer_bytes != BURST_BYTES {
@@ -209,6 +221,8 @@ mod tests {
             "40 10000000 0 1000 5*3*10@0 : 1.0=1.0",
             "40 10000000 0 1000 5*3*10@0 : 1.0=1.0=0=0.5",
             "40 10000000 0 1000 5@0/1/2/3 : 1.0=1.0",
+            "40 10000000 0 1000 5@0~ : 1.0=1.0",
+            "40 10000000 0 1000 5@0~3600001 : 1.0=1.0",
         ] {
             let error = SharedMeasured::parse_all(&format!("# comment\n\n{broken}\n")).unwrap_err();
             assert_eq!((error.line, error.got.as_str()), (3, broken));
