@@ -20,7 +20,7 @@ use crate::censor::plain;
 use crate::run::RunError;
 use crate::scenario::plan::{Plan, Rule as Planned, stream};
 
-/// Flows that the censor of a world remembers. A real one has a smaller share of a larger country; with this it forgets none
+/// Flows that the censor of a world remembers unless the scenario says it. A real one has a smaller share of a larger country; with this it forgets none
 /// while a world has no more.
 const FLOWS_MAX: usize = 1 << 20;
 
@@ -33,7 +33,7 @@ pub(super) fn engine(plan: &Plan, begins: Instant) -> Engine {
     let config = EngineConfig {
         seed: stream(plan.seed, "censor").next_u64(),
         flows: FlowConfig {
-            flows_max: FLOWS_MAX,
+            flows_max: plan.flows_max.map_or(FLOWS_MAX, |max| max as usize),
             idle_ns: idle.unwrap_or(flows.idle_ns),
             ..flows
         },

@@ -4,6 +4,7 @@
 //! only the world knows: `@published`, `@directory`, everybody in a population by its name, and what insiders learn.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use phantom_censor::file::units::{Address, Pattern, Time as FlowIdle};
 use phantom_censor::file::{List, Lists, RuleText};
@@ -28,6 +29,9 @@ pub struct Censor {
     /// After so long without a packet it has forgotten a flow. Default: 120 s, or what a preset says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow_idle: Option<Placed<FlowIdle>>,
+    /// So many flows it remembers; one more, and it forgets the one that was idle longest. Default: 1,048,576, or what a preset says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flows_max: Option<Placed<NonZeroU32>>,
     /// Sets of addresses and names, for rules to speak of as "@name".
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub list: BTreeMap<String, Placed<ListText>>,

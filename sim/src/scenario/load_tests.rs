@@ -972,6 +972,9 @@ fn a_preset_brings_its_rules_behind_those_of_the_scenario_and_in_its_time() {
         crate::scenario::plan::Plan::draw(&idle, 1).flow_idle,
         Some(second(60))
     );
+    let few = read(&GOOD.replacen("[censor]", "[censor]\nflows-max = 9", 1))
+        .unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(crate::scenario::plan::Plan::draw(&few, 1).flows_max, Some(9));
 }
 
 #[test]

@@ -55,6 +55,8 @@ pub struct Plan {
     pub learned: BTreeMap<String, Duration>,
     /// After so long without a packet the censor has forgotten a flow; `None`: it has no opinion.
     pub flow_idle: Option<Duration>,
+    /// How many flows it remembers, if that is said.
+    pub flows_max: Option<u32>,
     /// The censor's own hosts, besides [`Plan::hosts`] and numbered after them.
     pub traps: Vec<Trap>,
     /// What breaks, in order of time.
@@ -208,7 +210,7 @@ impl Rule {
             phases: Vec::new(),
             ..self.rule.clone()
         };
-        always.stops_all()
+        always.hides(&Engaged::new("anything"))
     }
 
     /// The forged addresses that its answers are drawn from, if it forges.
@@ -349,6 +351,11 @@ impl Plan {
             traps,
             rules,
             learned: learned(loaded),
+            flows_max: scenario
+                .censor
+                .as_ref()
+                .and_then(|censor| censor.flows_max)
+                .map(|flows| flows.get()),
             flow_idle: scenario
                 .censor
                 .as_ref()

@@ -75,8 +75,10 @@ fn add(censor: &mut Table, preset: &Preset, file: Node) -> Result<(), Problem> {
     let Value::Table(mut file) = file.value else {
         return Ok(());
     };
-    if let Some(idle) = file.shift_remove("flow-idle") {
-        censor.entry("flow-idle".to_owned()).or_insert(idle);
+    for key in ["flow-idle", "flows-max"] {
+        if let Some(said) = file.shift_remove(key) {
+            censor.entry(key.to_owned()).or_insert(said);
+        }
     }
     if let Some((at, lists)) = file.shift_remove("list")
         && let Value::Table(lists) = lists.value

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 /// A set.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Addresses {
     hosts: BTreeSet<IpAddr>,
     endpoints: BTreeSet<SocketAddr>,
@@ -82,6 +82,13 @@ impl Addresses {
             && self.endpoints.is_empty()
             && self.prefixes.is_empty()
             && self.follows.is_empty()
+    }
+
+    /// Those in it, and the first of each prefix.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let endpoints = self.endpoints.iter().map(SocketAddr::ip);
+        let prefixes = self.prefixes.iter().map(|(_, first)| *first);
+        self.hosts.iter().copied().chain(endpoints).chain(prefixes)
     }
 
     /// Whether it may come to have more.

@@ -13,6 +13,7 @@ pub mod names;
 pub mod program;
 pub mod residual;
 pub mod rule;
+mod sense;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};

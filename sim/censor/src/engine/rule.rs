@@ -13,6 +13,7 @@ use super::addresses::Addresses;
 use super::names::Names;
 use super::program::{Judge, Program};
 use super::residual::Residual;
+use super::sense::is_ja4;
 use super::{Direction, OwnPolicers, Verdict};
 use crate::classify::fet::Variant;
 use crate::classify::{Protocol, Transport};
@@ -62,7 +63,7 @@ pub enum Way {
 }
 
 /// What a flow must be like.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// Opened in this direction.
     Opened(Direction),
@@ -176,9 +177,12 @@ pub enum RuleError {
         /// Of what.
         what: &'static str,
     },
-    /// A rate or a burst of nothing.
-    #[error("{what} of zero lets nothing through: say drop instead")]
-    Zero {
+    /// A rate of nothing.
+    #[error("a rate of zero lets nothing through: say drop instead")]
+    NoRate,
+    /// A delay or a block of no time.
+    #[error("{what} of zero does nothing: leave it out")]
+    NoTime {
         /// Which.
         what: &'static str,
     },
@@ -205,6 +209,31 @@ pub enum RuleError {
         /// The only protocols that are asked for.
         protocol: String,
     },
+    /// Conditions that no flow meets at once.
+    #[error("no flow meets '{what}' as well as the other conditions: the rule can never match")]
+    Contradiction {
+        /// The first that is too much, as a file says it.
+        what: &'static str,
+    },
+    /// A first packet of a length that there is not.
+    #[error(
+        "no first packet is as long as 'first-packet' and 'first-packet-mod-16' ask: it has 1 to 65515 bytes"
+    )]
+    NoLength,
+    /// A forged answer to what comes from the server.
+    #[error("forge-dns answers what clients ask: it cannot act on what comes from the server")]
+    NotAsked,
+    /// What is no JA4.
+    #[error("{got:?} is no JA4: wanted such as \"t13d1516h2_8daaf6152771_b186095e22b6\"")]
+    Fingerprint {
+        /// What is there.
+        got: String,
+    },
+    /// Every flow meets it.
+    #[error(
+        "every flow meets it, so that it hits none by mistake: leave 'by-mistake' out, or say which flows meet it"
+    )]
+    NoMistake,
     /// A prober that could do nothing.
     #[error(transparent)]
     Probe(#[from] prober::ConfigError),
@@ -233,16 +262,6 @@ impl Rule {
         }
     }
 
-    /// Whether no rule behind it ever sees a packet: it stops every packet of every flow, always.
-    pub fn stops_all(&self) -> bool {
-        self.all.is_empty()
-            && self.judge.is_none()
-            && self.phases.is_empty()
-            && self.acts_on >= ALWAYS
-            && self.way == Way::Both
-            && matches!(self.action, Action::Drop | Action::Reset { .. })
-    }
-
     /// Whether it can ever do something.
     ///
     /// # Errors
@@ -259,17 +278,15 @@ impl Rule {
         match self.action {
             Action::Police {
                 bits_per_second: 0, ..
-            } => return Err(RuleError::Zero { what: "a rate" }),
+            } => return Err(RuleError::NoRate),
             Action::Police { burst_bytes, .. } if burst_bytes < 1_500 => {
                 return Err(RuleError::Burst { burst_bytes });
             }
-            Action::Delay(0) => return Err(RuleError::Zero { what: "a delay" }),
+            Action::Delay(0) => return Err(RuleError::NoTime { what: "a delay" }),
             Action::Reset {
                 client: false,
                 server: false,
             } => return Err(RuleError::NoEnd),
-            Action::Reset { .. } if self.is_over(Transport::Udp) => return Err(RuleError::NoReset),
-            Action::Forge(_) if self.is_over(Transport::Tcp) => return Err(RuleError::NoQuestion),
             Action::Probe(_) if self.residual.is_some() => return Err(RuleError::TwoBlocks),
             Action::Probe(ref config) => config.check()?,
             _ => {}
@@ -280,11 +297,16 @@ impl Rule {
                 return Err(RuleError::NotCarried { transport, protocol });
             }
         }
+        self.check_sense()?;
         if self.acts_on == 0 && self.acts_by_mistake_on == 0 {
             return Err(RuleError::Never);
         }
+        // A program may pass what meets the conditions, and be wrong about it.
+        if self.acts_by_mistake_on > 0 && self.all.is_empty() && self.judge.is_none() {
+            return Err(RuleError::NoMistake);
+        }
         match &self.residual {
-            Some(residual) if residual.for_ns == 0 => Err(RuleError::Zero {
+            Some(residual) if residual.for_ns == 0 => Err(RuleError::NoTime {
                 what: "a residual block",
             }),
             _ => Ok(()),
@@ -492,6 +514,10 @@ impl Condition {
             Self::ServerPort(ports) if ports.iter().all(RangeInclusive::is_empty) => "port",
             Self::Name(names) if names.is_empty() => "name",
             Self::Fingerprint(known) if known.is_empty() => "fingerprint",
+            Self::Fingerprint(known) => {
+                let wrong = known.iter().find(|text| !is_ja4(text));
+                return wrong.map_or(Ok(()), |got| Err(RuleError::Fingerprint { got: got.clone() }));
+            }
             Self::FirstPacketLen(lens) if lens.is_empty() => "length",
             Self::FirstPacketMod16(0) => "remainder",
             Self::Any(conditions) | Self::All(conditions) if conditions.is_empty() => "condition",

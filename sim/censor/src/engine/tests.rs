@@ -488,7 +488,7 @@ fn rules_that_can_never_do_anything_are_refused() {
         with(vec![Condition::Any(vec![Condition::Name(Names::new())])]).check(),
         empty("name")
     );
-    assert_eq!(police(0, 9_000).check(), Err(RuleError::Zero { what: "a rate" }));
+    assert_eq!(police(0, 9_000).check(), Err(RuleError::NoRate));
     assert_eq!(
         police(1, 1_000).check(),
         Err(RuleError::Burst { burst_bytes: 1_000 })

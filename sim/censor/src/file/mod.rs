@@ -28,6 +28,7 @@ mod programs;
 pub mod units;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use phantom_placed::tree;
 pub use phantom_placed::tree::TEXT_BYTES_MAX;
@@ -59,6 +60,8 @@ pub struct CensorFile {
     summary: String,
     #[serde(default = "flow_idle", skip_serializing_if = "is_flow_idle")]
     flow_idle: Placed<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    flows_max: Option<Placed<NonZeroU32>>,
     #[serde(rename = "list", default, skip_serializing_if = "BTreeMap::is_empty")]
     lists: BTreeMap<String, List>,
     #[serde(rename = "rule", default)]
@@ -456,13 +459,20 @@ impl CensorFile {
         (!is_flow_idle(&self.flow_idle)).then_some(self.flow_idle.0)
     }
 
+    /// How many flows it remembers, if its file says it.
+    pub fn flows_max(&self) -> Option<u32> {
+        self.flows_max.map(|flows| flows.get())
+    }
+
     /// Bounds and habits of an engine for it; all chances follow from `seed`.
     pub fn config(&self, seed: u64) -> EngineConfig {
+        let flows = FlowConfig::default();
         EngineConfig {
             seed,
             flows: FlowConfig {
                 idle_ns: self.flow_idle.0,
-                ..FlowConfig::default()
+                flows_max: self.flows_max().map_or(flows.flows_max, |max| max as usize),
+                ..flows
             },
             ..EngineConfig::default()
         }
@@ -490,7 +500,7 @@ impl CensorFile {
 /// What is wrong with rules, each with its place: a name that another has, a list that nobody knows, one that can never act.
 pub fn rule_problems(rules: &[Placed<RuleText>], lists: &Lists) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut stopper: Option<&str> = None;
+    let mut before: Vec<(&str, Rule)> = Vec::new();
     for (place, text) in rules.iter().enumerate() {
         let name = text.name.as_str();
         let mut at_rule = |at: At, what: String| {
@@ -522,12 +532,6 @@ pub fn rule_problems(rules: &[Placed<RuleText>], lists: &Lists) -> Vec<Problem> 
         if !text.enabled {
             continue;
         }
-        if let Some(stopper) = stopper {
-            at_rule(
-                text.at,
-                format!("it can never act: rule '{stopper}' before it stops every packet"),
-            );
-        }
         let unknown = text.matches.unknown_lists(lists);
         let rule = text.rule(lists);
         if unknown.is_empty()
@@ -535,8 +539,13 @@ pub fn rule_problems(rules: &[Placed<RuleText>], lists: &Lists) -> Vec<Problem> 
         {
             at_rule(text.at, error.to_string());
         }
-        if rule.stops_all() {
-            stopper.get_or_insert(name);
+        if let Some((stopper, _)) = before.iter().find(|(_, stopper)| stopper.hides(&rule)) {
+            let what =
+                format!("it can never act: rule '{stopper}' before it stops every packet that could meet it");
+            at_rule(text.at, what);
+        }
+        if unknown.is_empty() {
+            before.push((name, rule));
         }
         problems.extend(unknown);
     }

@@ -45,7 +45,6 @@ ports = [53, "8000-8999"]
 source-port-above = false
 protocols = ["tls", "quic", "dtls", "http", "ssh", "dns"]
 names = ["example.org", "*.example.org", "*t.co*"]
-flagged = "opengfw"
 fingerprints = ["t13d1516h2_8daaf6152771_b186095e22b6"]
 first-packet = { min = "160 B", max = "700 B" }
 first-packet-mod-16 = [2, 9]
@@ -65,7 +64,7 @@ action = "reset"
 name = "second"
 source = "a test"
 action = { reset = { client = false } }
-match = { ports = [22] }
+match = { ports = [22], flagged = "opengfw" }
 residual = { tuple = "4-tuple", for = "75 s" }
 
 [[rule]]
@@ -123,7 +122,8 @@ fn every_key_reaches_the_engine() {
     // 0.263 * 2^32 is 1,129,576,398.8.
     assert_eq!((rule.acts_on, rule.acts_by_mistake_on), (1_129_576_399, 4));
     assert_eq!((rule.way, rule.reassembles), (Way::FromServer, true));
-    assert_eq!(rule.all.len(), 17);
+    assert_eq!(rule.all.len(), 16);
+    assert!(rules[1].all.contains(&Condition::Flagged(Variant::OpenGfw)));
     let endpoint = |text: &str| text.parse::<SocketAddr>().expect("an endpoint");
     for condition in &rule.all {
         match condition {
@@ -308,6 +308,12 @@ fn a_mistake_is_told_at_its_place_with_what_was_wanted() {
     assert!(error("name = 'x'").contains("'summary' is missing here"));
     let at_once = rule("action = 'drop'").replace("[[rule]]", "flow-idle = '0 s'\n[[rule]]");
     assert!(error(&at_once).contains("x.toml:3:13: 'flow-idle' of zero forgets every flow at once"));
+    let forgetful = rule("action = 'drop'").replace("[[rule]]", "flows-max = 0\n[[rule]]");
+    let got = error(&forgetful);
+    assert!(got.contains("x.toml:3:") && got.contains("nonzero"), "{got}");
+    let small = rule("action = 'drop'").replace("[[rule]]", "flows-max = 7\n[[rule]]");
+    let small = parse(&small).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(small.config(1).flows.flows_max, 7);
     assert!(error(HEAD).contains("a censor without a [[rule]] does nothing"));
     let anonymous = format!("{HEAD}[[rule]]\nname = 'r'\naction = 'drop'\n");
     assert!(error(&anonymous).contains("x.toml:3:1: rule 'r': its source is empty"));
@@ -379,7 +385,63 @@ fn a_rule_that_makes_no_sense_is_refused_at_its_place() {
         ),
         (
             "action = 'drop'\nresidual = { tuple = '3-tuple', for = '0 s' }",
-            "a residual block of zero",
+            "a residual block of zero does nothing",
+        ),
+        (
+            "action = 'drop'\nmatch = { transport = 'tcp', not = { transport = 'tcp' } }",
+            "no flow meets 'not' as well as the other conditions",
+        ),
+        (
+            "action = 'drop'\nmatch = { transport = 'udp', flagged = 'paper' }",
+            "no flow meets 'flagged' as well as the other conditions",
+        ),
+        (
+            "action = 'drop'\nmatch = { not = { transport = 'udp' }, protocols = ['quic'] }",
+            "no flow meets 'not' as well as the other conditions",
+        ),
+        (
+            "action = 'drop'\nmatch = { protocols = ['ssh'], fingerprints = ['t13d1516h2_8daaf6152771_b186095e22b6'] }",
+            "no flow meets 'fingerprints' as well as the other conditions",
+        ),
+        (
+            "action = 'drop'\nmatch = { from = ['10.0.0.0/8'], to = ['2001:db8::1'] }",
+            "no flow meets 'to' as well as the other conditions",
+        ),
+        (
+            "action = 'drop'\nmatch = { source-port-above = true, ports = [65535] }",
+            "no flow meets 'source-port-above' as well as the other conditions",
+        ),
+        (
+            "action = 'drop'\nmatch = { fingerprints = ['nonsense'] }",
+            "\"nonsense\" is no JA4",
+        ),
+        (
+            "action = 'drop'\nmatch = { first-packet = { min = '0 B', max = '0 B' } }",
+            "no first packet is as long as",
+        ),
+        (
+            "action = 'drop'\nmatch = { first-packet = { min = '100 kB', max = '200 kB' } }",
+            "no first packet is as long as",
+        ),
+        (
+            "action = 'drop'\nmatch = { first-packet = { min = '16 B', max = '20 B' }, first-packet-mod-16 = [5, 15] }",
+            "no first packet is as long as",
+        ),
+        (
+            "action = { reset = {} }\nmatch = { protocols = ['quic'] }",
+            "datagrams know no reset",
+        ),
+        (
+            "action = { forge-dns = ['192.0.2.1'] }\nmatch = { protocols = ['tls'] }",
+            "forge-dns answers DNS questions",
+        ),
+        (
+            "action = { forge-dns = ['192.0.2.1'] }\nway = 'from-server'\nmatch = { protocols = ['dns'] }",
+            "forge-dns answers what clients ask",
+        ),
+        (
+            "action = 'drop'\nby-mistake = '1 %'",
+            "every flow meets it, so that it hits none by mistake",
         ),
     ] {
         let got = error(&rule(keys));
@@ -396,12 +458,18 @@ fn a_rule_behind_one_that_stops_everything_and_a_second_of_a_name_are_refused() 
         rule(first) + "[[rule]]\nname = 's'\nsource = 'a test'\naction = 'drop'\nmatch = { ports = [22] }\n"
     };
     let told = "rule 's': it can never act: rule 'r' before it stops every packet";
-    for stops in ["action = 'drop'", "action = { reset = { server = false } }"] {
+    for (stops, line) in [
+        ("action = 'drop'", 7),
+        ("action = { reset = { server = false } }", 7),
+        ("action = 'drop'\nmatch = { ports = [22] }", 8),
+    ] {
         let got = error(&second(stops));
-        assert!(got.contains(&format!("x.toml:7:1: {told}")), "{got}");
+        assert!(got.contains(&format!("x.toml:{line}:1: {told}")), "{got}");
     }
     for leaves in [
         "action = 'drop'\nmatch = { transport = 'udp' }",
+        "action = 'drop'\nmatch = { transport = 'udp', ports = [22] }",
+        "action = 'drop'\nmatch = { ports = [22] }\nshare = '50 %'",
         "action = 'drop'\nshare = '99.9 %'",
         "action = 'drop'\nway = 'from-client'",
         "action = 'drop'\nphases = [{ from = '0 s', until = '5 s' }]",
