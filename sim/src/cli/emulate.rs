@@ -1,4 +1,4 @@
-//! `emulate`: a scenario with the real programs in network namespaces, over the links and the censor of the simulation.
+//! `emulate`: a scenario with the real programs in network namespaces, over links with a simulation's rates and delays and the same censor.
 
 mod beside;
 
