@@ -3,6 +3,9 @@ set positional-arguments
 
 export PATH := justfile_directory() / ".tools/bin:" + env("PATH")
 
+# Where cargo puts release programs. Recipes build first, with cargo's progress: the first build takes minutes.
+release := env("CARGO_TARGET_DIR", justfile_directory() / "target") / "release"
+
 [private]
 default:
     @"{{just_executable()}}" --justfile "{{justfile()}}" --list --unsorted
@@ -11,13 +14,15 @@ default:
 [group('simulate')]
 [no-exit-message]
 sim *params:
-    @cargo run --quiet --release --locked -p phantom-sim -- run "$@"
+    @cargo build --release --locked -p phantom-sim
+    @"{{release}}/phantom-sim" run "$@"
 
 # Play a stored run again and compare its digest:  just replay RUN_DIR
 [group('simulate')]
 [no-exit-message]
 replay *params:
-    @cargo run --quiet --release --locked -p phantom-sim -- replay "$@"
+    @cargo build --release --locked -p phantom-sim
+    @"{{release}}/phantom-sim" replay "$@"
 
 # List the scenarios and what each shows
 [group('simulate')]
@@ -29,9 +34,10 @@ scenarios:
 [group('simulate')]
 [no-exit-message]
 check *params:
-    @cargo run --quiet --release --locked -p phantom-sim -- check "$@"
+    @cargo build --release --locked -p phantom-sim
+    @"{{release}}/phantom-sim" check "$@"
 
-# Tables and a picture of the latest run:  just report [RUN_DIR]
+# The table (metrics.csv) and the picture (timeline.svg) of the latest run:  just report [RUN_DIR]
 [group('simulate')]
 [no-exit-message]
 report dir="store/latest":
@@ -41,8 +47,8 @@ report dir="store/latest":
 [group('simulate')]
 [no-exit-message]
 emulate *params:
-    @cargo build --quiet --release --locked -p phantom-sim -p phantom-node -p phantom-client
-    @"${CARGO_TARGET_DIR:-target}/release/phantom-sim" emulate "$@"
+    @cargo build --release --locked -p phantom-sim -p phantom-node -p phantom-client
+    @"{{release}}/phantom-sim" emulate "$@"
 
 # A network of real processes on loopback: messages, a blocked entry, a way in through the DHT and a friend
 [group('run')]
@@ -71,6 +77,7 @@ digests *params:
     digest() {
         local build="$1" line status=0
         shift
+        cargo build --locked -p phantom-sim $build
         line="$(cargo run --quiet --locked -p phantom-sim $build -- run "$@" --json --out "$store")" || status=$?
         # A violated promise has a digest as well; anything else is no run.
         [ "$status" -le 1 ] || return "$status"
@@ -136,7 +143,7 @@ witnesses peers="24":
 [group('measure')]
 [no-exit-message]
 bench-engine *params:
-    @RUSTFLAGS="--cfg madsim" cargo build --quiet --release --locked -p phantom-sim --bin phantom-sim --target-dir target/madsim
+    @RUSTFLAGS="--cfg madsim" cargo build --release --locked -p phantom-sim --bin phantom-sim --target-dir target/madsim
     @cargo run --quiet --release --locked -p phantom-sim -- bench "$@"
 
 # Simulated transfers beside this machine's kernel (root, Linux):  just fidelity --grid fresh [--seed 7] [--from FILE] ...

@@ -130,7 +130,7 @@ fn every_command_of_the_tutorial_does_what_it_says() {
     let dropped = serde_json::json!({"verdict": "drop", "rule": "same-lengths", "packet": 6, "dropped": 2});
     assert_eq!(told[1]["censor"], dropped, "{out}");
     assert!(
-        err.ends_with("censor mine.toml: acted on 1 flows, 2 packets lost\n"),
+        err.ends_with("censor mine.toml: acted on 1 flow, 2 packets lost\n"),
         "{err}"
     );
 }

@@ -18,6 +18,7 @@ use phantom_censor::flow::{Flow, FlowConfig, FlowTable};
 use phantom_censor::packet::{Frame, FrameError, LinkType, Packet, parse};
 use serde::Serialize;
 
+use super::words::counted;
 use super::{HOLDS, Stop, censors};
 use crate::run::RunError;
 
@@ -602,7 +603,12 @@ pub fn classify(args: &ClassifyArgs, out: &mut dyn Write, err: &mut dyn Write) -
     });
     written?;
     output.finish(&rules, watch.is_some())?;
-    let mut summary = format!("{} packets, {flows} flows{}", capture.packets(), left.text());
+    let mut summary = format!(
+        "{}, {}{}",
+        counted(capture.packets(), "packet"),
+        counted(flows, "flow"),
+        left.text()
+    );
     if forgotten > 0 {
         summary.push_str(&format!(
             "; {forgotten} flows were forgotten to make room before they were closed, and what follows of them is told as other flows: raise --flows above {}",
@@ -611,8 +617,9 @@ pub fn classify(args: &ClassifyArgs, out: &mut dyn Write, err: &mut dyn Write) -
     }
     if let (Some(watch), Some(word)) = (&watch, &args.censor) {
         summary.push_str(&format!(
-            "\ncensor {word}: acted on {} flows, {} packets lost",
-            watch.flows, watch.dropped
+            "\ncensor {word}: acted on {}, {} lost",
+            counted(watch.flows, "flow"),
+            counted(watch.dropped, "packet")
         ));
         summary.push_str(&watch.remarks());
     }

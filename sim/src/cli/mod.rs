@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use phantom_placed::FileError;
 
+use self::words::counted;
 use crate::capture::Vantage;
 use crate::run::{Manner, Player, RunError};
 use crate::scenario::file::{CHECK_SEEDS_MAX, Scenario};
@@ -368,15 +369,16 @@ fn check_file(file: &Path, out: &mut dyn Write) -> Result<u8, Stop> {
             .into(),
     );
     let loaded = load::by_path(&beside, file, &[])?;
-    let scenario = &loaded.scenario;
+    let censor = loaded.scenario.censor.as_ref();
+    let rules = censor.map_or(0, |censor| censor.rule.len());
     let peers: u64 = loaded.checked.counts.values().sum();
     writeln!(
         out,
-        "{}: good. {peers} hosts, {} rules, {} invariants, {} claims, hash {}",
+        "{}: good. {peers} hosts, {}, {}, {}, hash {}",
         file.display(),
-        scenario.censor.as_ref().map_or(0, |censor| censor.rule.len()),
-        loaded.checked.invariants.len(),
-        loaded.checked.claims.len(),
+        counted(rules as u64, "rule"),
+        counted(loaded.checked.invariants.len() as u64, "invariant"),
+        counted(loaded.checked.claims.len() as u64, "claim"),
         &loaded.hash[..16],
     )
     .map_err(Stop::disk("writing the verdict"))?;

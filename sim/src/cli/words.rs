@@ -9,6 +9,11 @@ use crate::scenario::load::{Directory, Loaded, by_name, by_path};
 /// The largest seed: a run's scenario.toml holds it, and TOML has whole numbers of 64 bits with a sign.
 pub const SEED_MAX: u64 = i64::MAX as u64;
 
+/// A number of things, in a sentence: "1 rule", "2 rules".
+pub(super) fn counted(number: u64, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 /// What the words say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Words {
