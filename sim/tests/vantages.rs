@@ -476,6 +476,11 @@ fn tshark(file: &Path, words: &[&str]) -> Option<String> {
             Some(String::from_utf8(output.stdout).unwrap())
         }
         Err(error) => {
+            let required = std::env::var_os("PHANTOM_REQUIRE_INTEROP").is_some();
+            assert!(
+                !required,
+                "tshark does not start ({error}), and PHANTOM_REQUIRE_INTEROP is set"
+            );
             eprintln!("not tested: tshark does not start ({error}); apt-get install tshark");
             None
         }
