@@ -25,23 +25,24 @@ const T_VERIFY: &[u8] = b"ntor-curve25519-sha256-1:key_verify";
 const T_MAC: &[u8] = b"ntor-curve25519-sha256-1:mac";
 const M_EXPAND: &[u8] = b"ntor-curve25519-sha256-1:key_expand";
 
-/// The name of a bridge: 20 bytes that go with its key.
+/// The name of a bridge: 20 bytes that go with its key. Logs show the beginning: name and key together let anyone find the
+/// bridge.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub [u8; 20]);
 
 impl std::fmt::Debug for NodeId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "NodeId({})", hex::encode(&self.0))
+        write!(f, "NodeId({}…)", hex::encode(&self.0[..4]))
     }
 }
 
-/// The identity key of a bridge, as its certificate shows it.
+/// The identity key of a bridge, as its certificate shows it. Logs show the beginning.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey(pub [u8; 32]);
 
 impl std::fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "PublicKey({})", hex::encode(&self.0))
+        write!(f, "PublicKey({}…)", hex::encode(&self.0[..4]))
     }
 }
 

@@ -126,7 +126,7 @@ impl Bridge {
         let identity = &self.0.identity;
         let handshake = ServerHandshake::new(identity, &mut rng);
         Session {
-            shape: Shape::new(identity.iat_mode, &identity.seed),
+            shape: Shape::new(identity.iat_mode, identity.seed.clone()),
             state: State::Listening {
                 handshake: Box::new(handshake),
                 bridge: self.clone(),
@@ -157,6 +157,10 @@ pub struct Session<R> {
     rng: R,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is where a session spends its life"
+)]
 enum State {
     /// A client that has said hello.
     Greeting {
@@ -193,7 +197,7 @@ impl<R: CryptoRng> Session<R> {
                 handshake: Box::new(handshake),
                 deadline: now.since_start + CLIENT_LIMIT,
             },
-            shape: Shape::new(bridge.iat_mode, &seed),
+            shape: Shape::new(bridge.iat_mode, seed),
             writes: VecDeque::from([Chunk {
                 pause: Duration::ZERO,
                 bytes: hello,
@@ -382,7 +386,7 @@ impl<R: CryptoRng> Session<R> {
         while let Some(contents) = decoder.next(&mut wire, &mut self.rng)? {
             match packet::decode(contents)? {
                 Packet::Payload(payload) => plain.extend_from_slice(payload),
-                Packet::Seed(seed) if *takes_seeds => self.shape.reseed(&seed),
+                Packet::Seed(seed) if *takes_seeds => self.shape.reseed(seed),
                 Packet::Seed(_) | Packet::Ignored => {}
             }
         }

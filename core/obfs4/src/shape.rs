@@ -36,26 +36,43 @@ pub(crate) struct Chunk {
 /// The outline of one end of one connection.
 pub(crate) struct Shape {
     mode: IatMode,
-    lengths: WeightedDist,
-    delays: WeightedDist,
+    seed: Seed,
+    /// Made from the seed when something is sent: who only connects, or sends seed after seed, costs no work.
+    tables: Option<Tables>,
     /// The pause that the last write asks for.
     pause: Duration,
 }
 
+struct Tables {
+    lengths: WeightedDist,
+    delays: WeightedDist,
+}
+
 impl Shape {
-    pub(crate) fn new(mode: IatMode, seed: &Seed) -> Self {
+    pub(crate) const fn new(mode: IatMode, seed: Seed) -> Self {
         Self {
             mode,
-            lengths: WeightedDist::lengths(seed),
-            delays: WeightedDist::delays(seed),
+            seed,
+            tables: None,
             pause: Duration::ZERO,
         }
     }
 
     /// Takes another seed: the server's, when it comes.
-    pub(crate) fn reseed(&mut self, seed: &Seed) {
-        self.lengths = WeightedDist::lengths(seed);
-        self.delays = WeightedDist::delays(seed);
+    pub(crate) fn reseed(&mut self, seed: Seed) {
+        self.seed = seed;
+        self.tables = None;
+    }
+
+    fn tables(&mut self) -> &Tables {
+        self.tables.get_or_insert_with(|| Tables {
+            lengths: WeightedDist::lengths(&self.seed),
+            delays: WeightedDist::delays(&self.seed),
+        })
+    }
+
+    fn length(&mut self, rng: &mut impl CryptoRng) -> usize {
+        usize::from(self.tables().lengths.sample(rng))
     }
 
     /// Appends to `out` the writes of one burst that carries `payload`.
@@ -75,18 +92,13 @@ impl Shape {
             encoder.seal(&[&payload_header(part.len()), part], 0, &mut wire)?;
         }
         if self.mode != IatMode::Paranoid {
-            pad(
-                wire.len(),
-                usize::from(self.lengths.sample(rng)),
-                encoder,
-                &mut wire,
-            )?;
+            pad(wire.len(), self.length(rng), encoder, &mut wire)?;
         }
         match self.mode {
-            IatMode::None => self.write(&wire, rng, out),
+            IatMode::None => self.write(wire, rng, out),
             IatMode::Enabled => wire
                 .chunks(FRAME_MAX)
-                .for_each(|piece| self.write(piece, rng, out)),
+                .for_each(|piece| self.write(piece.to_vec(), rng, out)),
             IatMode::Paranoid => self.paranoid(wire, encoder, rng, out)?,
         }
         Ok(())
@@ -94,8 +106,8 @@ impl Shape {
 
     /// What tells two distributions apart.
     #[cfg(test)]
-    pub(crate) fn lengths_for_test(&self) -> Vec<u16> {
-        self.lengths.values().to_vec()
+    pub(crate) fn lengths_for_test(&mut self) -> Vec<u16> {
+        self.tables().lengths.values().to_vec()
     }
 
     fn paranoid(
@@ -108,7 +120,7 @@ impl Shape {
         let (mut at, mut paddings, mut empty) = (0, 0, 0);
         while at < wire.len() {
             let left = wire.len() - at;
-            let mut target = usize::from(self.lengths.sample(rng));
+            let mut target = self.length(rng);
             if target == 0 {
                 empty += 1;
                 if empty <= PADDINGS_MAX {
@@ -129,22 +141,22 @@ impl Shape {
                     }
                 }
             }
-            self.write(&wire[at..at + target], rng, out);
+            self.write(wire[at..at + target].to_vec(), rng, out);
             at += target;
         }
         Ok(())
     }
 
-    fn write(&mut self, bytes: &[u8], rng: &mut impl CryptoRng, out: &mut VecDeque<Chunk>) {
+    fn write(&mut self, bytes: Vec<u8>, rng: &mut impl CryptoRng, out: &mut VecDeque<Chunk>) {
         if bytes.is_empty() {
             return;
         }
         out.push_back(Chunk {
             pause: self.pause,
-            bytes: bytes.to_vec(),
+            bytes,
         });
         if self.mode != IatMode::None {
-            self.pause = DELAY_STEP * u32::from(self.delays.sample(rng));
+            self.pause = DELAY_STEP * u32::from(self.tables().delays.sample(rng));
         }
     }
 }

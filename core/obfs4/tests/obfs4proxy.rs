@@ -21,6 +21,7 @@ use rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
 
 const PROGRAM: &str = "/usr/bin/obfs4proxy";
+const STATE_FILE: &str = "obfs4_state.json";
 /// What is waited for takes milliseconds; a stall is what these tests are about.
 const PATIENCE: Duration = Duration::from_secs(20);
 const HANDSHAKES: u64 = 20;
@@ -58,9 +59,12 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn start(name: &str, env: &[(&str, &str)]) -> Self {
+    fn start(name: &str, env: &[(&str, &str)], identity: Option<&Identity>) -> Self {
         let state = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         std::fs::create_dir_all(&state).expect("a directory");
+        if let Some(identity) = identity {
+            std::fs::write(state.join(STATE_FILE), &*identity.to_state_json()).expect("written");
+        }
         let mut child = Command::new(PROGRAM)
             .env_clear()
             .env("TOR_PT_MANAGED_TRANSPORT_VER", "1")
@@ -84,17 +88,16 @@ impl Proxy {
         Self { child, method, state }
     }
 
-    /// As a server in front of `app`: where it listens, and what a client needs to know.
-    fn server(name: &str, app: SocketAddr, mode: IatMode) -> (Self, SocketAddr, BridgeArgs) {
-        let options = format!("obfs4:iat-mode={}", mode.number());
+    /// As a server in front of `app`, with our identity or one of its own: where it listens, and what a client needs to know.
+    fn server(name: &str, app: SocketAddr, identity: Option<&Identity>) -> (Self, SocketAddr, BridgeArgs) {
         let proxy = Self::start(
             name,
             &[
                 ("TOR_PT_SERVER_TRANSPORTS", "obfs4"),
                 ("TOR_PT_SERVER_BINDADDR", "obfs4-127.0.0.1:0"),
                 ("TOR_PT_ORPORT", &app.to_string()),
-                ("TOR_PT_SERVER_TRANSPORT_OPTIONS", &options),
             ],
+            identity,
         );
         let address = proxy.method[2].parse().expect("an address");
         let args = proxy.method[3]
@@ -102,12 +105,15 @@ impl Proxy {
             .expect("arguments")
             .replace(',', ";");
         let args = BridgeArgs::from_pt_args(&args).expect("obfs4proxy's own arguments");
+        if let Some(identity) = identity {
+            assert_eq!(args, identity.args(), "it took our state file");
+        }
         (proxy, address, args)
     }
 
     /// As a client.
     fn client(name: &str) -> Self {
-        Self::start(name, &[("TOR_PT_CLIENT_TRANSPORTS", "obfs4")])
+        Self::start(name, &[("TOR_PT_CLIENT_TRANSPORTS", "obfs4")], None)
     }
 
     /// Dials a bridge through it: SOCKS5 with the arguments as user name (RFC 1928, RFC 1929, pt-spec §3.5).
@@ -337,7 +343,7 @@ fn our_client_speaks_with_obfs4proxys_server() {
     }
     let mut rng = rng();
     let app = app(|stream| stream);
-    let (_proxy, address, args) = Proxy::server("server", app, IatMode::None);
+    let (_proxy, address, args) = Proxy::server("server", app, Some(&Identity::from_rng(&mut rng)));
     let mut dial = |args: &BridgeArgs| {
         let session_rng = ChaCha20Rng::from_rng(&mut rng);
         Driven::new(connect(address), |now| Session::client(args, now, session_rng))
@@ -386,10 +392,10 @@ fn both_pacing_modes_carry_both_ways_with_either_program_as_server() {
     let plain = app(|stream| stream);
     let proxy = Proxy::client("paced-client");
     for mode in [IatMode::Enabled, IatMode::Paranoid] {
-        let (_server, theirs, their_args) = Proxy::server(&format!("paced-{}", mode.number()), plain, mode);
-        assert_eq!(their_args.iat_mode, mode);
         let mut identity = Identity::from_rng(&mut rng);
         identity.iat_mode = mode;
+        let name = format!("paced-{}", mode.number());
+        let (_server, theirs, their_args) = Proxy::server(&name, plain, Some(&identity));
         let bridge = Bridge::new(identity, &mut rng);
         let our_args = bridge.identity().args();
         let ours = our_server(bridge);
@@ -412,6 +418,48 @@ fn both_pacing_modes_carry_both_ways_with_either_program_as_server() {
     }
 }
 
+/// A bridge closes on a stranger at the same time whichever program it runs.
+#[test]
+#[ignore = "takes half a minute"]
+fn obfs4proxys_server_closes_on_a_stranger_when_ours_would() {
+    if !is_installed() {
+        return;
+    }
+    let mut rng = rng();
+    let mut noise = vec![0; 9000];
+    rng.fill_bytes(&mut noise);
+    let start = now(Instant::now());
+    let (identity, ours) = loop {
+        let identity = Identity::from_rng(&mut rng);
+        let mut server =
+            Bridge::new(identity.clone(), &mut rng).accept(start, ChaCha20Rng::from_rng(&mut rng));
+        server.receive(start, &noise, &mut Vec::new()).expect("silence");
+        let Output::DiscardUntil { until, .. } = server.poll_output() else {
+            panic!("answered")
+        };
+        let ours = until - start.since_start;
+        // One in ten waits for less than six seconds more than it must, one in sixty not at all: not the latter.
+        if (Duration::from_secs(31)..Duration::from_secs(36)).contains(&ours) {
+            break (identity, ours);
+        }
+    };
+    let (_proxy, address, _) = Proxy::server("stranger", (Ipv4Addr::LOCALHOST, 9).into(), Some(&identity));
+    let mut stream = connect(address);
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .expect("a timeout");
+    let begun = Instant::now();
+    stream.write_all(&noise).expect("taken");
+    let got = stream.read(&mut [0; 100]).expect("an end");
+    let theirs = begun.elapsed();
+    println!("ours {ours:?}, obfs4proxy's {theirs:?}");
+    assert_eq!(got, 0);
+    assert!(
+        theirs.abs_diff(ours) < Duration::from_millis(500),
+        "ours {ours:?}, obfs4proxy's {theirs:?}"
+    );
+}
+
 /// Makes `src/session/vectors/obfs4proxy.txt` anew, with which the unit tests check themselves where obfs4proxy is not
 /// installed: what its server answered to a client with a known seed, and how long its bursts were.
 #[test]
@@ -426,8 +474,8 @@ fn records_what_obfs4proxys_server_says() {
             stream.write_all(&byte).expect("taken");
         }
     });
-    let (proxy, address, args) = Proxy::server("recorded", app, IatMode::None);
-    let state = std::fs::read_to_string(proxy.state.join("obfs4_state.json")).expect("its state");
+    let (proxy, address, args) = Proxy::server("recorded", app, None);
+    let state = std::fs::read_to_string(proxy.state.join(STATE_FILE)).expect("its state");
     let mut stream = connect(address);
     let now = now(Instant::now());
     let mut session = Session::client(&args, now, ChaCha20Rng::seed_from_u64(0));

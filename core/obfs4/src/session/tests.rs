@@ -108,11 +108,11 @@ fn nothing_is_taken_before_the_handshake_or_while_writes_wait() {
 #[test]
 fn the_client_takes_the_servers_distribution_and_the_server_no_ones() {
     let mut pair = Pair::new(2, IatMode::None);
-    let lengths = |shape: &Shape| shape.lengths_for_test();
-    assert_ne!(lengths(&pair.client.shape), lengths(&pair.server.shape));
+    let lengths = |shape: &mut Shape| shape.lengths_for_test();
+    assert_ne!(lengths(&mut pair.client.shape), lengths(&mut pair.server.shape));
     pair.settle(&[7]);
-    let servers = lengths(&pair.server.shape);
-    assert_eq!(lengths(&pair.client.shape), servers);
+    let servers = lengths(&mut pair.server.shape);
+    assert_eq!(lengths(&mut pair.client.shape), servers);
     // A client's seed changes nothing.
     let State::Open { encoder, .. } = &mut pair.client.state else {
         panic!("open")
@@ -124,7 +124,7 @@ fn the_client_takes_the_servers_distribution_and_the_server_no_ones() {
     pair.server
         .receive(at(1), &wire, &mut Vec::new())
         .expect("ignored");
-    assert_eq!(lengths(&pair.server.shape), servers);
+    assert_eq!(lengths(&mut pair.server.shape), servers);
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn a_recorded_answer_of_obfs4proxy_is_understood_and_its_bursts_have_our_lengths
     let lengths = client.shape.lengths_for_test();
     assert_eq!(
         lengths,
-        Shape::new(IatMode::None, &identity.seed).lengths_for_test()
+        Shape::new(IatMode::None, identity.seed.clone()).lengths_for_test()
     );
     let bursts: Vec<usize> = lines[3]
         .split(' ')

@@ -45,7 +45,7 @@ fn bursts_have_the_bridges_lengths_and_without_pacing_are_one_write() {
         .iter()
         .map(|v| usize::from(*v) % FRAME_MAX)
         .collect();
-    let mut shape = Shape::new(IatMode::None, &seed);
+    let mut shape = Shape::new(IatMode::None, seed.clone());
     let data = vec![1; 20_000];
     let bursts: Vec<&[u8]> = (1..200).map(|i| &data[..i * 100]).collect();
     let (writes, _) = play(&mut shape, &bursts, 1);
@@ -58,7 +58,7 @@ fn bursts_have_the_bridges_lengths_and_without_pacing_are_one_write() {
 
 #[test]
 fn pacing_cuts_into_segments_and_pauses_between_them_across_bursts() {
-    let mut shape = Shape::new(IatMode::Enabled, &Seed::from_bytes([4; 24]));
+    let mut shape = Shape::new(IatMode::Enabled, Seed::from_bytes([4; 24]));
     let data = vec![1; 20_000];
     let (writes, _) = play(&mut shape, &[&data, &data, &data], 2);
     let pauses: Vec<Duration> = writes.iter().flatten().map(|chunk| chunk.pause).collect();
@@ -79,7 +79,7 @@ fn pacing_cuts_into_segments_and_pauses_between_them_across_bursts() {
 fn paranoid_writes_have_the_bridges_lengths() {
     let seed = Seed::from_bytes([5; 24]);
     let values: Vec<u16> = WeightedDist::lengths(&seed).values().to_vec();
-    let mut shape = Shape::new(IatMode::Paranoid, &seed);
+    let mut shape = Shape::new(IatMode::Paranoid, seed.clone());
     let data = vec![1; 20_000];
     let (writes, plain) = play(&mut shape, &[&data, b"x", &data], 3);
     assert_eq!(plain.len(), 40_001);
@@ -96,8 +96,12 @@ fn paranoid_writes_have_the_bridges_lengths() {
 #[test]
 fn a_burst_ends_whatever_lengths_the_bridge_chose() {
     for only in [0, 1, 2, 3, 13, 20, 21, 22, 40, 1447, 1448] {
-        let mut shape = Shape::new(IatMode::Paranoid, &Seed::from_bytes([6; 24]));
-        shape.lengths = WeightedDist::only(only);
+        let mut shape = Shape::new(IatMode::Paranoid, Seed::from_bytes([6; 24]));
+        shape.tables();
+        shape.tables = shape.tables.map(|tables| Tables {
+            lengths: WeightedDist::only(only),
+            ..tables
+        });
         let data = vec![9; 3000];
         let (writes, plain) = play(&mut shape, &[&data, b"x"], 4);
         assert_eq!(plain.len(), 3001, "{only}");
@@ -113,7 +117,7 @@ proptest! {
         bursts in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..5000), 1..5),
     ) {
         let mode = IatMode::from_number(mode).expect("one of three");
-        let mut shape = Shape::new(mode, &Seed::from_bytes(seed));
+        let mut shape = Shape::new(mode, Seed::from_bytes(seed));
         let bursts: Vec<&[u8]> = bursts.iter().map(Vec::as_slice).collect();
         let (_, plain) = play(&mut shape, &bursts, draws);
         prop_assert_eq!(plain, bursts.concat());
