@@ -13,7 +13,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 /// Bytes of a seed: a SipHash key and the first block.
 pub const SEED_LEN: usize = 24;
 
-/// What a [`HashDrbg`] starts from. A bridge's seed is what its distribution of lengths comes from, known to its clients only.
+/// What obfs4's generator starts from. A bridge's seed is what its distribution of lengths comes from, known to its clients only.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct Seed([u8; SEED_LEN]);
 
