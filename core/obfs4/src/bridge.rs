@@ -370,7 +370,7 @@ mod tests {
         for (from, to, wanted) in [
             ("obfs4", "webtunnel", "begins with `webtunnel`, wanted `obfs4`"),
             ("192.0.2.7:443", "192.0.2.7", "is `192.0.2.7`, wanted IP:PORT"),
-            ("ABCDEF0123 ", "x ", "wanted 40 hexadecimal digits"),
+            ("CDEF01234567 cert", "CDEF cert", "wanted 40 hexadecimal digits"),
             ("cert=AAEC", "cert=AA!C", "character 3 of the certificate is `!`"),
             ("cert=AAEC", "cert=", "66 characters, wanted 70"),
             ("MDEyMw", "MDEyMx", "mistyped"),
@@ -381,15 +381,7 @@ mod tests {
             ("iat-mode=0", "iat-mode=0 fast", "`fast` is no argument"),
             (" iat-mode=0", "\u{2026}", "which base64 does not have"),
         ] {
-            let text = LINE.replace("89ABCDEF01234567 ", "89ABCDEF0123 ").replace(
-                "ABCDEF0123 ",
-                if from == "ABCDEF0123 " {
-                    to
-                } else {
-                    "ABCDEF01234567 "
-                },
-            );
-            let error = text
+            let error = LINE
                 .replace(from, to)
                 .parse::<BridgeLine>()
                 .expect_err(wanted)

@@ -104,6 +104,19 @@ impl Shape {
         Ok(())
     }
 
+    /// Where a burst of `len` bytes of frames may end, modulo a segment.
+    #[cfg(test)]
+    pub(crate) fn ends_for_test(&mut self, len: usize) -> Vec<usize> {
+        let end = |target: u16| {
+            let target = usize::from(target);
+            match (target + FRAME_MAX - len % FRAME_MAX) % FRAME_MAX {
+                1..=PACKET_OVERHEAD => target + PACKET_OVERHEAD,
+                _ => target % FRAME_MAX,
+            }
+        };
+        self.tables().lengths.values().iter().map(|t| end(*t)).collect()
+    }
+
     /// What tells two distributions apart.
     #[cfg(test)]
     pub(crate) fn lengths_for_test(&mut self) -> Vec<u16> {
@@ -172,7 +185,8 @@ fn pad(len: usize, target: usize, encoder: &mut Encoder, wire: &mut Vec<u8>) -> 
     if missing > PACKET_OVERHEAD {
         encoder.seal(&[&payload_header(0)], missing - PACKET_OVERHEAD, wire)
     } else if missing > 0 {
-        // Too little for a frame: a whole segment more.
+        // Too little for a frame: a whole segment more, and a frame which is 21 bytes longer than it should be. obfs4proxy does
+        // the same, and we are not to be told from it.
         encoder.seal(&[&payload_header(0)], PAYLOAD_MAX, wire)?;
         encoder.seal(&[&payload_header(0)], missing, wire)
     } else {

@@ -418,6 +418,38 @@ fn both_pacing_modes_carry_both_ways_with_either_program_as_server() {
     }
 }
 
+/// Needs no program; its figures are to be set beside the others.
+#[test]
+fn our_client_speaks_with_our_server() {
+    let mut rng = rng();
+    let bridge = Bridge::new(Identity::from_rng(&mut rng), &mut rng);
+    let args = bridge.identity().args();
+    let address = our_server(bridge.clone());
+    for len in SIZES {
+        let session_rng = ChaCha20Rng::from_rng(&mut rng);
+        let mut driven = Driven::new(connect(address), |now| Session::client(&args, now, session_rng));
+        let [up, down] = ask(&mut driven, len);
+        println!("both ends ours, {len} bytes: {up:.1} MB/s up, {down:.1} MB/s down");
+    }
+    let (begun, now) = (Instant::now(), now(Instant::now()));
+    for _ in 0..HANDSHAKES {
+        let mut client = Session::client(&args, now, ChaCha20Rng::from_rng(&mut rng));
+        let mut server = bridge.accept(now, ChaCha20Rng::from_rng(&mut rng));
+        for (from, to) in [(0, 1), (1, 0)] {
+            let mut ends = [&mut client, &mut server];
+            let Output::Write { bytes, .. } = ends[from].poll_output() else {
+                panic!("says nothing")
+            };
+            ends[to].receive(now, &bytes, &mut Vec::new()).expect("obfs4");
+        }
+        assert!(client.is_open() && server.is_open());
+    }
+    println!(
+        "both ends of a handshake: {:?}",
+        begun.elapsed() / u32::try_from(HANDSHAKES).expect("small")
+    );
+}
+
 /// A bridge closes on a stranger at the same time whichever program it runs.
 #[test]
 #[ignore = "takes half a minute"]
