@@ -20,6 +20,7 @@ mod rest;
 pub mod route;
 pub mod runtime;
 pub mod service;
+pub mod transport;
 pub mod trusted_time;
 pub mod units;
 pub mod wire;
