@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -367,6 +368,18 @@ impl Environment {
     /// What is wrong with which variable.
     pub fn parse(pairs: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, EnvError> {
         Variables::collect(pairs).environment()
+    }
+
+    /// Makes the state folder if it is not there, for the owner alone: keys of transports are kept in it.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn make_state_folder(&self) -> io::Result<()> {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&self.state)
     }
 
     /// The variables that say it.

@@ -2,6 +2,7 @@
 //!
 //! Naming the count, instead of being fed whatever arrived, means that a handshake never holds a byte of what follows it.
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ pub trait Exchange {
 }
 
 /// What a handshake wants of its driver.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub enum Output<D, E> {
     /// To send these bytes.
     Send(Vec<u8>),
@@ -38,8 +39,19 @@ pub enum Output<D, E> {
     Failed(E),
 }
 
+/// Not the bytes: they may be a cookie's hash or a bridge's arguments.
+impl<D: fmt::Debug, E: fmt::Debug> fmt::Debug for Output<D, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send(bytes) => write!(f, "Send({} bytes)", bytes.len()),
+            Self::Read(wanted) => write!(f, "Read({wanted})"),
+            Self::Done(done) => f.debug_tuple("Done").field(done).finish(),
+            Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+        }
+    }
+}
+
 /// What a machine has in hand: what to send, then how it goes on.
-#[derive(Debug)]
 pub(crate) struct Outbox<D, E> {
     send: Option<Vec<u8>>,
     end: Option<Result<D, E>>,
@@ -141,11 +153,10 @@ where
 pub(crate) mod tests {
     use super::*;
 
+    pub(crate) type End<X> = Result<<X as Exchange>::Done, <X as Exchange>::Error>;
+
     /// Plays `theirs` to a machine; what it sent, and its end if `theirs` sufficed for one.
-    pub(crate) fn play<X: Exchange>(
-        exchange: &mut X,
-        mut theirs: &[u8],
-    ) -> (Vec<u8>, Option<Result<X::Done, X::Error>>) {
+    pub(crate) fn play<X: Exchange>(exchange: &mut X, mut theirs: &[u8]) -> (Vec<u8>, Option<End<X>>) {
         let mut sent = Vec::new();
         loop {
             match exchange.poll_output() {

@@ -1,6 +1,7 @@
 //! The parent's side with a program of others: obfs4proxy, on loopback. Not installed, nothing is tested; with
 //! `PHANTOM_REQUIRE_INTEROP` set that is a failure.
 
+#![allow(clippy::unwrap_used, reason = "a failed helper fails the test")]
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,

@@ -1,5 +1,6 @@
 //! The parent's side with programs that do not do what they should, and with a program of ours that does.
 
+#![allow(clippy::unwrap_used, reason = "a failed helper fails the test")]
 #![expect(
     clippy::disallowed_methods,
     reason = "drives programs of the real world, on tokio"

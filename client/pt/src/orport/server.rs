@@ -1,5 +1,6 @@
 //! The side of the program behind the transport: hears whose connection comes.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,12 +18,22 @@ const BODY_MAX: usize = 256;
 const COMMANDS_MAX: u32 = 32;
 
 /// Whose connection it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Introduction {
     /// The client's address, if the transport knows one.
     pub client: Option<SocketAddr>,
     /// How it came.
     pub transport: Option<TransportName>,
+}
+
+/// Without the client's address.
+impl fmt::Debug for Introduction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let transport = &self.transport;
+        f.debug_struct("Introduction")
+            .field("transport", transport)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a connection is not taken. All of them are the other side's fault.
@@ -48,7 +59,6 @@ pub enum ServerError {
     TooMany,
 }
 
-#[derive(Debug)]
 enum State {
     Method,
     Nonce,
@@ -67,7 +77,6 @@ enum State {
 }
 
 /// The handshake, up to the word that the client's bytes are next.
-#[derive(Debug)]
 pub struct Server {
     cookie: Cookie,
     nonce: Nonce,
@@ -157,6 +166,13 @@ impl Server {
                 })
             }
         }
+    }
+}
+
+/// Nothing of what was said, which is secret.
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
     }
 }
 

@@ -58,15 +58,14 @@ impl Launch {
 
     /// The command, with a state folder that is there.
     pub(super) fn command(&self) -> io::Result<Command> {
-        let state = &self.environment.state;
-        make_private(state)?;
+        self.environment.make_state_folder()?;
         // The program runs in another folder, where a relative path would name another file.
         let program = match self.program.parent() {
             Some(folder) if folder != Path::new("") => std::path::absolute(&self.program)?,
             _ => self.program.clone(),
         };
         let mut command = Command::new(program);
-        command.args(&self.arguments).current_dir(state);
+        command.args(&self.arguments).current_dir(&self.environment.state);
         // What our own parent told us, if we are such a program ourselves, is not for this one.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with(PREFIX) {
@@ -83,13 +82,4 @@ impl Launch {
         command.process_group(0);
         Ok(command)
     }
-}
-
-/// Makes the folder if it is not there, for the owner alone: keys of transports are kept in it.
-fn make_private(folder: &Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
 }

@@ -27,7 +27,7 @@ pub struct Method {
     pub args: Args,
 }
 
-/// The transports of a program.
+/// The transports of one life of a program: after a restart they listen elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Methods {
     /// Those that are ready.

@@ -1,5 +1,6 @@
 //! The side that asks.
 
+use std::fmt;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -41,7 +42,6 @@ pub enum ClientError {
     AddressKind(u8),
 }
 
-#[derive(Debug)]
 enum State {
     Method,
     Auth,
@@ -52,7 +52,6 @@ enum State {
 }
 
 /// The handshake, from the greeting to the reply.
-#[derive(Debug)]
 pub struct ClientMachine {
     credentials: Option<Credentials>,
     /// What to send once the method is settled.
@@ -127,6 +126,13 @@ impl ClientMachine {
                 return Err(ClientError::Version { wanted, got: 0 });
             }
         })
+    }
+}
+
+/// Nothing of what was said, which is secret.
+impl fmt::Debug for ClientMachine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientMachine").finish_non_exhaustive()
     }
 }
 

@@ -30,8 +30,8 @@ const IPV6: u8 = 4;
 /// What each of the two fields can carry.
 const FIELD_MAX: usize = 255;
 
-/// Where a connection is to go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where a connection is to go. `Display` writes it; `Debug` does not, for it may be a bridge.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Target {
     /// An address.
     Address(SocketAddr),
@@ -118,6 +118,12 @@ impl fmt::Display for Target {
             Self::Address(address) => address.fmt(f),
             Self::Name(name, port) => write!(f, "{}:{port}", name.as_str()),
         }
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Target(not shown)")
     }
 }
 
@@ -396,6 +402,15 @@ mod tests {
         assert_eq!(
             format!("{:?}", Credentials::of_login(&login)),
             "Credentials(not shown)"
+        );
+        let args = Args::new().with("cert", "hush").unwrap();
+        let target = name("bridge.example");
+        let client = ClientMachine::new(&target, Some(Credentials::of_args(&args).unwrap()));
+        assert_eq!(format!("{client:?}"), "ClientMachine { .. }");
+        let request = format!("{:?}", Request { target, args });
+        assert!(
+            !request.contains("bridge") && !request.contains("hush"),
+            "{request}"
         );
     }
 }

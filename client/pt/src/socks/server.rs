@@ -5,12 +5,14 @@
 //!                     └─ AuthHead ─ User ─ Password ──┘        └─ Length ─ Name
 //! ```
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use zeroize::Zeroizing;
 
 use super::{
     AUTH_VERSION, CONNECT, Credentials, HostName, IPV4, IPV6, NAME, NO_AUTH, NO_METHOD, PASSWORD, Reply,
@@ -69,13 +71,12 @@ pub enum ServerError {
     BadName,
 }
 
-#[derive(Debug)]
 enum State {
     Greeting,
     Methods(usize),
     AuthHead,
     User(usize),
-    Password(Vec<u8>, usize),
+    Password(Zeroizing<Vec<u8>>, usize),
     Head,
     Address(usize),
     Length,
@@ -83,7 +84,6 @@ enum State {
 }
 
 /// The handshake up to the request; nothing has been answered to that yet.
-#[derive(Debug)]
 pub struct ServerMachine {
     names: Names,
     state: State,
@@ -121,7 +121,9 @@ impl ServerMachine {
             (State::AuthHead, [AUTH_VERSION, length]) => State::User(usize::from(*length)),
             (State::AuthHead, [version, ..]) => return Err(self.no_auth(ServerError::AuthVersion(*version))),
             (State::User(_), [.., 0]) => return Err(self.no_auth(ServerError::EmptyField)),
-            (State::User(_), [user @ .., length]) => State::Password(user.to_vec(), usize::from(*length)),
+            (State::User(_), [user @ .., length]) => {
+                State::Password(Zeroizing::new(user.to_vec()), usize::from(*length))
+            }
             (State::Password(user, _), password) => {
                 let args = Credentials::new(&user, password).to_args();
                 self.args = args.map_err(|error| self.no_auth(error.into()))?;
@@ -183,6 +185,13 @@ impl ServerMachine {
     fn refuse(&mut self, reply: Reply, error: ServerError) -> ServerError {
         self.out.send(answer(reply.code(), None));
         error
+    }
+}
+
+/// Nothing of what was said, which is secret.
+impl fmt::Debug for ServerMachine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerMachine").finish_non_exhaustive()
     }
 }
 
