@@ -11,6 +11,7 @@ use thiserror::Error;
 )]
 use tokio::net::TcpStream;
 
+use super::keeper::Managed;
 use super::startup::Methods;
 use crate::args::Args;
 use crate::exchange::{ExchangeError, within};
@@ -42,6 +43,32 @@ pub enum DialError {
     /// The program could not connect, or refused, or took too long.
     #[error("through the program: {0}")]
     Through(#[from] ExchangeError<ClientError>),
+}
+
+impl Managed {
+    /// As [`Methods::dial`], through the program as it is now: after a restart its transports listen elsewhere.
+    ///
+    /// # Errors
+    /// The program is not ready, or as there.
+    #[expect(
+        clippy::disallowed_types,
+        reason = "the program is a process of this machine, on tokio"
+    )]
+    pub async fn dial(
+        &self,
+        transport: &TransportName,
+        target: &Target,
+        args: &Args,
+        limit: Duration,
+    ) -> Result<TcpStream, DialError> {
+        match self.methods() {
+            Some(methods) => methods.dial(transport, target, args, limit).await,
+            None => Err(DialError::NotReady {
+                transport: transport.clone(),
+                reason: "its program is starting, or has ended".to_owned(),
+            }),
+        }
+    }
 }
 
 impl Methods {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -20,6 +21,17 @@ enum State {
     Ready(Arc<Methods>),
     /// It ended as asked; or it failed for good.
     Over(Option<Arc<Failure>>),
+}
+
+/// There is no program any more.
+#[derive(Clone, Debug, Error)]
+pub enum Over {
+    /// It was given up, and why.
+    #[error(transparent)]
+    GivenUp(Arc<Failure>),
+    /// Its owner ended it, or dropped its keeper.
+    #[error("the program was ended")]
+    Ended,
 }
 
 /// The owner's handle to a program. When it is dropped the program ends.
@@ -69,16 +81,16 @@ impl Managed {
     /// Its transports, once they are ready; through restarts, if need be. Cancel safe.
     ///
     /// # Errors
-    /// Why it was given up; nothing, if it ended without a failure.
-    pub async fn ready(&mut self) -> Result<Arc<Methods>, Option<Arc<Failure>>> {
+    /// There is no program any more.
+    pub async fn ready(&mut self) -> Result<Arc<Methods>, Over> {
         let settled = self
             .state
             .wait_for(|state| !matches!(state, State::Unready))
             .await;
         match settled.as_deref() {
             Ok(State::Ready(methods)) => Ok(methods.clone()),
-            Ok(State::Over(failure)) => Err(failure.clone()),
-            Ok(State::Unready) | Err(_) => Err(None),
+            Ok(State::Over(Some(failure))) => Err(Over::GivenUp(failure.clone())),
+            Ok(State::Over(None) | State::Unready) | Err(_) => Err(Over::Ended),
         }
     }
 

@@ -32,7 +32,7 @@ mod startup;
 
 pub use dial::DialError;
 pub use event::{Event, Events};
-pub use keeper::{Keeper, Managed};
+pub use keeper::{Keeper, Managed, Over};
 pub use launch::{Launch, Limits};
 pub use life::{Failure, What};
 pub use restart::{Decision, RestartConfig, Restarts};
