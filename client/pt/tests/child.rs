@@ -83,6 +83,37 @@ fn an_input_that_is_no_pipe_can_end_the_program_too() {
     assert!(ended(&mut program).expect("it goes on").success());
 }
 
+/// As when a parent crashes that did not promise to close the input, or whose end of it another process holds.
+#[test]
+fn a_program_whose_parent_died_ends() {
+    let mut parent = Command::new("/bin/sh");
+    parent.args(["-c", "\"$0\" & echo $!; wait"]).arg(plain());
+    parent
+        .envs([CLIENT, VERSION, STATE])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut parent = parent.spawn().unwrap();
+    let said = ready(&mut parent);
+    let program = said.lines().find_map(|line| line.parse::<u32>().ok()).unwrap();
+    assert!(runs(program));
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    for _ in 0..500 {
+        if !runs(program) {
+            return;
+        }
+        wait(LOOK);
+    }
+    kill(Pid::from_raw(i32::try_from(program).unwrap()), Signal::SIGKILL).unwrap();
+    panic!("it goes on");
+}
+
+/// Whoever adopts it may leave it a zombie for a while.
+fn runs(process: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
+}
+
 #[test]
 fn a_program_that_cannot_begin_says_why_and_ends() {
     for (pairs, wanted) in [

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use super::{
@@ -20,6 +20,10 @@ use super::{
 };
 use crate::args::{Args, ArgsError};
 use crate::exchange::{Exchange, ExchangeError, Outbox, Output, carry_out, within};
+
+/// How long, and for how many bytes, one that was refused is heard out.
+const FAREWELL: Duration = Duration::from_secs(2);
+const FAREWELL_MAX: u64 = 4096;
 
 /// Whether a name may stand for an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,8 +252,24 @@ pub async fn accept<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let request = carry_out(&mut stream, ServerMachine::new(names), limit).await?;
-    Ok(Accepted { stream, request })
+    match carry_out(&mut stream, ServerMachine::new(names), limit).await {
+        Ok(request) => Ok(Accepted { stream, request }),
+        Err(error) => {
+            if let ExchangeError::Refused(_) = error {
+                // Too slow, or gone: it has had its answer.
+                let _ = within::<_, ()>(limit.min(FAREWELL), farewell(&mut stream)).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Closes, and reads on for a little: to close with bytes unread resets a TCP connection, and the answer might be lost with it.
+async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut unread = stream.take(FAREWELL_MAX);
+    tokio::io::copy(&mut unread, &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 impl<S: AsyncWrite + Unpin> Accepted<S> {
@@ -368,5 +388,28 @@ mod tests {
             Reply::NetworkUnreachable
         );
         assert_eq!(reply(io::ErrorKind::Other), Reply::General);
+    }
+
+    #[tokio::test]
+    #[expect(
+        clippy::disallowed_types,
+        reason = "only TCP of the real world resets connections"
+    )]
+    async fn the_answer_arrives_though_bytes_are_left_unread() {
+        use tokio::net::{TcpListener, TcpStream};
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let bind = [&[5, 1, 0][..], &[5, 2, 0, 1, 127, 0, 0, 1, 0, 80], &[0; 1000]].concat();
+        client.write_all(&bind).await.unwrap();
+        client.shutdown().await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let refused = accept(stream, Names::Refuse, Duration::from_secs(5))
+            .await
+            .unwrap_err();
+        assert!(matches!(refused, ExchangeError::Refused(ServerError::Command(2))));
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, [5, 0, 5, 7, 0, 1, 0, 0, 0, 0, 0, 0]);
     }
 }
