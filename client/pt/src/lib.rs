@@ -3,7 +3,7 @@
 //! A *transport* disguises a connection; it is a program of its own, which a *parent* (tor, or a node or client of this
 //! network) starts, tells what to do in its environment, and hears on its standard output. The crate is both sides:
 //!
-//! - [`child`]: this process is such a program. It hears what is wanted ([`env`]), answers ([`message`]), takes connections of
+//! - [`child`]: this process is such a program. It hears what is wanted ([`mod@env`]), answers ([`message`]), takes connections of
 //!   its parent over [`socks`] with the arguments of a bridge line, or hands connections of clients to its parent over the
 //!   [`orport`].
 //! - [`parent`]: this process starts such a program, keeps it running, and dials through it.
