@@ -126,6 +126,21 @@ pub(crate) enum Action {
         #[arg(long = "for", value_name = "TIME", default_value = "20 s", value_parser = duration::parse)]
         within: Duration,
     },
+    /// Be a pluggable transport for tor, or for any parent that speaks its specification: obfs4, client and bridge.
+    ///
+    /// In torrc:
+    ///
+    ///   ClientTransportPlugin obfs4 exec /usr/bin/phantom pt
+    ///   Bridge obfs4 192.0.2.1:443 FINGERPRINT cert=... iat-mode=0
+    ///
+    /// and on a bridge:
+    ///
+    ///   ServerTransportPlugin obfs4 exec /usr/bin/phantom pt
+    ///   ServerTransportOptions obfs4 iat-mode=0
+    ///
+    /// The keys of a bridge are in the state folder that tor names, in the form of obfs4proxy's.
+    #[command(verbatim_doc_comment)]
+    Pt,
     /// Print the version and the hash of this program.
     Verify,
 }

@@ -7,6 +7,7 @@ mod contacts;
 mod daemon;
 mod duration;
 mod home;
+mod pt;
 mod session;
 mod talk;
 
@@ -80,6 +81,9 @@ async fn perform(args: Args) -> Result<(), Failure> {
     if matches!(args.action, Action::Verify) {
         return verify();
     }
+    if matches!(args.action, Action::Pt) {
+        return pt::serve().await;
+    }
     let home = Home::open(&args)?;
     match &args.action {
         Action::Init { bundle } => return home.init(bundle).await,
@@ -108,7 +112,7 @@ async fn perform(args: Args) -> Result<(), Failure> {
             Action::Receive { within, count } => talk::receive(&mut session, *within, *count).await,
             Action::Daemon => daemon::serve(&home, &mut session).await,
             Action::Doctor { within } => talk::doctor(&mut session, *within).await,
-            Action::Invite { .. } | Action::Init { .. } | Action::Verify => Err(usage(
+            Action::Invite { .. } | Action::Init { .. } | Action::Pt | Action::Verify => Err(usage(
                 "say what to invite: a NAME, --for-cohort or --my-cohort; see `phantom invite --help`",
             )),
         }
