@@ -92,6 +92,11 @@ digests *params:
         exit 1
     fi
 
+# obfs4 beside obfs4proxy on loopback, both ways: 200 handshakes, 1 kB to 10 MB ten times, iat-mode 0 to 2 (apt-get install obfs4proxy)
+[group('check')]
+interop-obfs4 handshakes="200" repeats="10":
+    @PHANTOM_INTEROP_HANDSHAKES="{{handshakes}}" PHANTOM_INTEROP_REPEATS="{{repeats}}" cargo test --release --locked -p phantom-client --test interop_obfs4 -- --nocapture --test-threads 1
+
 # Formatting and lints
 [group('check')]
 lint:

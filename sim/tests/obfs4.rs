@@ -9,7 +9,7 @@ use std::time::Duration;
 use phantom_core::runtime::{Clock, Entropy, Listener, Net, Spawn};
 use phantom_core::transport::obfs4::{self, Obfs4Error};
 use phantom_core::units::Instant;
-use phantom_obfs4::{Bridge, Identity, IatMode};
+use phantom_obfs4::{Bridge, IatMode, Identity};
 use phantom_sim::swarm::{Access, HostSpec, Network, Runtime, World, WorldConfig};
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
@@ -79,7 +79,9 @@ fn round_trip(seed: u64, iat_mode: IatMode, bytes: usize) -> (Duration, String) 
     let ours = times.clone();
     world.start(client, move |rt| async move {
         let stream = rt.connect(BRIDGE).await.unwrap();
-        let stream = obfs4::dial(&rt, stream, &identity(iat_mode).args()).await.unwrap();
+        let stream = obfs4::dial(&rt, stream, &identity(iat_mode).args())
+            .await
+            .unwrap();
         note(&ours, &rt, "open");
         let said: Vec<u8> = (0..bytes).map(|n| (n % 251) as u8).collect();
         let (mut reader, mut writer) = tokio::io::split(stream);
@@ -118,7 +120,10 @@ fn paced_modes_take_as_long_as_their_pauses() {
     assert!(none < 0.6, "{none}");
     let least = 100_000.0 * 8.0 / 2_000_000.0;
     assert!((least..4.0 * least).contains(&enabled), "{enabled}");
-    assert!((1.3 * enabled..4.0 * enabled).contains(&paranoid), "{enabled} {paranoid}");
+    assert!(
+        (1.3 * enabled..4.0 * enabled).contains(&paranoid),
+        "{enabled} {paranoid}"
+    );
 }
 
 /// Random bytes of several lengths, HTTP, a TLS record's beginning, a replay of a real hello, and nothing at all.
@@ -146,7 +151,10 @@ fn strangers_hear_nothing_and_are_hung_up_on_after_the_same_time() {
             let _ = stream.write_all(&probe).await;
             let mut answer = Vec::new();
             let ended = stream.read_to_end(&mut answer).await;
-            heard.lock().unwrap().push((answer.len(), rt.now(), ended.is_ok()));
+            heard
+                .lock()
+                .unwrap()
+                .push((answer.len(), rt.now(), ended.is_ok()));
         });
     }
     world

@@ -84,7 +84,9 @@ async fn client(rt: &TokioRuntime, transport: TransportName, proxy: Option<Proxy
         Ok(listener) => {
             let address = listener.local_addr();
             let proxy = Arc::new(proxy);
-            accept_all(rt, listener, move |rt, stream| to_bridge(rt, stream, proxy.clone()));
+            accept_all(rt, listener, move |rt, stream| {
+                to_bridge(rt, stream, proxy.clone())
+            });
             let socks = SocksVersion::Socks5;
             Message::Cmethod {
                 transport,
@@ -139,7 +141,9 @@ async fn listen(
         cookie,
         name: transport.name,
     });
-    accept_all(rt, listener, move |rt, stream| to_orport(rt, stream, behind.clone()));
+    accept_all(rt, listener, move |rt, stream| {
+        to_orport(rt, stream, behind.clone())
+    });
     Ok((address, args))
 }
 
@@ -157,7 +161,9 @@ async fn identity(rt: &TokioRuntime, iat_mode: Option<&str>) -> io::Result<Ident
     if let Some(mode) = iat_mode {
         let known = mode.parse().ok().and_then(IatMode::from_number);
         identity.iat_mode = known.ok_or_else(|| {
-            io::Error::other(format!("iat-mode {mode:?} in ServerTransportOptions: wanted 0, 1 or 2"))
+            io::Error::other(format!(
+                "iat-mode {mode:?} in ServerTransportOptions: wanted 0, 1 or 2"
+            ))
         })?;
     }
     let json = identity.to_state_json();

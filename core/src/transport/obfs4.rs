@@ -253,11 +253,7 @@ fn failed_while(doing: &'static str) -> impl Fn(io::Error) -> Obfs4Error {
 }
 
 impl<R: Runtime, S: Carrier> AsyncRead for Obfs4Stream<R, S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.send_for_another(cx)?;
         loop {

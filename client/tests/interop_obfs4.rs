@@ -1,0 +1,256 @@
+//! `phantom pt` and obfs4proxy beside each other on loopback: handshakes, transfers of all sizes and modes, throughput. Without
+//! obfs4proxy ours meets itself alone; with `PHANTOM_REQUIRE_INTEROP` set that is a failure.
+//!
+//! `PHANTOM_INTEROP_HANDSHAKES` and `PHANTOM_INTEROP_REPEATS` say how often; `just interop-obfs4` asks for 200 and 10.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::unwrap_used,
+    reason = "drives programs of the real world, on tokio; a failed helper fails the test"
+)]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{env, io};
+
+use phantom_pt::args::Args;
+use phantom_pt::env::{Environment, OrPort, Role, ServerTransport};
+use phantom_pt::parent::{Launch, Limits, Managed, Method, Methods};
+use phantom_pt::socks::Target;
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Ours,
+    Theirs,
+}
+
+impl Who {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "phantom",
+            Self::Theirs => "obfs4proxy",
+        }
+    }
+
+    fn program(self) -> (PathBuf, Vec<&'static str>) {
+        match self {
+            Self::Ours => (env!("CARGO_BIN_EXE_phantom").into(), vec!["pt"]),
+            Self::Theirs => ("/usr/bin/obfs4proxy".into(), Vec::new()),
+        }
+    }
+}
+
+/// A program that runs until this is dropped.
+struct Running {
+    methods: std::sync::Arc<Methods>,
+    _managed: Managed,
+    state: tempfile::TempDir,
+}
+
+impl Running {
+    async fn start(who: Who, role: Role) -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let (program, words) = who.program();
+        let environment = Environment {
+            state: state.path().join("pt"),
+            exit_on_stdin_close: true,
+            role,
+        };
+        let mut launch = Launch::new(program, environment);
+        launch.arguments = words.into_iter().map(Into::into).collect();
+        let (mut managed, keeper) = Managed::new(launch, Limits::default());
+        tokio::spawn(keeper.run());
+        let methods = tokio::time::timeout(LIMIT, managed.ready())
+            .await
+            .unwrap()
+            .unwrap();
+        Self {
+            methods,
+            _managed: managed,
+            state,
+        }
+    }
+}
+
+/// A bridge, what is behind it, and a client of it.
+struct Pair {
+    behind: TcpListener,
+    bridge: Method,
+    client: Running,
+    server: Running,
+}
+
+impl Pair {
+    async fn new(server: Who, client: Who, iat_mode: u8) -> Self {
+        let behind = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut transport = ServerTransport::new("obfs4".parse().unwrap());
+        transport.bind = Some(([127, 0, 0, 1], 0).into());
+        transport.options = Args::new().with("iat-mode", iat_mode.to_string()).unwrap();
+        let orport = OrPort::Plain(behind.local_addr().unwrap());
+        let transports = vec![transport];
+        let server = Running::start(server, Role::Server { transports, orport }).await;
+        let bridge = server.methods.ready[&"obfs4".parse().unwrap()].clone();
+        assert_eq!(bridge.args.value("iat-mode").unwrap(), iat_mode.to_string());
+        let transports = vec!["obfs4".parse().unwrap()];
+        let client = Running::start(
+            client,
+            Role::Client {
+                transports,
+                proxy: None,
+            },
+        )
+        .await;
+        Self {
+            behind,
+            bridge,
+            client,
+            server,
+        }
+    }
+
+    /// A connection through both: the client's end, and what comes out behind the bridge.
+    async fn connect(&self) -> io::Result<(TcpStream, TcpStream)> {
+        let target = Target::from(self.bridge.address);
+        let obfs4 = "obfs4".parse().unwrap();
+        let dial = self
+            .client
+            .methods
+            .dial(&obfs4, &target, &self.bridge.args, LIMIT);
+        let both = async { tokio::join!(biased; dial, self.behind.accept()) };
+        let (near, far) = tokio::time::timeout(LIMIT, both).await?;
+        Ok((near.map_err(io::Error::other)?, far?.0))
+    }
+}
+
+/// Seconds that `bytes` took from one end to the other, intact.
+async fn transfer(mut from: TcpStream, mut to: TcpStream, bytes: usize) -> io::Result<f64> {
+    let data: Vec<u8> = (0..bytes as u64)
+        .map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8)
+        .collect();
+    let wanted = Sha256::digest(&data);
+    let began = Instant::now();
+    let writer = tokio::spawn(async move {
+        from.write_all(&data).await?;
+        from.flush().await?;
+        // Open until the other end has read all.
+        Ok::<_, io::Error>(from)
+    });
+    let mut got = vec![0; bytes];
+    tokio::time::timeout(LIMIT, to.read_exact(&mut got)).await??;
+    let seconds = began.elapsed().as_secs_f64();
+    let _from = writer.await.map_err(io::Error::other)??;
+    assert_eq!(Sha256::digest(&got), wanted, "what arrived is not what was sent");
+    Ok(seconds)
+}
+
+fn number(name: &str, default: usize) -> usize {
+    env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+/// Who can meet whom here.
+fn pairs() -> Vec<(Who, Who)> {
+    if Path::new("/usr/bin/obfs4proxy").is_file() {
+        return vec![
+            (Who::Theirs, Who::Ours),
+            (Who::Ours, Who::Theirs),
+            (Who::Ours, Who::Ours),
+            (Who::Theirs, Who::Theirs),
+        ];
+    }
+    assert!(
+        env::var_os("PHANTOM_REQUIRE_INTEROP").is_none(),
+        "obfs4proxy is not installed, and PHANTOM_REQUIRE_INTEROP is set"
+    );
+    println!("obfs4proxy is not installed: ours meets itself alone (apt-get install obfs4proxy)");
+    vec![(Who::Ours, Who::Ours)]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_handshake_and_every_transfer_succeeds_whoever_serves() {
+    let handshakes = number("PHANTOM_INTEROP_HANDSHAKES", 10);
+    let repeats = number("PHANTOM_INTEROP_REPEATS", 1);
+    let mut table = String::from(
+        "server      client      handshakes  1 kB to 10 MB, up and down   up MB/s  down MB/s (10 MB, median)\n",
+    );
+    for (server, client) in pairs() {
+        let pair = Pair::new(server, client, 0).await;
+        for n in 0..handshakes {
+            let (near, far) = pair.connect().await.unwrap();
+            let seconds = transfer(near, far, 100).await;
+            assert!(
+                seconds.is_ok(),
+                "handshake {n} of {}/{}: {seconds:?}",
+                server.name(),
+                client.name()
+            );
+        }
+        let mut transfers = 0;
+        let mut speeds = [Vec::new(), Vec::new()];
+        for bytes in [
+            1_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000,
+        ] {
+            for _ in 0..repeats {
+                for (way, speeds) in speeds.iter_mut().enumerate() {
+                    let (near, far) = pair.connect().await.unwrap();
+                    let (from, to) = if way == 0 { (near, far) } else { (far, near) };
+                    let seconds = transfer(from, to, bytes).await.unwrap();
+                    transfers += 1;
+                    if bytes == 10_000_000 {
+                        speeds.push(bytes as f64 / 1e6 / seconds);
+                    }
+                }
+            }
+        }
+        let [up, down] = speeds.map(|mut speeds| {
+            speeds.sort_by(f64::total_cmp);
+            speeds[speeds.len() / 2]
+        });
+        table.push_str(&format!(
+            "{:<11} {:<11} {handshakes:>4} of {handshakes:<4} {transfers:>4} of {transfers:<4} SHA-256 equal      {up:>7.1}  {down:>9.1}\n",
+            server.name(),
+            client.name(),
+        ));
+    }
+    println!("{table}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn paced_modes_carry_both_ways_and_take_their_time() {
+    for (server, client) in pairs() {
+        for mode in [1, 2] {
+            let pair = Pair::new(server, client, mode).await;
+            for way in [0, 1] {
+                let (near, far) = pair.connect().await.unwrap();
+                let (from, to) = if way == 0 { (near, far) } else { (far, near) };
+                let bytes = 60_000;
+                let seconds = transfer(from, to, bytes).await.unwrap();
+                let megabit = bytes as f64 * 8.0 / 1e6 / seconds;
+                println!(
+                    "{} / {}, iat-mode {mode}, way {way}: {megabit:.2} Mbit/s",
+                    server.name(),
+                    client.name()
+                );
+                // A busy machine makes pauses longer, never shorter: 1.5 and 0.7 Mbit/s are what quiet ones reach.
+                assert!(megabit < 3.0, "no pacing: {megabit} Mbit/s");
+            }
+        }
+    }
+}
+
+/// An operator who changes from obfs4proxy to ours keeps the bridge's line.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bridge_keeps_its_line_over_a_restart() {
+    let pair = Pair::new(Who::Ours, Who::Ours, 0).await;
+    let state = pair.server.state.path().join("pt");
+    let kept = std::fs::read_to_string(state.join("obfs4_state.json")).unwrap();
+    let identity = phantom_obfs4::Identity::from_state_json(&kept).unwrap();
+    assert_eq!(pair.bridge.args.value("cert").unwrap(), identity.args().cert());
+    let line = std::fs::read_to_string(state.join("obfs4_bridgeline.txt")).unwrap();
+    assert!(line.contains(&identity.args().cert()), "{line}");
+}
