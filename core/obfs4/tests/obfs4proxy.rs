@@ -436,7 +436,7 @@ fn our_client_speaks_with_our_server() {
         let mut client = Session::client(&args, now, ChaCha20Rng::from_rng(&mut rng));
         let mut server = bridge.accept(now, ChaCha20Rng::from_rng(&mut rng));
         for (from, to) in [(0, 1), (1, 0)] {
-            let mut ends = [&mut client, &mut server];
+            let ends = [&mut client, &mut server];
             let Output::Write { bytes, .. } = ends[from].poll_output() else {
                 panic!("says nothing")
             };
