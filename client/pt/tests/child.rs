@@ -87,7 +87,9 @@ fn an_input_that_is_no_pipe_can_end_the_program_too() {
 #[test]
 fn a_program_whose_parent_died_ends() {
     let mut parent = Command::new("/bin/sh");
-    parent.args(["-c", "\"$0\" & echo $!; wait"]).arg(plain());
+    // The inner shell says its number before it becomes the program, so that the number comes first.
+    let script = "sh -c 'echo $$; exec \"$0\"' \"$0\" & wait";
+    parent.args(["-c", script]).arg(plain());
     parent
         .envs([CLIENT, VERSION, STATE])
         .stdin(Stdio::null())

@@ -86,9 +86,13 @@ pub enum What {
 
 impl What {
     /// Whether starting it again, just so, can but fail again.
-    pub const fn is_final(&self) -> bool {
+    pub fn is_final(&self) -> bool {
         match self {
-            Self::Start(_) => true,
+            // Anything else may pass: out of processes, or the program's file is just being replaced.
+            Self::Start(error) => matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory
+            ),
             Self::Startup(error) => error.is_final(),
             _ => false,
         }
