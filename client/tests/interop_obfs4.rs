@@ -4,6 +4,7 @@
 //! `PHANTOM_INTEROP_HANDSHAKES` and `PHANTOM_INTEROP_REPEATS` say how often; `just interop-obfs4` asks for 200 and 10.
 
 #![expect(
+    clippy::disallowed_macros,
     clippy::disallowed_methods,
     clippy::disallowed_types,
     clippy::unwrap_used,

@@ -4,99 +4,16 @@
 //! The one directory authority that both know is a port where nothing listens, so that no tor leaves the machine.
 
 #![allow(clippy::unwrap_used, reason = "a failed helper fails the test")]
-#![expect(clippy::disallowed_types, reason = "tor has to be told a port")]
 
 mod common;
 
-use std::fs;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::path::PathBuf;
 
+use common::tor::{Tor, free_address};
 use common::{installed, plain};
 
-const LOOK: Duration = Duration::from_millis(50);
-const LOOKS: u32 = 800;
 /// Semicolon, equals sign, comma and backslash are those that one or another escape is about.
 const SECRET: &str = r"a;b=c\d,e:f";
-
-/// A running tor, killed when dropped; what it started ends with its input.
-struct Tor {
-    child: Child,
-    folder: PathBuf,
-}
-
-impl Drop for Tor {
-    fn drop(&mut self) {
-        let _ = self.child.kill(); // it may have ended
-        let _ = self.child.wait();
-    }
-}
-
-impl Tor {
-    fn start(program: &Path, folder: PathBuf, settings: &[(&str, &str)]) -> Self {
-        fs::create_dir_all(&folder).unwrap();
-        let nobody = "0123456789ABCDEF0123456789ABCDEF01234567";
-        let authority = format!("fake orport=1 v3ident={nobody} 127.0.0.1:1 {nobody}");
-        let log = folder.join("log");
-        let (data, log_to, empty) = (
-            folder.join("data"),
-            format!("notice file {}", log.display()),
-            folder.join("torrc"),
-        );
-        fs::write(&empty, "").unwrap();
-        let mut command = Command::new(program);
-        command.arg("-f").arg(&empty).arg("--defaults-torrc").arg(&empty);
-        command.args([
-            "--TestingTorNetwork",
-            "1",
-            "--UseDefaultFallbackDirs",
-            "0",
-            "--DirAuthority",
-        ]);
-        command
-            .arg(authority)
-            .arg("--DataDirectory")
-            .arg(data)
-            .arg("--Log")
-            .arg(log_to);
-        for (name, value) in settings {
-            command.arg(format!("--{name}")).arg(value);
-        }
-        let child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self { child, folder }
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
-    }
-
-    /// Waits until its log has all of these.
-    fn says(&mut self, wanted: &[&str]) {
-        for looks_left in (0..LOOKS).rev() {
-            let log = self.log();
-            let missing = wanted.iter().find(|text| !log.contains(**text));
-            let Some(missing) = missing else { return };
-            let ended = self.child.try_wait().unwrap();
-            assert!(
-                ended.is_none() && looks_left > 0,
-                "tor does not say {missing:?} (ended: {ended:?}):\n{log}"
-            );
-            common::wait(LOOK);
-        }
-    }
-
-    /// The bridge's name, which its log has as well.
-    fn fingerprint(&self) -> String {
-        let text = fs::read_to_string(self.folder.join("data/fingerprint")).unwrap();
-        text.split_whitespace().last().unwrap().to_owned()
-    }
-}
 
 struct Pair {
     _folder: tempfile::TempDir,
@@ -156,12 +73,6 @@ impl Pair {
             ],
         )
     }
-}
-
-/// A port that was free a moment ago.
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
 }
 
 /// The whole way: tor, our SOCKS server with the arguments of the bridge line, our server with its options, our Extended

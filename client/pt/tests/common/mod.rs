@@ -7,6 +7,8 @@
 )]
 #![allow(dead_code, reason = "each test uses some of it")]
 
+pub(crate) mod tor;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use std::{env, fs};
