@@ -17,6 +17,7 @@ use std::{env, io};
 
 use phantom_pt::args::Args;
 use phantom_pt::env::{Environment, OrPort, Role, ServerTransport};
+use phantom_pt::name::TransportName;
 use phantom_pt::parent::{Launch, Limits, Managed, Method, Methods};
 use phantom_pt::socks::Target;
 use sha2::{Digest, Sha256};
@@ -85,20 +86,26 @@ struct Pair {
     bridge: Method,
     client: Running,
     server: Running,
+    name: TransportName,
 }
 
 impl Pair {
     async fn new(server: Who, client: Who, iat_mode: u8) -> Self {
+        Self::of("obfs4", server, client, iat_mode).await
+    }
+
+    async fn of(transport: &str, server: Who, client: Who, iat_mode: u8) -> Self {
+        let name: TransportName = transport.parse().unwrap();
         let behind = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut transport = ServerTransport::new("obfs4".parse().unwrap());
+        let mut transport = ServerTransport::new(name.clone());
         transport.bind = Some(([127, 0, 0, 1], 0).into());
         transport.options = Args::new().with("iat-mode", iat_mode.to_string()).unwrap();
         let orport = OrPort::Plain(behind.local_addr().unwrap());
         let transports = vec![transport];
         let server = Running::start(server, Role::Server { transports, orport }).await;
-        let bridge = server.methods.ready[&"obfs4".parse().unwrap()].clone();
+        let bridge = server.methods.ready[&name].clone();
         assert_eq!(bridge.args.value("iat-mode").unwrap(), iat_mode.to_string());
-        let transports = vec!["obfs4".parse().unwrap()];
+        let transports = vec![name.clone()];
         let client = Running::start(
             client,
             Role::Client {
@@ -112,17 +119,17 @@ impl Pair {
             bridge,
             client,
             server,
+            name,
         }
     }
 
     /// A connection through both: the client's end, and what comes out behind the bridge.
     async fn connect(&self) -> io::Result<(TcpStream, TcpStream)> {
         let target = Target::from(self.bridge.address);
-        let obfs4 = "obfs4".parse().unwrap();
         let dial = self
             .client
             .methods
-            .dial(&obfs4, &target, &self.bridge.args, LIMIT);
+            .dial(&self.name, &target, &self.bridge.args, LIMIT);
         let both = async { tokio::join!(biased; dial, self.behind.accept()) };
         let (near, far) = tokio::time::timeout(LIMIT, both).await?;
         Ok((near.map_err(io::Error::other)?, far?.0))
@@ -237,10 +244,22 @@ async fn paced_modes_carry_both_ways_and_take_their_time() {
                     server.name(),
                     client.name()
                 );
-                // A busy machine makes pauses longer, never shorter: 1.5 and 0.7 Mbit/s are what quiet ones reach.
-                assert!(megabit < 3.0, "no pacing: {megabit} Mbit/s");
+                // A bridge draws how long its pauses are as a rule, and a busy machine makes them longer: 0.6 to 3.2 Mbit/s were seen, and 400 without.
+                assert!(megabit < 10.0, "no pacing: {megabit} Mbit/s");
             }
         }
+    }
+}
+
+/// The transport of our own, whose first packet looks like the beginning of TLS.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prefixed_obfs4_carries_both_ways_and_its_line_says_the_prefix() {
+    let pair = Pair::of("obfs4_prefixed", Who::Ours, Who::Ours, 0).await;
+    assert_eq!(pair.bridge.args.value("prefix"), Some("tls"));
+    for way in [0, 1] {
+        let (near, far) = pair.connect().await.unwrap();
+        let (from, to) = if way == 0 { (near, far) } else { (far, near) };
+        transfer(from, to, 300_000).await.unwrap();
     }
 }
 

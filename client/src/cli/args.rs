@@ -138,6 +138,8 @@ pub(crate) enum Action {
     ///   ServerTransportPlugin obfs4 exec /usr/bin/phantom pt
     ///   ServerTransportOptions obfs4 iat-mode=0
     ///
+    /// obfs4_prefixed is obfs4 that begins like TLS or HTTP (prefix=tls, prefix=http), for censors that block what looks random.
+    ///
     /// The keys of a bridge are in the state folder that tor names, in the form of obfs4proxy's.
     #[command(verbatim_doc_comment)]
     Pt,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use phantom_core::runtime::tokio::{Config, TokioRuntime};
 use phantom_core::runtime::{Clock, Entropy, Listener, Net, Spawn, Store, Stream};
-use phantom_core::transport::obfs4;
+use phantom_core::transport::obfs4::{self, Prefix};
 use phantom_obfs4::{Bridge, BridgeArgs, IatMode, Identity};
 use phantom_pt::args::Args;
 use phantom_pt::child::{self, Answers};
@@ -26,8 +26,12 @@ use tokio::sync::Semaphore;
 
 use super::{Failure, failed, usage};
 
-/// The transports that this program is.
-const NAME: &str = "obfs4";
+/// The transports that this program is: obfs4 as others speak it, and ours, which begins with a prefix that a bridge's line tells.
+const NAMES: [&str; 2] = ["obfs4", PREFIXED];
+const PREFIXED: &str = "obfs4_prefixed";
+/// The argument of that one, and what it is if a bridge's operator does not say it.
+const PREFIX: &str = "prefix";
+const PREFIX_DEFAULT: Prefix = Prefix::Tls;
 /// The file of a server's keys, and of its line for people.
 const STATE_FILE: &str = "obfs4_state.json";
 const LINE_FILE: &str = "obfs4_bridgeline.txt";
@@ -53,24 +57,31 @@ pub(crate) async fn serve() -> Result<(), Failure> {
     let rt = TokioRuntime::start(Config::new("pt", &environment.state))
         .map_err(|error| failed(error.to_string()))?;
     let said = match environment.role {
+        // A parent may ask for transports that we are not: it is told nothing of them (pt-spec §3.2.2).
         Role::Client { transports, proxy } => {
-            // A parent may ask for transports that we are not: it is told nothing of them (pt-spec §3.2.2).
-            if let Some(name) = transports.into_iter().find(|name| name.as_str() == NAME) {
-                answers.say(&client(&rt, name, proxy).await)
-            } else {
-                Ok(())
+            let mut said = Vec::new();
+            for name in transports
+                .into_iter()
+                .filter(|name| NAMES.contains(&name.as_str()))
+            {
+                said.push(client(&rt, name, proxy.clone()).await);
             }
-            .and_then(|()| answers.say(&Message::CmethodsDone))
+            said.push(Message::CmethodsDone);
+            said
         }
         Role::Server { transports, orport } => {
-            if let Some(transport) = transports.into_iter().find(|one| one.name.as_str() == NAME) {
-                answers.say(&server(&rt, transport, orport).await)
-            } else {
-                Ok(())
+            let mut said = Vec::new();
+            for one in transports
+                .into_iter()
+                .filter(|one| NAMES.contains(&one.name.as_str()))
+            {
+                said.push(server(&rt, one, orport.clone()).await);
             }
-            .and_then(|()| answers.say(&Message::SmethodsDone))
+            said.push(Message::SmethodsDone);
+            said
         }
     };
+    let said = said.iter().try_for_each(|message| answers.say(message));
     said.map_err(|error| failed(format!("answering the parent: {error}")))?;
     let told = child::told_to_end(environment.exit_on_stdin_close).await;
     // The parent may be gone.
@@ -83,9 +94,9 @@ async fn client(rt: &TokioRuntime, transport: TransportName, proxy: Option<Proxy
     match rt.listen(SocketAddr::from(([127, 0, 0, 1], 0))).await {
         Ok(listener) => {
             let address = listener.local_addr();
-            let proxy = Arc::new(proxy);
+            let dialler = Arc::new((transport.clone(), proxy));
             accept_all(rt, listener, move |rt, stream| {
-                to_bridge(rt, stream, proxy.clone())
+                to_bridge(rt, stream, dialler.clone())
             });
             let socks = SocksVersion::Socks5;
             Message::Cmethod {
@@ -131,15 +142,20 @@ async fn listen(
     let listener = rt.listen(transport.bind.unwrap_or(anywhere)).await?;
     let address = listener.local_addr();
     let line = identity.args();
-    let args = Args::new()
-        .with("cert", line.cert())
-        .and_then(|args| args.with("iat-mode", line.iat_mode.number().to_string()))
+    let prefix = prefix(&transport.name, &transport.options)?;
+    let mut args = Args::new();
+    args.push("cert", line.cert()).map_err(io::Error::other)?;
+    args.push("iat-mode", line.iat_mode.number().to_string())
         .map_err(io::Error::other)?;
+    if prefix != Prefix::None {
+        args.push(PREFIX, prefix.name()).map_err(io::Error::other)?;
+    }
     let behind = Arc::new(Behind {
         bridge: Bridge::new(identity, &mut rt.rng("bridge")),
         orport: orport.address(),
         cookie,
         name: transport.name,
+        prefix,
     });
     accept_all(rt, listener, move |rt, stream| {
         to_orport(rt, stream, behind.clone())
@@ -171,7 +187,7 @@ async fn identity(rt: &TokioRuntime, iat_mode: Option<&str>) -> io::Result<Ident
         rt.write(STATE_FILE, json.as_bytes()).await?;
         rt.sync(STATE_FILE).await?;
         let line = format!(
-            "# This bridge, with its address and fingerprint to be filled in:\nBridge {NAME} <IP ADDRESS>:<PORT> <FINGERPRINT> cert={} iat-mode={}\n",
+            "# This bridge, with its address and fingerprint to be filled in:\nBridge obfs4 <IP ADDRESS>:<PORT> <FINGERPRINT> cert={} iat-mode={}\n",
             identity.args().cert(),
             identity.iat_mode.number()
         );
@@ -208,11 +224,29 @@ where
     });
 }
 
-async fn to_bridge(rt: TokioRuntime, stream: Connection, proxy: Arc<Option<Proxy>>) -> io::Result<()> {
+/// The prefix that a transport's arguments say.
+fn prefix(transport: &TransportName, args: &Args) -> io::Result<Prefix> {
+    match (transport.as_str(), args.value(PREFIX)) {
+        (PREFIXED, None) => Ok(PREFIX_DEFAULT),
+        (PREFIXED, Some(name)) => Prefix::from_name(name)
+            .filter(|prefix| *prefix != Prefix::None)
+            .ok_or_else(|| {
+                let why = format!("{PREFIX} {name:?} of {PREFIXED}: wanted \"http\" or \"tls\"");
+                io::Error::new(io::ErrorKind::InvalidInput, why)
+            }),
+        _ => Ok(Prefix::None),
+    }
+}
+
+async fn to_bridge(
+    rt: TokioRuntime,
+    stream: Connection,
+    dialler: Arc<(TransportName, Option<Proxy>)>,
+) -> io::Result<()> {
     let asked = socks::accept(stream, Names::Refuse, LIMIT)
         .await
         .map_err(io::Error::other)?;
-    match dial(&rt, asked.request(), proxy.as_ref().as_ref()).await {
+    match dial(&rt, &dialler.0, asked.request(), dialler.1.as_ref()).await {
         Ok((local, mut bridge)) => {
             let mut parent = asked.grant(local, LIMIT).await?;
             copy_bidirectional(&mut parent, &mut bridge).await?;
@@ -227,13 +261,15 @@ async fn to_bridge(rt: TokioRuntime, stream: Connection, proxy: Arc<Option<Proxy
 
 async fn dial(
     rt: &TokioRuntime,
+    transport: &TransportName,
     request: &Request,
     proxy: Option<&Proxy>,
 ) -> io::Result<(SocketAddr, obfs4::Obfs4Stream<TokioRuntime, Connection>)> {
     let Target::Address(address) = request.target else {
         return Err(io::ErrorKind::Unsupported.into());
     };
-    let bridge = BridgeArgs::from_pt_args(&request.args.to_socks())
+    let prefix = prefix(transport, &request.args)?;
+    let bridge = BridgeArgs::from_pt_args(&obfs4_args(&request.args)?.to_socks())
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let stream = match proxy {
         None => rt.connect(address).await?,
@@ -245,8 +281,19 @@ async fn dial(
         }
     };
     let local = stream.local_addr();
-    let bridge = obfs4::dial(rt, stream, &bridge).await.map_err(io::Error::other)?;
+    let bridge = obfs4::dial(rt, stream, &bridge, prefix)
+        .await
+        .map_err(io::Error::other)?;
     Ok((local, bridge))
+}
+
+/// Those of obfs4 itself.
+fn obfs4_args(args: &Args) -> io::Result<Args> {
+    let mut own = Args::new();
+    for (name, value) in args.iter().filter(|(name, _)| *name != PREFIX) {
+        own.push(name, value).map_err(io::Error::other)?;
+    }
+    Ok(own)
 }
 
 /// What a server hands its clients to.
@@ -255,11 +302,12 @@ struct Behind {
     orport: SocketAddr,
     cookie: Option<Cookie>,
     name: TransportName,
+    prefix: Prefix,
 }
 
 async fn to_orport(rt: TokioRuntime, stream: Connection, behind: Arc<Behind>) -> io::Result<()> {
     let client = stream.peer_addr();
-    let mut stream = obfs4::accept(&rt, stream, &behind.bridge)
+    let mut stream = obfs4::accept(&rt, stream, &behind.bridge, behind.prefix)
         .await
         .map_err(io::Error::other)?;
     let mut orport = rt.connect(behind.orport).await?;

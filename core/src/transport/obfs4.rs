@@ -40,6 +40,49 @@ pub enum Obfs4Error {
     Stranger(HandshakeError),
 }
 
+/// What a client says before its hello, so that a censor takes the connection for something else.
+///
+/// The rule on fully encrypted traffic (Wu et al., USENIX Security 2023, §4) lets through what begins like HTTP or TLS, and a list of
+/// protocols that looks at no more than a record's header does as well (Bock et al., FOCI 2020). Who reads on sees that nothing
+/// of the sort follows: the prefix is for censors that do not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Prefix {
+    /// Nothing: plain obfs4.
+    #[default]
+    None,
+    /// `GET / `, the beginning of a request.
+    Http,
+    /// The header of a TLS record with 512 bytes of a handshake.
+    Tls,
+}
+
+impl Prefix {
+    /// Its bytes.
+    pub const fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::None => b"",
+            Self::Http => b"GET / ",
+            Self::Tls => &[0x16, 3, 1, 2, 0],
+        }
+    }
+
+    /// As a bridge line's argument `prefix` says it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Http => "http",
+            Self::Tls => "tls",
+        }
+    }
+
+    /// The one of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::None, Self::Http, Self::Tls]
+            .into_iter()
+            .find(|prefix| prefix.name() == name)
+    }
+}
+
 /// A connection whose handshake is done.
 pub struct Obfs4Stream<R: Runtime, S> {
     rt: R,
@@ -61,6 +104,10 @@ pub struct Obfs4Stream<R: Runtime, S> {
     silence: Option<(Duration, HandshakeError)>,
     ended: bool,
     failed: Option<SessionError>,
+    /// What the first write begins with.
+    says_first: &'static [u8],
+    /// What is left of the prefix that the other end should begin with, and all of it.
+    hears_first: (&'static [u8], Prefix),
 }
 
 struct Chunk {
@@ -71,7 +118,7 @@ struct Chunk {
 /// Nothing in it is ever pinned but the sleep, which has a place of its own.
 impl<R: Runtime, S: Unpin> Unpin for Obfs4Stream<R, S> {}
 
-/// Dials a bridge over `stream`, which is connected to it.
+/// Dials a bridge over `stream`, which is connected to it and wants to hear this prefix.
 ///
 /// # Errors
 /// The stream fails, nobody who knows the bridge's key answers, or not within [`phantom_obfs4::CLIENT_LIMIT`].
@@ -79,12 +126,13 @@ pub async fn dial<R: Runtime, S: Carrier>(
     rt: &R,
     stream: S,
     bridge: &BridgeArgs,
+    prefix: Prefix,
 ) -> Result<Obfs4Stream<R, S>, Obfs4Error> {
     let session = Session::client(bridge, now(rt), rt.rng("obfs4 dial"));
-    Obfs4Stream::begin(rt, stream, session).await
+    Obfs4Stream::begin(rt, stream, session, (prefix, Prefix::None)).await
 }
 
-/// Answers on `stream`, on which somebody called.
+/// Answers on `stream`, on which somebody called who should begin with this prefix.
 ///
 /// # Errors
 /// The stream fails, or the caller does not know the bridge: it was told nothing, and its bytes were thrown away until the
@@ -93,9 +141,10 @@ pub async fn accept<R: Runtime, S: Carrier>(
     rt: &R,
     stream: S,
     bridge: &Bridge,
+    prefix: Prefix,
 ) -> Result<Obfs4Stream<R, S>, Obfs4Error> {
     let session = bridge.accept(now(rt), rt.rng("obfs4 accept"));
-    Obfs4Stream::begin(rt, stream, session).await
+    Obfs4Stream::begin(rt, stream, session, (Prefix::None, prefix)).await
 }
 
 fn now<R: Runtime>(rt: &R) -> Now {
@@ -106,7 +155,12 @@ fn now<R: Runtime>(rt: &R) -> Now {
 }
 
 impl<R: Runtime, S: Carrier> Obfs4Stream<R, S> {
-    async fn begin(rt: &R, inner: S, session: Session<ChaCha12Rng>) -> Result<Self, Obfs4Error> {
+    async fn begin(
+        rt: &R,
+        inner: S,
+        session: Session<ChaCha12Rng>,
+        (says, hears): (Prefix, Prefix),
+    ) -> Result<Self, Obfs4Error> {
         let mut stream = Self {
             rt: rt.clone(),
             inner,
@@ -121,6 +175,8 @@ impl<R: Runtime, S: Carrier> Obfs4Stream<R, S> {
             silence: None,
             ended: false,
             failed: None,
+            says_first: says.bytes(),
+            hears_first: (hears.bytes(), hears),
         };
         loop {
             poll_fn(|cx| stream.send(cx))
@@ -191,7 +247,10 @@ impl<R: Runtime, S: Carrier> Obfs4Stream<R, S> {
                 self.written_at = self.rt.now();
             }
             match self.session.poll_output() {
-                Output::Write { pause, bytes } => {
+                Output::Write { pause, mut bytes } => {
+                    // In one packet with the hello: a censor judges the first.
+                    let first = std::mem::take(&mut self.says_first);
+                    bytes.splice(..0, first.iter().copied());
                     let due = self.written_at + pause;
                     if due > self.rt.now() {
                         self.pause = Some(Box::pin(self.rt.sleep_until(due)));
@@ -222,12 +281,36 @@ impl<R: Runtime, S: Carrier> Obfs4Stream<R, S> {
             self.ended = true;
             self.session.peer_closed()
         } else {
-            self.session
-                .receive(now(&self.rt), wire.filled(), &mut self.plain)
+            self.take(wire.filled())
         };
         // What came before the mistake is read first.
         self.failed = self.failed.or(taken.err());
         Poll::Ready(Ok(()))
+    }
+
+    /// Bytes without the prefix. What does not begin with it is a stranger's, whose bytes the machine judges like any other's.
+    fn take(&mut self, wire: &[u8]) -> Result<(), SessionError> {
+        let (left, prefix) = self.hears_first;
+        let same = left
+            .iter()
+            .zip(wire)
+            .take_while(|(wanted, got)| wanted == got)
+            .count();
+        let mut wire = wire;
+        if same == left.len() {
+            (self.hears_first.0, wire) = (b"", &wire[same..]);
+        } else if same == wire.len() {
+            self.hears_first.0 = &left[same..];
+            return Ok(());
+        } else {
+            self.hears_first.0 = b"";
+            let heard = &prefix.bytes()[..prefix.bytes().len() - left.len()];
+            self.session.receive(now(&self.rt), heard, &mut self.plain)?;
+        }
+        if wire.is_empty() {
+            return Ok(());
+        }
+        self.session.receive(now(&self.rt), wire, &mut self.plain)
     }
 
     fn failure(&self) -> Option<io::Error> {
