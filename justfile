@@ -3,26 +3,25 @@ set positional-arguments
 
 export PATH := justfile_directory() / ".tools/bin:" + env("PATH")
 
-# Where cargo puts release programs. Recipes build first, with cargo's progress: the first build takes minutes.
-release := env("CARGO_TARGET_DIR", justfile_directory() / "target") / "release"
-
 [private]
 default:
     @"{{just_executable()}}" --justfile "{{justfile()}}" --list --unsorted
+
+# Recipes build first, with cargo's progress, and then run: the first build takes minutes.
 
 # Run a scenario:  just sim scenario=blocked-bootstrap [seed=7] [peers=5000] [key=value ...]
 [group('simulate')]
 [no-exit-message]
 sim *params:
     @cargo build --release --locked -p phantom-sim
-    @"{{release}}/phantom-sim" run "$@"
+    @cargo run --quiet --release --locked -p phantom-sim -- run "$@"
 
 # Play a stored run again and compare its digest:  just replay RUN_DIR
 [group('simulate')]
 [no-exit-message]
 replay *params:
     @cargo build --release --locked -p phantom-sim
-    @"{{release}}/phantom-sim" replay "$@"
+    @cargo run --quiet --release --locked -p phantom-sim -- replay "$@"
 
 # List the scenarios and what each shows
 [group('simulate')]
@@ -35,7 +34,7 @@ scenarios:
 [no-exit-message]
 check *params:
     @cargo build --release --locked -p phantom-sim
-    @"{{release}}/phantom-sim" check "$@"
+    @cargo run --quiet --release --locked -p phantom-sim -- check "$@"
 
 # The table (metrics.csv) and the picture (timeline.svg) of the latest run:  just report [RUN_DIR]
 [group('simulate')]
@@ -48,7 +47,7 @@ report dir="store/latest":
 [no-exit-message]
 emulate *params:
     @cargo build --release --locked -p phantom-sim -p phantom-node -p phantom-client
-    @"{{release}}/phantom-sim" emulate "$@"
+    @"${CARGO_TARGET_DIR:-target}/release/phantom-sim" emulate "$@"
 
 # A network of real processes on loopback: messages, a blocked entry, a way in through the DHT and a friend
 [group('run')]
