@@ -1,0 +1,138 @@
+//! The constants of the machine, each with its unit, default and reason.
+
+use std::time::Duration;
+
+/// How the machine behaves. The defaults are those of the specification (`SPEC-section.md`); the tests hold for these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Between two dials of a race. Default 250 ms (RFC 8305 §5).
+    pub dial_gap: Duration,
+    /// A dial that has not ended by itself is given up after this. Default 10 s: a handshake over a bad path takes three
+    /// round trips and a lost packet or two.
+    pub dial_limit: Duration,
+    /// Dials under way at once. Default 10 (Psiphon's figure).
+    pub dials_max: usize,
+    /// Sockets to one server, or to one address of any, dials included. Default 6: more than 12 TLS connections to one
+    /// server die together where connections are counted (net4people#546), and two clients may share an address.
+    pub sockets_per_server_max: usize,
+    /// Dials of one candidate in one round of a race. Default 3.
+    pub tries_max: u8,
+    /// Wait before a candidate that failed for no censor's reason is dialled again: doubled each time. Default 2 s.
+    pub retry_base: Duration,
+    /// Wait after a round in which nothing connected: doubled each time, half of it random. Default 30 s.
+    pub round_base: Duration,
+    /// The longest such wait. Default 10 min.
+    pub round_max: Duration,
+
+    /// A (client, server, port) that was cut off is not dialled again for so long; doubled each time. Default 180 s: the
+    /// residual block after a flagged first packet (Wu et al. 2023 §6), QUIC and SNI boxes; the 90 s box is inside it.
+    pub residual: Duration,
+    /// Up to so much is added at random. Default 30 s.
+    pub residual_jitter: Duration,
+    /// The longest such time, without the random part. Default 900 s; TSPU timers of 420 and 480 s are spoken of.
+    pub residual_max: Duration,
+    /// After silence, nothing at all is sent to that address for so long, on any port. Default 65 s: a censor that drops
+    /// for 60 s and begins anew with each packet (Bock FOCI'20 §4) must hear nothing for longer than that.
+    pub quiet: Duration,
+    /// Up to so much is added at random. Default 20 s.
+    pub quiet_jitter: Duration,
+
+    /// While data is queued the driver reports progress at least this often. Default 500 ms.
+    pub report_every: Duration,
+    /// Readings further apart than this say nothing: the machine slept. Default 3 s.
+    pub gap_max: Duration,
+    /// The first part of a busy period, with a round trip, is no sample of slowness: slow start. Default 1 s.
+    pub settle: Duration,
+    /// Goodput is held against the baseline over so much settled time. Default 5 s.
+    pub slow_window: Duration,
+    /// Suspected below baseline / this. Default 4: rates that vary by 3 stay above, iat-mode 2 (700 kbit/s) policed to
+    /// 140 kbit/s is at 5.
+    pub slow_factor: u64,
+    /// A baseline needs so many seconds of samples. Default 20.
+    pub baseline_min: usize,
+    /// The baseline is the median of the last so many seconds of samples. Default 120.
+    pub baseline_max: usize,
+    /// While slow, samples do not enter the baseline for so long; then it is the new normal. Default 10 min.
+    pub hold_max: Duration,
+    /// Silence with data queued: a second path is opened. Default 5 s.
+    pub silence_doubt: Duration,
+    /// Silence with data queued: the path is frozen or dead. Default 9 s, so that the verdict comes within 10 s.
+    pub silence_verdict: Duration,
+
+    /// One comparison of two paths takes so much time in which both had data queued. Default 2 s.
+    pub compare: Duration,
+    /// A second path is faster from this ratio on, in percent. Default 250: two connections that share a slow link differ,
+    /// and bursts of loss make them differ more.
+    pub faster_percent: u64,
+    /// Comparisons in a row that must agree. Default 2.
+    pub compares_agree: u8,
+    /// Comparisons before the question is given up. Default 5.
+    pub compares_max: u8,
+    /// A doubt is given up after this: there was too little data to compare. Default 25 s.
+    pub doubt_limit: Duration,
+    /// Seconds, one after the other, that a doubt tries to dial. Default 3.
+    pub seconds_max: u8,
+    /// Second paths dialled in ten minutes, for doubts and trials. Default 12: a link that stalls every minute must not become
+    /// a stream of handshakes.
+    pub seconds_per_ten_minutes: usize,
+    /// After a doubt was dismissed none is raised for slowness for so long, doubled each time up to 16 times. Default 60 s.
+    pub doubt_pause: Duration,
+
+    /// No path is left before so long, unless it is dead, frozen or confirmed throttled. Default 120 s
+    /// (lantern-box#314: 42 changes in 92 min at a median dwell of 104 s).
+    pub dwell: Duration,
+    /// A kind that was left is tried again after this, doubled each time. Default 10 min.
+    pub return_base: Duration,
+    /// The longest such wait. Default 8 h.
+    pub return_max: Duration,
+    /// Comparisons in a return trial, all of which must find the old kind faster. Default 5.
+    pub return_compares: u8,
+    /// How much faster, in percent. Default 150.
+    pub return_percent: u64,
+    /// User bytes that prove a path. Default 100,000: a freeze after 16 KiB passes every smaller test (CENSORSHIP §3.5).
+    pub proven_bytes: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            dial_gap: Duration::from_millis(250),
+            dial_limit: Duration::from_secs(10),
+            dials_max: 10,
+            sockets_per_server_max: 6,
+            tries_max: 3,
+            retry_base: Duration::from_secs(2),
+            round_base: Duration::from_secs(30),
+            round_max: Duration::from_secs(600),
+            residual: Duration::from_secs(180),
+            residual_jitter: Duration::from_secs(30),
+            residual_max: Duration::from_secs(900),
+            quiet: Duration::from_secs(65),
+            quiet_jitter: Duration::from_secs(20),
+            report_every: Duration::from_millis(500),
+            gap_max: Duration::from_secs(3),
+            settle: Duration::from_secs(1),
+            slow_window: Duration::from_secs(5),
+            slow_factor: 4,
+            baseline_min: 20,
+            baseline_max: 120,
+            hold_max: Duration::from_secs(600),
+            silence_doubt: Duration::from_secs(5),
+            silence_verdict: Duration::from_secs(9),
+            compare: Duration::from_secs(2),
+            faster_percent: 250,
+            compares_agree: 2,
+            compares_max: 5,
+            doubt_limit: Duration::from_secs(25),
+            seconds_max: 3,
+            seconds_per_ten_minutes: 12,
+            doubt_pause: Duration::from_secs(60),
+            dwell: Duration::from_secs(120),
+            return_base: Duration::from_secs(600),
+            return_max: Duration::from_secs(8 * 3_600),
+            return_compares: 5,
+            return_percent: 150,
+            proven_bytes: 100_000,
+        }
+    }
+}
