@@ -42,7 +42,7 @@ impl Amount {
 /// A path that moves far less than it used to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slow {
-    /// Bytes per second now.
+    /// Bytes per second in the last two seconds.
     pub(crate) rate: u64,
     /// Bytes per second before.
     pub(crate) baseline: u64,
@@ -211,7 +211,7 @@ impl Flow {
         let whole = sum(config.slow_window)?;
         let end = sum(config.slow_window.min(Duration::from_secs(2)))?;
         (whole.rate() < limit && end.rate() < limit).then_some(Slow {
-            rate: end.rate().max(whole.rate()),
+            rate: end.rate(),
             baseline,
         })
     }

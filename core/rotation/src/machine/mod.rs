@@ -295,6 +295,8 @@ struct Known {
     /// When it was last dialled as a second path.
     compared: Option<Instant>,
     last: Option<Failure>,
+    /// Connections in a row that ended in order before they had moved much.
+    short: u8,
 }
 
 #[derive(Clone, Debug)]
@@ -662,6 +664,7 @@ impl<G: Rng> Rotation<G> {
                     tie: self.rng.next_u64(),
                     compared: None,
                     last: None,
+                    short: 0,
                 },
             };
             self.candidates.push(known);
@@ -766,6 +769,11 @@ impl<G: Rng> Rotation<G> {
             path.proven = true;
             let candidate = path.candidate.clone();
             self.memory.learn(wall, &candidate, true, WEIGHTS_PROVEN);
+            for known in &mut self.candidates {
+                if known.candidate == candidate {
+                    known.short = 0;
+                }
+            }
             self.windows.clear(now, self.client, candidate.address);
             if self.session().is_some_and(|session| session.path == id) {
                 self.memory.won(wall, &candidate);

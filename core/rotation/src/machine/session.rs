@@ -136,7 +136,8 @@ impl<G: Rng> Rotation<G> {
         // On a slow link the two share what there is: the second is not faster than the first was alone.
         let held = first.max(rate_before);
         let faster = other.saturating_mul(100) >= held.saturating_mul(self.config.faster_percent);
-        let still_slow = first.saturating_mul(self.config.slow_factor) < baseline;
+        // A third, not a quarter: two seconds of a rate just below a quarter are often above it.
+        let still_slow = first.saturating_mul(self.config.slow_factor.saturating_sub(1)) < baseline;
         comparison.done = comparison.done.saturating_add(1);
         comparison.agreed = if faster && still_slow {
             comparison.agreed.saturating_add(1)
@@ -218,6 +219,20 @@ impl<G: Rng> Rotation<G> {
             Second::Dialling(_) | Second::None => {
                 self.new_round();
                 self.race(Why::Dead, None);
+            }
+        }
+        if !path.proven {
+            self.put_off(&path);
+        }
+    }
+
+    /// A path that connects and ends in order before it has moved much is dialled less and less often: no window forbids it.
+    fn put_off(&mut self, path: &Path) {
+        for known in &mut self.candidates {
+            if known.candidate == path.candidate {
+                let wait = self.config.retry_base.saturating_mul(1 << known.short.min(16));
+                known.due = known.due.max(self.now + wait.min(self.config.round_max));
+                known.short = known.short.saturating_add(1);
             }
         }
     }
