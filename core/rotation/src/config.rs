@@ -59,10 +59,14 @@ pub struct Config {
     /// Silence with data queued: the path is frozen or dead. Default 9 s, so that the verdict comes within 10 s.
     pub silence_verdict: Duration,
 
+    /// A path found silent while nothing else is connected is kept for so long, in case the network was silent. Default 60 s:
+    /// TCP gets through most outages by itself, and its address could not be dialled again for longer.
+    pub limp_max: Duration,
+
     /// One comparison of two paths takes so much time in which both had data queued. Default 2 s.
     pub compare: Duration,
     /// A second path is faster from this ratio on, in percent. Default 250: two connections that share a slow link differ,
-    /// and bursts of loss make them differ more.
+    /// and bursts of loss make them differ more. Twice that where the second is itself below the limit of slowness.
     pub faster_percent: u64,
     /// Comparisons in a row that must agree. Default 2.
     pub compares_agree: u8,
@@ -119,6 +123,7 @@ impl Default for Config {
             hold_max: Duration::from_secs(600),
             silence_doubt: Duration::from_secs(5),
             silence_verdict: Duration::from_secs(9),
+            limp_max: Duration::from_secs(60),
             compare: Duration::from_secs(2),
             faster_percent: 250,
             compares_agree: 2,

@@ -239,13 +239,7 @@ mod tests {
         for _ in 0..secs * 4 {
             *from += 250;
             let delivered = flow.delivered() + rate / 4;
-            flow.reading(
-                &config,
-                Instant::from_nanos(*from * 1_000_000),
-                1,
-                delivered,
-                RTT,
-            );
+            flow.reading(&config, Instant::from_nanos(*from * 1_000_000), 1, delivered, RTT);
         }
     }
 
@@ -302,7 +296,11 @@ mod tests {
         let (mut flow, mut at) = (Flow::default(), 0);
         feed(&mut flow, &mut at, 30, 100_000);
         let woke = Instant::from_nanos((at + 60_000) * 1_000_000);
-        assert_eq!(flow.silence(&config, woke), Duration::ZERO, "no reading for so long");
+        assert_eq!(
+            flow.silence(&config, woke),
+            Duration::ZERO,
+            "no reading for so long"
+        );
         let delivered = flow.delivered();
         flow.reading(&config, woke, 1, delivered, RTT);
         assert_eq!(flow.silence(&config, woke), Duration::ZERO);

@@ -222,8 +222,7 @@ impl Memory {
             Some(at) => self.networks.remove(at),
             None => {
                 if self.networks.len() >= NETWORKS_MAX
-                    && let Some(oldest) =
-                        (0..self.networks.len()).min_by_key(|&at| self.networks[at].used)
+                    && let Some(oldest) = (0..self.networks.len()).min_by_key(|&at| self.networks[at].used)
                 {
                     self.networks.remove(oldest);
                 }
@@ -262,9 +261,30 @@ impl Memory {
         };
         let pair = |weight: u32| if good { (weight, 0) } else { (0, weight) };
         let (kind, server, address) = (weights.kind, weights.server, weights.address);
-        tally(&mut network.kinds, KINDS_MAX, &of.kind, now, HALF_LIFE_KIND, pair(kind));
-        tally(&mut network.servers, SERVERS_MAX, &of.server, now, HALF_LIFE_SERVER, pair(server));
-        tally(&mut network.addresses, ADDRESSES_MAX, &of.address, now, HALF_LIFE_ADDRESS, pair(address));
+        tally(
+            &mut network.kinds,
+            KINDS_MAX,
+            &of.kind,
+            now,
+            HALF_LIFE_KIND,
+            pair(kind),
+        );
+        tally(
+            &mut network.servers,
+            SERVERS_MAX,
+            &of.server,
+            now,
+            HALF_LIFE_SERVER,
+            pair(server),
+        );
+        tally(
+            &mut network.addresses,
+            ADDRESSES_MAX,
+            &of.address,
+            now,
+            HALF_LIFE_ADDRESS,
+            pair(address),
+        );
     }
 
     /// User bytes moved over this path: it goes first next time.
@@ -346,7 +366,10 @@ mod tests {
             last = score;
         }
         assert_eq!(last, 125_000);
-        assert_eq!(memory.score(UnixSecs(0), &candidate(0)), memory.score(UnixSecs(1_000), &candidate(0)));
+        assert_eq!(
+            memory.score(UnixSecs(0), &candidate(0)),
+            memory.score(UnixSecs(1_000), &candidate(0))
+        );
     }
 
     #[test]
@@ -358,7 +381,11 @@ mod tests {
         }
         assert!(memory.score(UnixSecs(0), &candidate(6)) < memory.score(UnixSecs(0), &candidate(7)));
         memory.enter(NetworkId([2; 16]), UnixSecs(0));
-        assert_eq!(memory.score(UnixSecs(0), &candidate(6)), 125_000, "another network");
+        assert_eq!(
+            memory.score(UnixSecs(0), &candidate(6)),
+            125_000,
+            "another network"
+        );
     }
 
     #[test]
@@ -375,23 +402,35 @@ mod tests {
         }
         let text = serde_json::to_string(&memory).expect("it can be written");
         assert!(text.len() < FILE_BYTES_MAX, "{} bytes", text.len());
-        assert_eq!(serde_json::from_str::<Memory>(&text).expect("it reads back"), memory);
+        assert_eq!(
+            serde_json::from_str::<Memory>(&text).expect("it reads back"),
+            memory
+        );
         assert_eq!(memory.networks.len(), NETWORKS_MAX);
         assert_eq!(memory.networks[0].servers.len(), SERVERS_MAX);
     }
 
     #[test]
     fn a_hostile_file_is_cut_to_size_or_refused() {
-        let entry = r#"{"of":"meek","standing":{"good":4294967295,"bad":4294967295,"at":18446744073709551615}}"#;
+        let entry =
+            r#"{"of":"meek","standing":{"good":4294967295,"bad":4294967295,"at":18446744073709551615}}"#;
         let kinds = vec![entry; 1_000].join(",");
-        let network = format!(r#"{{"id":"{}","used":18446744073709551615,"kinds":[{kinds}]}}"#, "0".repeat(32));
+        let network = format!(
+            r#"{{"id":"{}","used":18446744073709551615,"kinds":[{kinds}]}}"#,
+            "0".repeat(32)
+        );
         let text = format!(r#"{{"networks":[{}]}}"#, vec![network.as_str(); 100].join(","));
         let mut memory: Memory = serde_json::from_str(&text).expect("well formed");
         assert_eq!((memory.networks.len(), memory.networks[0].kinds.len()), (1, 1));
         memory.enter(NetworkId([0; 16]), UnixSecs(5));
         memory.learn(UnixSecs(6), &candidate(1), false, WEIGHTS);
         assert!(memory.score(UnixSecs(u64::MAX), &candidate(1)) <= 125_000);
-        for bad in ["", "{", r#"{"networks":7}"#, r#"{"networks":[{"id":"x","used":1}]}"#] {
+        for bad in [
+            "",
+            "{",
+            r#"{"networks":7}"#,
+            r#"{"networks":[{"id":"x","used":1}]}"#,
+        ] {
             assert!(serde_json::from_str::<Memory>(bad).is_err(), "{bad}");
         }
     }

@@ -130,7 +130,11 @@ impl fmt::Display for Report {
             Some(used) => {
                 let candidate = &used.candidate;
                 let secs = self.now.saturating_since(used.since).as_secs();
-                write!(f, "in use: {} over {:?} for {secs} s, because {}", candidate.kind, candidate.server, used.why)?;
+                write!(
+                    f,
+                    "in use: {} over {:?} for {secs} s, because {}",
+                    candidate.kind, candidate.server, used.why
+                )?;
                 for (way, rate) in [("up", used.typical_up), ("down", used.typical_down)] {
                     if let Some(rate) = rate {
                         write!(f, "; {way} {} kbit/s", rate.saturating_mul(8) / 1_000)?;
@@ -141,16 +145,29 @@ impl fmt::Display for Report {
             None => writeln!(f, "in use: nothing ({})", self.state)?,
         }
         if !self.tried.is_empty() && self.tried.iter().all(|tried| tried.kind_score < 400) {
-            writeln!(f, "every kind of transport has done badly on this network: the least bad is used")?;
+            writeln!(
+                f,
+                "every kind of transport has done badly on this network: the least bad is used"
+            )?;
         }
         for tried in &self.tried {
             let candidate = &tried.candidate;
-            write!(f, "{} over {:?}: score {}", candidate.kind, candidate.server, tried.score / 1_000)?;
+            write!(
+                f,
+                "{} over {:?}: score {}",
+                candidate.kind,
+                candidate.server,
+                tried.score / 1_000
+            )?;
             if let Some(last) = tried.last {
                 write!(f, ", last dial: {last}")?;
             }
             if let Some(until) = tried.not_before {
-                write!(f, ", left alone for {} s", until.saturating_since(self.now).as_secs())?;
+                write!(
+                    f,
+                    ", left alone for {} s",
+                    until.saturating_since(self.now).as_secs()
+                )?;
             }
             writeln!(f)?;
         }

@@ -86,9 +86,7 @@ impl Windows {
             .saturating_mul(1 << known.cuts.min(8))
             .min(config.residual_max);
         known.cuts = known.cuts.saturating_add(1);
-        known.until = known
-            .until
-            .max(now + whole + random(rng, config.residual_jitter));
+        known.until = known.until.max(now + whole + random(rng, config.residual_jitter));
         if silent {
             known.quiet_until = now + config.quiet + random(rng, config.quiet_jitter);
         }
@@ -103,9 +101,18 @@ impl Windows {
 
     /// When `server` may be dialled from `client`: now, or later. `None`: not before a window of others ends, since a cut
     /// could not be remembered.
-    pub(crate) fn free_at(&self, now: Instant, client: IpAddr, server: SocketAddr, under_way: usize) -> Option<Instant> {
+    pub(crate) fn free_at(
+        &self,
+        now: Instant,
+        client: IpAddr,
+        server: SocketAddr,
+        under_way: usize,
+    ) -> Option<Instant> {
         let full = || {
-            let live = self.0.iter().filter(|known| now < known.until.max(known.quiet_until));
+            let live = self
+                .0
+                .iter()
+                .filter(|known| now < known.until.max(known.quiet_until));
             live.count() + under_way >= WINDOWS_MAX
         };
         if !self.has(client, server) && full() {
@@ -126,7 +133,9 @@ impl Windows {
 
 /// A random time up to `most`.
 pub(crate) fn random(rng: &mut impl Rng, most: Duration) -> Duration {
-    let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX).saturating_add(1);
+    let most = u64::try_from(most.as_nanos())
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
     Duration::from_nanos(rng.next_u64() % most.max(1))
 }
 
@@ -172,10 +181,7 @@ mod tests {
             windows.cut(&config, &mut rng, at(0), CLIENT, server(n), false);
         }
         assert_eq!(windows.free_at(at(0), CLIENT, server(999), 0), None);
-        assert_eq!(
-            windows.free_at(at(300), CLIENT, server(999), 0),
-            Some(at(300))
-        );
+        assert_eq!(windows.free_at(at(300), CLIENT, server(999), 0), Some(at(300)));
         windows.cut(&config, &mut rng, at(300), CLIENT, server(999), false);
         assert_eq!(windows.iter().count(), 1);
     }

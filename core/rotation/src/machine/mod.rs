@@ -261,6 +261,8 @@ struct Limping {
     verdict: Verdict,
     /// User bytes it had delivered then.
     delivered: u64,
+    /// It is given up then.
+    until: Instant,
 }
 
 #[derive(Clone, Debug)]
@@ -275,6 +277,7 @@ enum State {
     },
     Waiting {
         until: Instant,
+        limping: Option<Limping>,
         why: Why,
     },
     Steady(Session),
@@ -311,6 +314,8 @@ struct Path {
     phase: Phase,
     flows: [Flow; 2],
     proven: bool,
+    /// When it showed last that it reaches its server.
+    alive: Instant,
 }
 
 impl Path {
@@ -553,10 +558,12 @@ impl<G: Rng> Rotation<G> {
                     Phase::Open => Ok(()),
                 }
             }
-            Input::Candidates(candidates) if candidates.len() > CANDIDATES_MAX => Err(Error::TooManyCandidates {
-                given: candidates.len(),
-                wanted: CANDIDATES_MAX,
-            }),
+            Input::Candidates(candidates) if candidates.len() > CANDIDATES_MAX => {
+                Err(Error::TooManyCandidates {
+                    given: candidates.len(),
+                    wanted: CANDIDATES_MAX,
+                })
+            }
             Input::Candidates(_) | Input::Start { .. } | Input::Tick | Input::Stop => Ok(()),
         }
     }
@@ -626,11 +633,18 @@ impl<G: Rng> Rotation<G> {
     }
 
     fn save_windows(&mut self) {
+        if self.network.is_none() {
+            // What was read is not in use yet.
+            return;
+        }
         let wall = self.wall_now();
         let saved = |until: Instant| {
             // Rounded up: a second too late is better than one too early.
             let left = until.saturating_since(self.now);
-            UnixSecs(wall.0.saturating_add(left.as_nanos().div_ceil(1_000_000_000) as u64))
+            UnixSecs(
+                wall.0
+                    .saturating_add(left.as_nanos().div_ceil(1_000_000_000) as u64),
+            )
         };
         let mut live: Vec<SavedWindow> = self
             .windows
@@ -670,16 +684,20 @@ impl<G: Rng> Rotation<G> {
             self.candidates.push(known);
         }
         // Whoever waits because there was nothing to dial may have something now; a window still holds.
-        if let State::Waiting { why, .. } = self.state {
-            self.race(why, None);
+        if let State::Waiting { why, limping, .. } = self.state {
+            self.race(why, limping);
         }
     }
 
     fn session(&self) -> Option<Session> {
         match &self.state {
-            State::Stopped | State::Waiting { .. } => None,
-            State::Racing { limping, .. } => limping.map(|limping| limping.session),
-            State::Steady(session) | State::Doubting(session, _) | State::Trying(session, _) => Some(*session),
+            State::Stopped => None,
+            State::Racing { limping, .. } | State::Waiting { limping, .. } => {
+                limping.map(|limping| limping.session)
+            }
+            State::Steady(session) | State::Doubting(session, _) | State::Trying(session, _) => {
+                Some(*session)
+            }
         }
     }
 
@@ -695,7 +713,10 @@ impl<G: Rng> Rotation<G> {
         if let Some(known) = self.paths.get(&path) {
             self.diary.note(
                 self.now,
-                format!("{} over {:?}: {verdict}", known.candidate.kind, known.candidate.server),
+                format!(
+                    "{} over {:?}: {verdict}",
+                    known.candidate.kind, known.candidate.server
+                ),
             );
         }
     }
@@ -703,6 +724,7 @@ impl<G: Rng> Rotation<G> {
     fn connected(&mut self, id: PathId) {
         if let Some(path) = self.paths.get_mut(&id) {
             path.phase = Phase::Open;
+            path.alive = self.now;
         }
         self.network_works();
         let session = self.session();
@@ -746,8 +768,14 @@ impl<G: Rng> Rotation<G> {
         if how.may_be_a_cut() {
             let address = path.candidate.address;
             let silent = how == Failure::Silence;
-            self.windows
-                .cut(&self.config, &mut self.rng, self.now, self.client, address, silent);
+            self.windows.cut(
+                &self.config,
+                &mut self.rng,
+                self.now,
+                self.client,
+                address,
+                silent,
+            );
         }
         if in_use {
             self.lost(path, how);
@@ -764,6 +792,9 @@ impl<G: Rng> Rotation<G> {
         let Some(path) = self.paths.get_mut(&id) else {
             return;
         };
+        if delivered > path.flow(direction).delivered() {
+            path.alive = now;
+        }
         path.flows[direction as usize].reading(&self.config, now, queued, delivered, rtt);
         if !path.proven && path.delivered() >= self.config.proven_bytes {
             path.proven = true;
@@ -826,8 +857,16 @@ impl<G: Rng> Rotation<G> {
             .filter_map(|flow| flow.next_reading(&self.config));
         let own = match &self.state {
             State::Stopped => return None,
-            State::Racing { next_dial, .. } => self.can_dial_soon().then_some(*next_dial),
-            State::Waiting { until, .. } => Some(*until),
+            State::Racing {
+                next_dial, limping, ..
+            } => {
+                let given_up = limping.map(|limping| limping.until);
+                let next_dial = self.can_dial_soon().then_some(*next_dial);
+                next_dial.into_iter().chain(given_up).min()
+            }
+            State::Waiting { until, limping, .. } => {
+                Some(limping.map_or(*until, |limping| limping.until.min(*until)))
+            }
             State::Steady(_) => None,
             State::Doubting(_, doubt) => Some(doubt.began + self.config.doubt_limit),
             State::Trying(_, trial) => Some(trial.began + self.trial_limit()),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use rand_core::Rng;
 
 use super::{
-    Failure, Known, Limping, Output, Path, Phase, Rotation, Session, State, Verdict, WEIGHTS_DEAD, WEIGHTS_DIAL,
-    WEIGHTS_FROZEN, Why,
+    Failure, Known, Limping, Output, Path, Phase, Rotation, Session, State, Verdict, WEIGHTS_DEAD,
+    WEIGHTS_DIAL, WEIGHTS_FROZEN, Why,
 };
 use crate::memory::Weights;
 use crate::path::{Candidate, PathId};
@@ -15,6 +15,8 @@ use crate::windows::random;
 
 /// A failure counts only if something else connects within this time: who is offline condemns nobody.
 const CHARGE_AGE_MAX: Duration = Duration::from_secs(120);
+/// A path that reached its server within this time shows that the network works.
+const ALIVE_AGE_MAX: Duration = Duration::from_secs(3);
 /// Failures that wait for that.
 const CHARGES_MAX: usize = 64;
 /// A candidate that may be dialled this soon is waited for within the round.
@@ -39,19 +41,35 @@ impl<G: Rng> Rotation<G> {
 
     pub(super) fn race_step(&mut self) {
         match self.state {
-            State::Waiting { until, why } if until <= self.now => {
-                self.new_round();
-                self.race(why, None);
-            }
             State::Racing {
                 limping: Some(limping),
                 ..
-            } if self.delivered(limping.session.path) > limping.delivered => {
-                self.found(limping.session.path, Verdict::Recovered);
-                self.state = State::Steady(limping.session);
-                return;
+            }
+            | State::Waiting {
+                limping: Some(limping),
+                ..
+            } => {
+                if self.delivered(limping.session.path) > limping.delivered {
+                    self.found(limping.session.path, Verdict::Recovered);
+                    self.rounds = 0;
+                    self.state = State::Steady(limping.session);
+                    return;
+                }
+                if limping.until <= self.now {
+                    // Without a word: for as long as it is open the host sends on it, and a censor may renew its block.
+                    self.drop_limping(limping);
+                    if let State::Racing { limping, .. } | State::Waiting { limping, .. } = &mut self.state {
+                        *limping = None;
+                    }
+                }
             }
             _ => {}
+        }
+        if let State::Waiting { until, why, limping } = self.state
+            && until <= self.now
+        {
+            self.new_round();
+            self.race(why, limping);
         }
         let State::Racing {
             next_dial,
@@ -89,12 +107,8 @@ impl<G: Rng> Rotation<G> {
         self.paths.get(&id).map_or(0, Path::delivered)
     }
 
-    /// Nothing connected and nothing may be dialled soon. A path that limps is given up now, without a word: for as long as it
-    /// is open the host sends on it, and a censor may renew its block each time.
+    /// Nothing connected and nothing may be dialled soon.
     fn round_over(&mut self, limping: Option<Limping>, why: Why) {
-        if let Some(limping) = limping {
-            self.drop_limping(limping);
-        }
         let whole = self
             .config
             .round_base
@@ -110,7 +124,7 @@ impl<G: Rng> Rotation<G> {
                 until.saturating_since(self.now).as_secs()
             ),
         );
-        self.state = State::Waiting { until, why };
+        self.state = State::Waiting { until, limping, why };
     }
 
     fn drop_limping(&mut self, limping: Limping) {
@@ -127,8 +141,7 @@ impl<G: Rng> Rotation<G> {
     /// A dial won the race.
     pub(super) fn won(&mut self, id: PathId) {
         let (limping, why) = match self.state {
-            State::Racing { limping, why, .. } => (limping, why),
-            State::Waiting { why, .. } => (None, why),
+            State::Racing { limping, why, .. } | State::Waiting { limping, why, .. } => (limping, why),
             _ => return,
         };
         self.rounds = 0;
@@ -171,7 +184,11 @@ impl<G: Rng> Rotation<G> {
 
     /// Holds something against a path: at once where another one is connected, else when one connects.
     pub(super) fn charge(&mut self, candidate: Candidate, weights: Weights) {
-        let other = |path: &Path| matches!(path.phase, Phase::Open) && path.candidate != candidate;
+        let other = |path: &Path| {
+            matches!(path.phase, Phase::Open)
+                && path.candidate != candidate
+                && self.now.saturating_since(path.alive) <= ALIVE_AGE_MAX
+        };
         if self.paths.values().any(other) {
             let wall = self.wall_now();
             self.memory.learn(wall, &candidate, false, weights);
@@ -207,7 +224,10 @@ impl<G: Rng> Rotation<G> {
         }
         self.diary.note(
             now,
-            format!("{} over {:?}: not reached, {how}", candidate.kind, candidate.server),
+            format!(
+                "{} over {:?}: not reached, {how}",
+                candidate.kind, candidate.server
+            ),
         );
     }
 
@@ -299,6 +319,7 @@ impl<G: Rng> Rotation<G> {
                 },
                 flows: Default::default(),
                 proven: false,
+                alive: self.now,
             },
         );
         self.pending.push_back(Output::Dial { path: id, candidate });

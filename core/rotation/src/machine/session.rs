@@ -19,6 +19,8 @@ const DIRECTIONS: [Direction; 2] = [Direction::Down, Direction::Up];
 const COMPARED_LATELY: Duration = Duration::from_secs(600);
 /// Dismissals are forgotten after this, if no doubt came up.
 const DISMISSED_AGE_MAX: Duration = Duration::from_secs(20 * 60);
+/// A return that ends within this time was a mistake.
+const RELAPSE: Duration = Duration::from_secs(30 * 60);
 /// Causes and left kinds held: more than there are kinds and servers in use.
 const CAUSES_MAX: usize = 64;
 
@@ -135,7 +137,14 @@ impl<G: Rng> Rotation<G> {
         }
         // On a slow link the two share what there is: the second is not faster than the first was alone.
         let held = first.max(rate_before);
-        let faster = other.saturating_mul(100) >= held.saturating_mul(self.config.faster_percent);
+        // Where it is slow by the first one's measure too, only a large lead counts: two connections that share what is left
+        // of a link may share it unevenly.
+        let percent = if other.saturating_mul(self.config.slow_factor) >= baseline {
+            self.config.faster_percent
+        } else {
+            self.config.faster_percent.saturating_mul(2)
+        };
+        let faster = other.saturating_mul(100) >= held.saturating_mul(percent);
         // A third, not a quarter: two seconds of a rate just below a quarter are often above it.
         let still_slow = first.saturating_mul(self.config.slow_factor.saturating_sub(1)) < baseline;
         comparison.done = comparison.done.saturating_add(1);
@@ -198,6 +207,7 @@ impl<G: Rng> Rotation<G> {
                     session,
                     verdict,
                     delivered,
+                    until: self.now + self.config.limp_max,
                 }),
             );
         }
@@ -317,6 +327,18 @@ impl<G: Rng> Rotation<G> {
     /// The kind is to be tried again later; later still each time.
     fn leave_kind(&mut self, kind: Kind, rate: u64) {
         let base = self.config.return_base;
+        let relapse = self.session().is_some_and(|session| {
+            session.why == Why::Return && self.now.saturating_since(session.since) < RELAPSE
+        });
+        if relapse {
+            // A censor that follows: whatever was left is left alone for longer.
+            let longest = self.left.iter().map(|left| left.wait).max().unwrap_or(base);
+            let wait = longest.saturating_mul(2).min(self.config.return_max);
+            for left in &mut self.left {
+                left.wait = wait;
+                left.due = left.due.max(self.now + wait);
+            }
+        }
         match self.left.iter_mut().find(|left| left.kind == kind) {
             Some(left) => {
                 left.wait = left.wait.saturating_mul(2).min(self.config.return_max);
@@ -425,16 +447,14 @@ impl<G: Rng> Rotation<G> {
             return;
         };
         // Without user bytes to share there is nothing to judge by.
-        if !DIRECTIONS
-            .iter()
-            .any(|direction| path.flow(*direction).is_busy())
-        {
+        if !DIRECTIONS.iter().any(|direction| path.flow(*direction).is_busy()) {
             return;
         }
         let (in_use, rate) = (path.candidate.kind.clone(), typical(path));
         let percent = self.config.return_percent;
-        let better =
-            |left: &Left| left.kind != in_use && left.rate.saturating_mul(100) >= rate.saturating_mul(percent);
+        let better = |left: &Left| {
+            left.kind != in_use && left.rate.saturating_mul(100) >= rate.saturating_mul(percent)
+        };
         let Some(kind) = self
             .left
             .iter()
@@ -478,8 +498,13 @@ impl<G: Rng> Rotation<G> {
 
     fn trial_over(&mut self, session: Session, kind: &Kind, failed: bool) {
         self.postpone(kind, failed);
-        let outcome = if failed { "is not better yet" } else { "could not be judged" };
-        self.diary.note(self.now, format!("{kind} was tried again: it {outcome}"));
+        let outcome = if failed {
+            "is not better yet"
+        } else {
+            "could not be judged"
+        };
+        self.diary
+            .note(self.now, format!("{kind} was tried again: it {outcome}"));
         let second = match &self.state {
             State::Trying(_, trial) => trial.second,
             _ => Second::None,
@@ -517,8 +542,8 @@ impl<G: Rng> Rotation<G> {
             }
             return;
         };
-        let better = other.rate().saturating_mul(100)
-            >= first.rate().saturating_mul(self.config.return_percent);
+        let better =
+            other.rate().saturating_mul(100) >= first.rate().saturating_mul(self.config.return_percent);
         if !better {
             return self.trial_over(session, &trial.kind, true);
         }

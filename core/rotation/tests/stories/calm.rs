@@ -15,7 +15,10 @@ fn calm(name: &str, world: impl Fn(u64) -> (Link, Vec<Route>)) {
         let load = if seed % 2 == 0 {
             Load::Bulk
         } else {
-            Load::Files { bytes: 2_000_000, pause_ms: 60_000 }
+            Load::Files {
+                bytes: 2_000_000,
+                pause_ms: 60_000,
+            }
         };
         let mut lab = Lab::new(seed, access, routes, load);
         lab.run_until(HOURS * 3_600);
@@ -27,7 +30,10 @@ fn calm(name: &str, world: impl Fn(u64) -> (Link, Vec<Route>)) {
         switched += u64::from(!switches.is_empty());
         for event in &lab.events {
             match event.output {
-                Output::Found { verdict: Verdict::MaybeThrottled | Verdict::MaybeFrozen, .. } => doubts += 1,
+                Output::Found {
+                    verdict: Verdict::MaybeThrottled | Verdict::MaybeFrozen,
+                    ..
+                } => doubts += 1,
                 Output::Dial { .. } => dials += 1,
                 _ => {}
             }
@@ -39,7 +45,10 @@ fn calm(name: &str, world: impl Fn(u64) -> (Link, Vec<Route>)) {
         per_session(doubts),
         per_session(dials)
     );
-    assert!(switched * 100 < SEEDS, "{name}: {switched} of {SEEDS} sessions switched");
+    assert!(
+        switched * 100 < SEEDS,
+        "{name}: {switched} of {SEEDS} sessions switched"
+    );
 }
 
 fn rtt(seed: u64) -> f64 {
@@ -70,12 +79,16 @@ fn one_bad(seed: u64, link: Link) -> Vec<Route> {
 
 #[test]
 fn iat_mode_1_is_no_throttle() {
-    calm("iat-mode 1", |seed| (Link::new(Pace::Steady(8_000.0), None), ways(seed, 1_500.0)));
+    calm("iat-mode 1", |seed| {
+        (Link::new(Pace::Steady(8_000.0), None), ways(seed, 1_500.0))
+    });
 }
 
 #[test]
 fn iat_mode_2_is_no_throttle() {
-    calm("iat-mode 2", |seed| (Link::new(Pace::Steady(8_000.0), None), ways(seed, 700.0)));
+    calm("iat-mode 2", |seed| {
+        (Link::new(Pace::Steady(8_000.0), None), ways(seed, 700.0))
+    });
 }
 
 #[test]
@@ -86,7 +99,11 @@ fn a_slow_link_is_no_throttle() {
     });
 }
 
-const BURSTS: Bursts = Bursts { good_ms: 8_000.0, bad_ms: 400.0, bad_loss: 0.5 };
+const BURSTS: Bursts = Bursts {
+    good_ms: 8_000.0,
+    bad_ms: 400.0,
+    bad_loss: 0.5,
+};
 
 #[test]
 fn bursts_of_loss_on_the_access_link_are_no_throttle() {
@@ -107,7 +124,17 @@ fn bursts_of_loss_on_one_route_are_no_throttle() {
 fn a_rate_that_varies_by_three_is_no_throttle() {
     calm("rate between 0.7 and 2.1 Mbit/s", |seed| {
         let every_ms = 2_000 + seed % 10 * 3_000;
-        (Link::new(Pace::Varying { low: 700.0, high: 2_100.0, every_ms }, None), ways(seed, 1e6))
+        (
+            Link::new(
+                Pace::Varying {
+                    low: 700.0,
+                    high: 2_100.0,
+                    every_ms,
+                },
+                None,
+            ),
+            ways(seed, 1e6),
+        )
     });
 }
 
@@ -115,7 +142,14 @@ fn a_rate_that_varies_by_three_is_no_throttle() {
 fn a_route_whose_rate_varies_by_three_is_no_throttle() {
     calm("one route between 0.7 and 2.1 Mbit/s", |seed| {
         let every_ms = 2_000 + seed % 10 * 3_000;
-        let link = Link::new(Pace::Varying { low: 700.0, high: 2_100.0, every_ms }, None);
+        let link = Link::new(
+            Pace::Varying {
+                low: 700.0,
+                high: 2_100.0,
+                every_ms,
+            },
+            None,
+        );
         (Link::new(Pace::Steady(8_000.0), None), one_bad(seed, link))
     });
 }
@@ -123,6 +157,16 @@ fn a_route_whose_rate_varies_by_three_is_no_throttle() {
 #[test]
 fn a_network_that_becomes_ten_times_slower_is_no_throttle() {
     calm("access falls from 4 Mbit/s to 400 kbit/s", |seed| {
-        (Link::new(Pace::Step { before: 4_000.0, at_ms: 600_000, after: 400.0 }, None), ways(seed, 1e6))
+        (
+            Link::new(
+                Pace::Step {
+                    before: 4_000.0,
+                    at_ms: 600_000,
+                    after: 400.0,
+                },
+                None,
+            ),
+            ways(seed, 1e6),
+        )
     });
 }

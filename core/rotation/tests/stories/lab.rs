@@ -1,6 +1,6 @@
 //! A laboratory in discrete time: TCP as a window with losses, an access link, routes with pacing, and a censor.
 //!
-//! Steps of 10 ms; every packet is 1,400 bytes. What matters is how goodput falls and stalls, not each segment: the window
+//! Steps of 20 ms; every packet is 1,400 bytes. What matters is how goodput falls and stalls, not each segment: the window
 //! halves when three later packets arrive, goes to one when the timer fires, and bytes are delivered in order.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use phantom_rotation::*;
 use rand_chacha::ChaCha12Rng;
-use rand_core::{Rng as _, SeedableRng as _};
+use rand_core::SeedableRng as _;
 
-pub(crate) const STEP_MS: u64 = 10;
+pub(crate) const STEP_MS: u64 = 20;
 const PACKET: u64 = 1_400;
 pub(crate) const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 
@@ -63,7 +63,19 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(pace: Pace, bursts: Option<Bursts>) -> Self {
-        Self { pace, bursts, queue_ms: 250.0, bad: false, kbit: 1.0, busy_until: 0.0 }
+        let kbit = match pace {
+            Pace::Steady(kbit) => kbit,
+            Pace::Varying { low, high, .. } => (low + high) / 2.0,
+            Pace::Step { before, .. } => before,
+        };
+        Self {
+            pace,
+            bursts,
+            queue_ms: 250.0,
+            bad: false,
+            kbit,
+            busy_until: 0.0,
+        }
     }
 
     fn step(&mut self, now: u64, rng: &mut Dice) {
@@ -100,7 +112,12 @@ impl Link {
 #[derive(Clone, Debug)]
 pub(crate) enum Censor {
     /// From then on each connection of the kind passes a bucket of 140 kbit/s that drops.
-    Police { from_ms: u64, until_ms: u64, kbit: f64, burst: f64 },
+    Police {
+        from_ms: u64,
+        until_ms: u64,
+        kbit: f64,
+        burst: f64,
+    },
     /// The same without drops: excess waits.
     Cap { from_ms: u64, until_ms: u64, kbit: f64 },
     /// So long after the path was taken into use.
@@ -111,7 +128,12 @@ pub(crate) enum Censor {
     Cut { from_ms: u64, until_ms: u64 },
     /// A first packet is flagged with a probability: (client, server, port) is then dropped for so long; `renewed`: from the
     /// last packet seen.
-    Flag { probability: f64, box_ms: u64, renewed: bool, reset: bool },
+    Flag {
+        probability: f64,
+        box_ms: u64,
+        renewed: bool,
+        reset: bool,
+    },
 }
 
 /// A way to reach the servers of a kind.
@@ -127,7 +149,13 @@ pub(crate) struct Route {
 }
 
 pub(crate) fn route(name: &str, server: u8, rtt_ms: f64, ceiling: f64) -> Route {
-    Route { candidate: candidate(name, server, 443), rtt_ms, ceiling, own: None, censors: Vec::new() }
+    Route {
+        candidate: candidate(name, server, 443),
+        rtt_ms,
+        ceiling,
+        own: None,
+        censors: Vec::new(),
+    }
 }
 
 impl Route {
@@ -153,19 +181,28 @@ pub(crate) enum Load {
     Idle,
 }
 
-pub(crate) struct Dice(ChaCha12Rng);
+/// SplitMix64: fast, and good enough for a world.
+pub(crate) struct Dice(u64);
 
 impl Dice {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(ChaCha12Rng::seed_from_u64(seed ^ 0x1ab))
+        Self(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x1ab)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
     }
 
     pub(crate) fn unit(&mut self) -> f64 {
-        (self.0.next_u64() >> 11) as f64 / 9_007_199_254_740_992.0
+        (self.next() >> 11) as f64 / 9_007_199_254_740_992.0
     }
 
     pub(crate) fn below(&mut self, n: u64) -> u64 {
-        self.0.next_u64() % n.max(1)
+        self.next() % n.max(1)
     }
 }
 
@@ -182,7 +219,6 @@ struct Conn {
     /// Connected from this time on, and how the dial ends.
     dial_ends: Option<(u64, Result<(), Failure>)>,
     open: bool,
-    opened: u64,
     adopted: Option<u64>,
     window: f64,
     threshold: f64,
@@ -228,8 +264,6 @@ pub(crate) struct Lab {
     pub(crate) stalled_at: Option<u64>,
     /// Dials that fell into one.
     pub(crate) dials_in_box: usize,
-    /// Delivered bytes, second by second.
-    pub(crate) history: Vec<u64>,
     conns: BTreeMap<PathId, Conn>,
     sharing: Option<PathId>,
     backlog: u64,
@@ -243,7 +277,13 @@ impl Lab {
         Self::remembering(seed, access, routes, load, Memory::default())
     }
 
-    pub(crate) fn remembering(seed: u64, access: Link, routes: Vec<Route>, load: Load, memory: Memory) -> Self {
+    pub(crate) fn remembering(
+        seed: u64,
+        access: Link,
+        routes: Vec<Route>,
+        load: Load,
+        memory: Memory,
+    ) -> Self {
         let machine = Rotation::new(Config::default(), memory, ChaCha12Rng::seed_from_u64(seed));
         let mut lab = Self {
             now: 0,
@@ -260,7 +300,6 @@ impl Lab {
             boxes: BTreeMap::new(),
             stalled_at: None,
             dials_in_box: 0,
-            history: Vec::new(),
             conns: BTreeMap::new(),
             sharing: None,
             backlog: 0,
@@ -270,7 +309,11 @@ impl Lab {
         };
         let candidates = lab.routes.iter().map(|route| route.candidate.clone()).collect();
         lab.tell(Input::Candidates(candidates));
-        lab.tell(Input::Start { network: NetworkId([7; 16]), client: CLIENT, wall: UnixSecs(1_800_000_000) });
+        lab.tell(Input::Start {
+            network: NetworkId([7; 16]),
+            client: CLIENT,
+            wall: UnixSecs(1_800_000_000),
+        });
         lab
     }
 
@@ -314,16 +357,18 @@ impl Lab {
         self.in_use.map(|path| self.paths[&path].clone())
     }
 
-    /// kbit/s between two seconds.
-    pub(crate) fn goodput(&self, from: usize, to: usize) -> f64 {
-        (self.history[to] - self.history[from]) as f64 * 8.0 / 1_000.0 / (to - from) as f64
-    }
-
     /// What must hold in every run: the rules of dwell, causes, sockets and windows.
     pub(crate) fn check(&self) {
         let seed = self.seed;
-        assert!(self.sockets_most <= 6, "seed {seed}: {} sockets to one server", self.sockets_most);
-        assert_eq!(self.dials_in_box, 0, "seed {seed}: a dial inside a residual window");
+        assert!(
+            self.sockets_most <= 6,
+            "seed {seed}: {} sockets to one server",
+            self.sockets_most
+        );
+        assert_eq!(
+            self.dials_in_box, 0,
+            "seed {seed}: a dial inside a residual window"
+        );
         let mut last: Option<(u64, PathId)> = None;
         let mut verdicts: BTreeMap<PathId, Verdict> = BTreeMap::new();
         let mut spent: Vec<Kind> = Vec::new();
@@ -343,10 +388,16 @@ impl Lab {
                             Why::Return => dwelt >= 120_000,
                             Why::First => false,
                         };
-                        assert!(allowed, "seed {seed}: left after {dwelt} ms for {why:?} with {verdict:?}");
+                        assert!(
+                            allowed,
+                            "seed {seed}: left after {dwelt} ms for {why:?} with {verdict:?}"
+                        );
                         let old_kind = self.paths[&old].kind.clone();
                         if why == Why::Throttled {
-                            assert!(!spent.contains(&old_kind), "seed {seed}: two switches for one cause");
+                            assert!(
+                                !spent.contains(&old_kind),
+                                "seed {seed}: two switches for one cause"
+                            );
                             spent.push(old_kind);
                         }
                         if why == Why::Return {
@@ -414,7 +465,11 @@ impl Lab {
     }
 
     fn dial(&mut self, path: PathId, candidate: &Candidate) {
-        let at = self.routes.iter().position(|route| route.candidate == *candidate).expect("a known route");
+        let at = self
+            .routes
+            .iter()
+            .position(|route| route.candidate == *candidate)
+            .expect("a known route");
         let now = self.now;
         self.paths.insert(path, candidate.clone());
         let route = &self.routes[at];
@@ -422,7 +477,12 @@ impl Lab {
         for censor in &route.censors {
             match censor {
                 Censor::Cut { from_ms, until_ms } if (*from_ms..*until_ms).contains(&now) => ends = None,
-                Censor::Flag { probability, box_ms, renewed, reset } => {
+                Censor::Flag {
+                    probability,
+                    box_ms,
+                    renewed,
+                    reset,
+                } => {
                     let until = self.boxes.get(&candidate.address).copied().unwrap_or(0);
                     if now < until {
                         self.dials_in_box += 1;
@@ -447,7 +507,6 @@ impl Lab {
                 route: at,
                 dial_ends: ends,
                 open: false,
-                opened: now,
                 adopted: None,
                 window: 10.0,
                 threshold: f64::MAX,
@@ -468,15 +527,14 @@ impl Lab {
         );
         let mut per_server: BTreeMap<ServerId, usize> = BTreeMap::new();
         for conn in self.conns.values() {
-            *per_server.entry(self.routes[conn.route].candidate.server).or_default() += 1;
+            *per_server
+                .entry(self.routes[conn.route].candidate.server)
+                .or_default() += 1;
         }
         self.sockets_most = self.sockets_most.max(per_server.into_values().max().unwrap_or(0));
     }
 
     pub(crate) fn step(&mut self) {
-        if self.now % 1_000 == 0 {
-            self.history.push(self.delivered);
-        }
         self.now += STEP_MS;
         let now = self.now;
         match self.load {
@@ -533,7 +591,9 @@ impl Lab {
     fn move_packets(&mut self, id: PathId) {
         let now = self.now as f64;
         let takes = self.in_use == Some(id) || self.sharing == Some(id);
-        let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.open) else { return };
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.open) else {
+            return;
+        };
         let route = &mut self.routes[conn.route];
         // Acknowledgements.
         let mut acked_after = 0;
@@ -542,7 +602,11 @@ impl Lab {
                 packet.acked = true;
                 acked_after += 1;
                 conn.srtt = conn.srtt * 0.875 + (packet.ack.unwrap_or(now) - packet.sent) * 0.125;
-                conn.window += if conn.window < conn.threshold { 1.0 } else { 1.0 / conn.window };
+                conn.window += if conn.window < conn.threshold {
+                    1.0
+                } else {
+                    1.0 / conn.window
+                };
                 conn.backoff = 0;
                 conn.timer = now;
             }
@@ -603,13 +667,26 @@ impl Lab {
         for censor in &route.censors {
             let range = |from: &u64, until: &u64| (*from..*until).contains(&self.now);
             match censor {
-                Censor::Police { from_ms, until_ms, kbit, burst } if range(from_ms, until_ms) => {
+                Censor::Police {
+                    from_ms,
+                    until_ms,
+                    kbit,
+                    burst,
+                } if range(from_ms, until_ms) => {
                     limits.push((*kbit, *burst, true));
                 }
-                Censor::Cap { from_ms, until_ms, kbit } if range(from_ms, until_ms) => {
+                Censor::Cap {
+                    from_ms,
+                    until_ms,
+                    kbit,
+                } if range(from_ms, until_ms) => {
                     limits.push((*kbit, 0.0, false));
                 }
-                Censor::PoliceAfterAdoption { after_ms, kbit, burst } => {
+                Censor::PoliceAfterAdoption {
+                    after_ms,
+                    kbit,
+                    burst,
+                } => {
                     if conn.adopted.is_some_and(|at| self.now >= at + after_ms) {
                         limits.push((*kbit, *burst, true));
                     }
@@ -624,13 +701,16 @@ impl Lab {
         if let Some((kbit, burst, true)) = limits.first() {
             conn.tokens = (conn.tokens + kbit * STEP_MS as f64 / 8.0).min(*burst);
         }
+        let mut unacked = conn.flight.iter().filter(|packet| !packet.acked).count() as f64;
         loop {
-            let out = conn.flight.iter().filter(|packet| !packet.acked).count() as f64 - conn.lost as f64;
+            let out = unacked - conn.lost as f64;
             if out >= conn.window.floor().max(1.0) || conn.credit < PACKET as f64 {
                 break;
             }
             let again = if conn.lost > 0 {
-                conn.flight.iter_mut().find(|packet| !packet.acked && packet.ack == Some(f64::MAX))
+                conn.flight
+                    .iter_mut()
+                    .find(|packet| !packet.acked && packet.ack == Some(f64::MAX))
             } else {
                 None
             };
@@ -672,31 +752,51 @@ impl Lab {
                 if conn.flight.is_empty() {
                     conn.timer = now;
                 }
+                unacked += 1.0;
                 conn.buffer = conn.buffer.saturating_sub(PACKET);
-                conn.flight.push_back(Packet { sent: now, ack, acked: false });
+                conn.flight.push_back(Packet {
+                    sent: now,
+                    ack,
+                    acked: false,
+                });
             }
         }
     }
 
-    /// A driver reports every 250 ms while data waits, and when a queue fills or empties.
+    /// A driver reports every 500 ms while data waits, and when a queue fills or empties.
     fn progress(&mut self, id: PathId, ticks: bool) {
         let takes = self.in_use == Some(id) || self.sharing == Some(id);
-        let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.open) else { return };
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.open) else {
+            return;
+        };
         let flight = conn.flight.iter().filter(|packet| !packet.acked).count() as u64 * PACKET;
         let queued = conn.buffer + flight + if takes { self.backlog } else { 0 };
         let due = match conn.reported {
             None => true,
             Some((at, before, _)) => {
-                (before > 0) != (queued > 0) || (queued > 0 && (self.now >= at + 250 || ticks))
+                (before > 0) != (queued > 0) || (queued > 0 && (self.now >= at + 500 || ticks))
             }
         };
         if !due {
             return;
         }
         conn.reported = Some((self.now, queued, conn.delivered));
-        let (delivered, rtt) = (conn.delivered, Duration::from_micros((conn.srtt * 1_000.0) as u64));
-        let direction = if self.seed % 2 == 0 { Direction::Up } else { Direction::Down };
-        self.tell(Input::Progress { path: id, direction, queued, delivered, rtt });
+        let (delivered, rtt) = (
+            conn.delivered,
+            Duration::from_micros((conn.srtt * 1_000.0) as u64),
+        );
+        let direction = if self.seed % 2 == 0 {
+            Direction::Up
+        } else {
+            Direction::Down
+        };
+        self.tell(Input::Progress {
+            path: id,
+            direction,
+            queued,
+            delivered,
+            rtt,
+        });
     }
 }
 

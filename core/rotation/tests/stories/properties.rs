@@ -24,7 +24,7 @@ fn candidates(arg: u64) -> Vec<Candidate> {
     let kinds = ["obfs4", "meek", "webtunnel"];
     (0..arg % 20)
         .map(|n| {
-            let n = (n * (arg | 1)) as usize;
+            let n = (n.wrapping_mul(arg | 1) >> 1) as usize;
             candidate(kinds[n % 3], (n / 3 % 4) as u8, 440 + (n % 5) as u16)
         })
         .collect()

@@ -18,39 +18,76 @@ fn detection(name: &str, ceiling: f64, access: f64, censor: impl Fn(u64) -> Cens
             route("obfs4", 2, rtt + 30.0, ceiling).with(censor(begins)),
             route("meek", 3, rtt + 60.0, 2_500.0),
         ];
-        let mut memory = Lab::new(seed, Link::new(Pace::Steady(access), None), vec![routes[0].clone()], Load::Bulk);
+        let mut memory = Lab::new(
+            seed,
+            Link::new(Pace::Steady(access), None),
+            vec![routes[0].clone()],
+            Load::Bulk,
+        );
         memory.run_until(10);
         let memory = memory.machine.memory().clone();
         let mut lab = Lab::remembering(seed, Link::new(Pace::Steady(access), None), routes, load, memory);
         lab.run_to_ms(begins + 60_000);
         lab.check();
-        assert_eq!(lab.candidate_in_use().map(|c| c.server), Some(ServerId([3; 16])), "seed {seed}: {:#?}", lab.machine.report().lines);
+        assert_eq!(
+            lab.candidate_in_use().map(|c| c.server),
+            Some(ServerId([3; 16])),
+            "seed {seed}: {:#?}",
+            lab.machine.report().lines
+        );
         assert_eq!(lab.switches().len(), 1, "seed {seed}: {:?}", lab.switches());
-        let found = lab.found(begins, Verdict::Throttled).or(lab.found(begins, Verdict::Frozen));
+        let found = lab
+            .found(begins, Verdict::Throttled)
+            .or(lab.found(begins, Verdict::Frozen));
         times.push(found.expect("a verdict") - begins);
     }
-    let (p50, p95, p100) = (percentile(&mut times, 50), percentile(&mut times, 95), percentile(&mut times, 100));
+    let (p50, p95, p100) = (
+        percentile(&mut times, 50),
+        percentile(&mut times, 95),
+        percentile(&mut times, 100),
+    );
     println!("throttle, {name}: verdict p50 {p50} ms, p95 {p95} ms, most {p100} ms over {SEEDS} seeds");
     times
 }
 
 fn policer(begins: u64) -> Censor {
-    Censor::Police { from_ms: begins, until_ms: u64::MAX, kbit: 140.0, burst: 16_000.0 }
+    Censor::Police {
+        from_ms: begins,
+        until_ms: u64::MAX,
+        kbit: 140.0,
+        burst: 16_000.0,
+    }
 }
 
 fn cap(begins: u64) -> Censor {
-    Censor::Cap { from_ms: begins, until_ms: u64::MAX, kbit: 140.0 }
+    Censor::Cap {
+        from_ms: begins,
+        until_ms: u64::MAX,
+        kbit: 140.0,
+    }
 }
 
 #[test]
 fn a_policer_is_found_within_15_s() {
-    let mut times = detection("obfs4 on 8 Mbit/s, policer that drops", 1e6, 8_000.0, policer, Load::Bulk);
+    let mut times = detection(
+        "obfs4 on 8 Mbit/s, policer that drops",
+        1e6,
+        8_000.0,
+        policer,
+        Load::Bulk,
+    );
     assert!(percentile(&mut times, 95) <= 15_000);
 }
 
 #[test]
 fn a_cap_without_drops_is_found_within_15_s() {
-    let mut times = detection("obfs4 on 8 Mbit/s, cap that delays", 1e6, 8_000.0, cap, Load::Bulk);
+    let mut times = detection(
+        "obfs4 on 8 Mbit/s, cap that delays",
+        1e6,
+        8_000.0,
+        cap,
+        Load::Bulk,
+    );
     assert!(percentile(&mut times, 95) <= 15_000);
 }
 

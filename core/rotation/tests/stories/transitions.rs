@@ -37,8 +37,19 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let machine = Rotation::new(Config::default(), Memory::default(), ChaCha12Rng::seed_from_u64(1));
-        Self { machine, now: 0, dialled: Vec::new(), delivered: BTreeMap::new(), sharing: None, log: Vec::new() }
+        let machine = Rotation::new(
+            Config::default(),
+            Memory::default(),
+            ChaCha12Rng::seed_from_u64(1),
+        );
+        Self {
+            machine,
+            now: 0,
+            dialled: Vec::new(),
+            delivered: BTreeMap::new(),
+            sharing: None,
+            log: Vec::new(),
+        }
     }
 
     fn tell(&mut self, input: Input) {
@@ -68,7 +79,11 @@ impl Bench {
                     if self.sharing == Some(path) {
                         self.sharing = None;
                     }
-                    let line = format!("Close {}{}", self.kind(path), if silently { " silently" } else { "" });
+                    let line = format!(
+                        "Close {}{}",
+                        self.kind(path),
+                        if silently { " silently" } else { "" }
+                    );
                     self.forget(path);
                     line
                 }
@@ -93,7 +108,11 @@ impl Bench {
             candidate("obfs4", 1, 443),
             candidate("meek", 2, 443),
         ]));
-        self.tell(Input::Start { network: NetworkId([1; 16]), client: CLIENT, wall: UnixSecs(1_000_000) });
+        self.tell(Input::Start {
+            network: NetworkId([1; 16]),
+            client: CLIENT,
+            wall: UnixSecs(1_000_000),
+        });
     }
 
     fn dialling(&self) -> Option<PathId> {
@@ -184,7 +203,11 @@ type Event = (&'static str, fn(&mut Bench));
 const EVENTS: [Event; 19] = [
     ("Start, same network", Bench::start_only),
     ("Start, another network", |bench| {
-        bench.tell(Input::Start { network: NetworkId([2; 16]), client: CLIENT, wall: UnixSecs(1_000_000) });
+        bench.tell(Input::Start {
+            network: NetworkId([2; 16]),
+            client: CLIENT,
+            wall: UnixSecs(1_000_000),
+        });
     }),
     ("Candidates, one more", |bench| {
         bench.tell(Input::Candidates(vec![
@@ -193,7 +216,9 @@ const EVENTS: [Event; 19] = [
             candidate("webtunnel", 3, 443),
         ]));
     }),
-    ("Candidates, none", |bench| bench.tell(Input::Candidates(Vec::new()))),
+    ("Candidates, none", |bench| {
+        bench.tell(Input::Candidates(Vec::new()))
+    }),
     ("last dial: Connected", |bench| {
         if let Some(path) = bench.dialling() {
             bench.connect(path);
@@ -227,17 +252,31 @@ const EVENTS: [Event; 19] = [
     ("250 ms pass, nothing queued", |bench| bench.idle(250)),
     ("11 s pass, nothing queued", |bench| bench.idle(11_000)),
     ("15 min pass, nothing queued", |bench| bench.idle(900_000)),
-    ("8 s: in use as usual, second half of it", |bench| bench.pass(8_000, USUAL, USUAL / 2)),
-    ("8 s: in use a tenth, second a tenth", |bench| bench.pass(8_000, USUAL / 10, USUAL / 10)),
-    ("14 s: in use a tenth, second half", |bench| bench.pass(14_000, USUAL / 10, USUAL / 2)),
-    ("14 s: in use half, second as usual", |bench| bench.pass(14_000, USUAL / 2, USUAL)),
-    ("10 s: in use silent, second half", |bench| bench.pass(10_000, 0, USUAL / 2)),
+    ("8 s: in use as usual, second half of it", |bench| {
+        bench.pass(8_000, USUAL, USUAL / 2)
+    }),
+    ("8 s: in use a tenth, second a tenth", |bench| {
+        bench.pass(8_000, USUAL / 10, USUAL / 10)
+    }),
+    ("14 s: in use a tenth, second half", |bench| {
+        bench.pass(14_000, USUAL / 10, USUAL / 2)
+    }),
+    ("14 s: in use half, second as usual", |bench| {
+        bench.pass(14_000, USUAL / 2, USUAL)
+    }),
+    ("10 s: in use silent, second half", |bench| {
+        bench.pass(10_000, 0, USUAL / 2)
+    }),
     ("Stop", |bench| bench.tell(Input::Stop)),
 ];
 
 impl Bench {
     fn start_only(&mut self) {
-        self.tell(Input::Start { network: NetworkId([1; 16]), client: CLIENT, wall: UnixSecs(1_000_000) });
+        self.tell(Input::Start {
+            network: NetworkId([1; 16]),
+            client: CLIENT,
+            wall: UnixSecs(1_000_000),
+        });
     }
 }
 
@@ -256,7 +295,11 @@ fn every_transition_is_the_one_that_is_written_down() {
             if bench.log.len() > 8 {
                 outputs.push(format!("and {} more", bench.log.len() - 8));
             }
-            let outputs = if outputs.is_empty() { "-".to_owned() } else { outputs.join(", ") };
+            let outputs = if outputs.is_empty() {
+                "-".to_owned()
+            } else {
+                outputs.join(", ")
+            };
             let _ = writeln!(table, "    {name} -> {}: {outputs}", bench.machine.state());
         }
     }
@@ -266,7 +309,10 @@ fn every_transition_is_the_one_that_is_written_down() {
     }
     let written = std::fs::read_to_string(&file).unwrap_or_default();
     for (wanted, got) in written.lines().zip(table.lines()) {
-        assert_eq!(wanted, got, "read the difference, then write the table anew: BLESS=1");
+        assert_eq!(
+            wanted, got,
+            "read the difference, then write the table anew: BLESS=1"
+        );
     }
     assert_eq!(written.lines().count(), table.lines().count());
 }
