@@ -16,6 +16,9 @@ const FINE: Duration = Duration::from_millis(250);
 /// Length of one sample of the baseline, if four round trips are not longer.
 const COARSE: Duration = Duration::from_secs(1);
 
+/// What was slow before a pause of this length says nothing of now.
+const STALE: Duration = Duration::from_secs(60);
+
 /// Bytes that moved in a time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Amount {
@@ -114,6 +117,9 @@ impl Flow {
         if queued == 0 {
             self.busy_since = None;
         } else if self.busy_since.is_none() || time > config.gap_max {
+            if now.saturating_since(self.moved_at) > STALE {
+                self.recent.clear();
+            }
             (self.busy_since, self.moved_at) = (Some(now), now);
         }
     }
@@ -214,6 +220,14 @@ impl Flow {
             rate: end.rate(),
             baseline,
         })
+    }
+
+    /// The same, and data waits now: without readings nobody knows.
+    pub(crate) fn slow_now(&self, config: &Config, now: Instant) -> Option<Slow> {
+        let fresh = self
+            .last
+            .is_some_and(|last| now.saturating_since(last.at) <= config.gap_max);
+        (fresh && self.is_busy()).then(|| self.slow(config)).flatten()
     }
 
     /// Starts a comparison.

@@ -14,7 +14,7 @@ use crate::time::Instant;
 use crate::windows::random;
 
 /// A failure counts only if something else connects within this time: who is offline condemns nobody.
-const CHARGE_AGE_MAX: Duration = Duration::from_secs(120);
+const CHARGE_AGE_MAX: Duration = Duration::from_secs(2);
 /// A path that reached its server within this time shows that the network works.
 const ALIVE_AGE_MAX: Duration = Duration::from_secs(3);
 /// Failures that wait for that.
@@ -172,7 +172,7 @@ impl<G: Rng> Rotation<G> {
         });
     }
 
-    /// Something connected: the failures of the last minutes were not the network's.
+    /// Something connected: the failures of this moment were not the network's.
     pub(super) fn network_works(&mut self) {
         let wall = self.wall_now();
         for (at, candidate, weights) in std::mem::take(&mut self.charges) {

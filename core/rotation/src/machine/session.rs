@@ -32,7 +32,7 @@ impl<G: Rng> Rotation<G> {
         };
         let silence = DIRECTIONS.map(|direction| path.flow(direction).silence(&self.config, self.now));
         let slow = DIRECTIONS.iter().find_map(|direction| {
-            let slow = path.flow(*direction).slow(&self.config)?;
+            let slow = path.flow(*direction).slow_now(&self.config, self.now)?;
             Some((*direction, slow))
         });
         (silence[0].max(silence[1]), slow)
@@ -377,6 +377,7 @@ impl<G: Rng> Rotation<G> {
         let may = |known: &super::Known| {
             // The same address again says nothing about a silent path, and something about a slow one.
             (known.candidate != first || matches!(of, Doubted::Slow { .. }))
+                && known.due <= self.now
                 && self.dialable_at(known).is_some_and(|free| free <= self.now)
         };
         let at = (0..self.candidates.len())

@@ -476,7 +476,11 @@ impl Lab {
         let mut ends = Some((now + (route.rtt_ms * 3.0) as u64, Ok(())));
         for censor in &route.censors {
             match censor {
-                Censor::Cut { from_ms, until_ms } if (*from_ms..*until_ms).contains(&now) => ends = None,
+                Censor::Cut { from_ms, until_ms } if (*from_ms..*until_ms).contains(&now) => {
+                    // The host sends again, so an end of the cut is noticed after a while.
+                    let noticed = until_ms.saturating_add(1_000 + (route.rtt_ms * 3.0) as u64);
+                    ends = (*until_ms < u64::MAX).then_some((noticed, Ok(())));
+                }
                 Censor::Flag {
                     probability,
                     box_ms,

@@ -89,6 +89,8 @@ proptest! {
                 }
                 _ => Input::Tick,
             };
+            // What a start closes was dialled from the address before.
+            let before = client;
             let told = machine.handle(now, input.clone());
             if told.is_ok() {
                 match &input {
@@ -149,7 +151,7 @@ proptest! {
                         let seen = paths.remove(&path);
                         prop_assert!(seen.is_some(), "closed twice");
                         if let Some(seen) = seen.filter(|_| silently) {
-                            cuts.insert((client, seen.candidate.address), now);
+                            cuts.insert((before, seen.candidate.address), now);
                         }
                         gone.insert(path);
                     }
