@@ -665,7 +665,8 @@ impl Lab {
             self.backlog -= taken;
             conn.buffer += taken;
         }
-        conn.credit = (conn.credit + route.ceiling * STEP_MS as f64 / 8.0).min(4_000.0);
+        let credit = route.ceiling * STEP_MS as f64 / 8.0;
+        conn.credit = (conn.credit + credit).min(credit.max(4_000.0));
         let mut limits: Vec<(f64, f64, bool)> = Vec::new();
         let mut frozen = false;
         for censor in &route.censors {

@@ -102,3 +102,23 @@ fn under_iat_mode_2_it_is_found_too() {
     let mut times = detection("iat-mode 2, policer", 700.0, 8_000.0, policer, Load::Bulk);
     assert!(percentile(&mut times, 95) <= 15_000);
 }
+
+/// The laboratory itself: a link is filled to half at least, and what passes a policer is what Linux gets there (facts/TCP: 1 MB at
+/// 128 kbit/s in 64 s, which is 125 kbit/s).
+#[test]
+fn the_laboratory_moves_what_tcp_moves() {
+    for (kbit, rtt) in [(400.0, 80.0), (1_500.0, 80.0), (4_000.0, 80.0), (8_000.0, 200.0)] {
+        let routes = vec![route("obfs4", 1, rtt, 1e6)];
+        let mut lab = Lab::new(0, Link::new(Pace::Steady(kbit), None), routes, Load::Bulk);
+        lab.run_until(100);
+        let got = lab.delivered as f64 * 8.0 / 100_000.0;
+        println!("laboratory: {got:.0} kbit/s over a link of {kbit} kbit/s, round trip {rtt} ms");
+        assert!(got > 0.5 * kbit && got <= 1.05 * kbit);
+    }
+    let routes = vec![route("obfs4", 1, 80.0, 1e6).with(policer(0))];
+    let mut lab = Lab::new(0, Link::new(Pace::Steady(8_000.0), None), routes, Load::Bulk);
+    lab.run_until(100);
+    let got = lab.delivered as f64 * 8.0 / 100_000.0;
+    println!("laboratory: {got:.0} kbit/s through a policer of 140 kbit/s");
+    assert!((90.0..=142.0).contains(&got));
+}
