@@ -233,6 +233,8 @@ enum Second {
 struct Comparison {
     done: u8,
     agreed: u8,
+    /// Bytes per second of the path in use in the last two, the last one first.
+    before: [u64; 2],
     /// Bytes of the second path in the first comparison and in all.
     first_bytes: u64,
     bytes: u64,

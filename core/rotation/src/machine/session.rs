@@ -147,13 +147,20 @@ impl<G: Rng> Rotation<G> {
         let faster = other.saturating_mul(100) >= held.saturating_mul(percent);
         // A third, not a quarter: two seconds of a rate just below a quarter are often above it.
         let still_slow = first.saturating_mul(self.config.slow_factor.saturating_sub(1)) < baseline;
+        // After a burst of loss TCP climbs back slowly, and a fresh connection overtakes it; what is held back does not climb.
+        let [last, before_last] = comparison.before;
+        let climbs = comparison.done >= 2
+            && first > last
+            && last > before_last
+            && first >= before_last.saturating_mul(2);
+        comparison.before = [first, last];
         comparison.done = comparison.done.saturating_add(1);
         comparison.agreed = if faster && still_slow {
             comparison.agreed.saturating_add(1)
         } else {
             0
         };
-        if comparison.agreed >= self.config.compares_agree {
+        if comparison.agreed >= self.config.compares_agree && !climbs {
             self.throttled(session, doubt, second);
         } else if comparison.done >= self.config.compares_max {
             self.dismiss(session, doubt, Verdict::NetworkSlow);
