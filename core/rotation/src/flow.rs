@@ -19,6 +19,11 @@ const COARSE: Duration = Duration::from_secs(1);
 /// What was slow before a pause of this length says nothing of now.
 const STALE: Duration = Duration::from_secs(60);
 
+/// So many low samples among those of the baseline make a path uneven.
+const UNEVEN: usize = 3;
+/// Samples that may stem from the seconds in which a path became slow.
+const NEWEST: usize = 8;
+
 /// Bytes that moved in a time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Amount {
@@ -193,6 +198,15 @@ impl Flow {
     /// Typical bytes per second, once there are enough samples.
     pub(crate) fn baseline(&self, config: &Config) -> Option<u64> {
         (self.samples.len() >= config.baseline_min).then_some(self.median)
+    }
+
+    /// Whether it has fallen below the limit for single seconds before: bursts of loss do that, and it comes back.
+    pub(crate) fn is_uneven(&self, config: &Config) -> bool {
+        let limit = self.median / config.slow_factor.max(1);
+        // Those that came in while the window was filling belong to what is happening now.
+        let before = self.samples.len().saturating_sub(NEWEST);
+        let low = self.samples.iter().take(before).filter(|rate| **rate < limit);
+        low.count() >= UNEVEN
     }
 
     /// Typical bytes per second from whatever there is.

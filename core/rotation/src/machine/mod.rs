@@ -316,6 +316,8 @@ struct Path {
     phase: Phase,
     flows: [Flow; 2],
     proven: bool,
+    /// It was slow and came back by itself.
+    recovered: bool,
     /// When it showed last that it reaches its server.
     alive: Instant,
 }
@@ -375,6 +377,8 @@ pub struct Rotation<G> {
     /// No doubt for slowness before this, and how many were dismissed in a row.
     next_doubt: Instant,
     dismissed: u32,
+    /// Since when some path has reached its server again and again, and when one did last.
+    works: (Instant, Instant),
     /// When second paths were dialled lately.
     seconds: VecDeque<Instant>,
     diary: Diary,
@@ -403,6 +407,7 @@ impl<G: Rng> Rotation<G> {
             left: Vec::new(),
             next_doubt: Instant::ZERO,
             dismissed: 0,
+            works: (Instant::ZERO, Instant::ZERO),
             seconds: VecDeque::new(),
             diary: Diary::default(),
         }
@@ -728,6 +733,7 @@ impl<G: Rng> Rotation<G> {
             path.phase = Phase::Open;
             path.alive = self.now;
         }
+        self.reached();
         self.network_works();
         let session = self.session();
         match &mut self.state {
@@ -794,7 +800,8 @@ impl<G: Rng> Rotation<G> {
         let Some(path) = self.paths.get_mut(&id) else {
             return;
         };
-        if delivered > path.flow(direction).delivered() {
+        let moved = delivered > path.flow(direction).delivered();
+        if moved {
             path.alive = now;
         }
         path.flows[direction as usize].reading(&self.config, now, queued, delivered, rtt);
@@ -811,6 +818,9 @@ impl<G: Rng> Rotation<G> {
             if self.session().is_some_and(|session| session.path == id) {
                 self.memory.won(wall, &candidate);
             }
+        }
+        if moved {
+            self.reached();
         }
     }
 

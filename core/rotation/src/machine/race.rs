@@ -17,6 +17,8 @@ use crate::windows::random;
 const CHARGE_AGE_MAX: Duration = Duration::from_secs(2);
 /// A path that reached its server within this time shows that the network works.
 const ALIVE_AGE_MAX: Duration = Duration::from_secs(3);
+/// And if one did so again and again for this long, a dial should have been answered.
+const WORKS_MIN: Duration = Duration::from_secs(5);
 /// Failures that wait for that.
 const CHARGES_MAX: usize = 64;
 /// A candidate that may be dialled this soon is waited for within the round.
@@ -57,7 +59,7 @@ impl<G: Rng> Rotation<G> {
                 }
                 if limping.until <= self.now {
                     // Without a word: for as long as it is open the host sends on it, and a censor may renew its block.
-                    self.drop_limping(limping);
+                    self.drop_limping(limping, false);
                     if let State::Racing { limping, .. } | State::Waiting { limping, .. } = &mut self.state {
                         *limping = None;
                     }
@@ -127,13 +129,17 @@ impl<G: Rng> Rotation<G> {
         self.state = State::Waiting { until, limping, why };
     }
 
-    fn drop_limping(&mut self, limping: Limping) {
+    /// Closes a path that limps. It is blamed only where another connected soon after its verdict: later than that, the network may
+    /// have been silent all the time.
+    fn drop_limping(&mut self, limping: Limping, blamed: bool) {
         if let Some(path) = self.paths.get(&limping.session.path) {
             let candidate = path.candidate.clone();
             let (client, address) = (self.client, candidate.address);
             self.windows
                 .cut(&self.config, &mut self.rng, self.now, client, address, true);
-            self.charge(candidate, weights_of(limping.verdict));
+            if blamed {
+                self.charge(candidate, weights_of(limping.verdict));
+            }
             self.close(limping.session.path, true);
         }
     }
@@ -148,7 +154,8 @@ impl<G: Rng> Rotation<G> {
         self.new_round();
         self.adopt(id, why);
         if let Some(limping) = limping {
-            self.drop_limping(limping);
+            let soon = self.now + self.config.limp_max <= limping.until + ALIVE_AGE_MAX;
+            self.drop_limping(limping, soon);
         }
     }
 
@@ -170,6 +177,23 @@ impl<G: Rng> Rotation<G> {
             since: self.now,
             why,
         });
+    }
+
+    /// A path reached its server.
+    pub(super) fn reached(&mut self) {
+        let (since, last) = self.works;
+        let since = if self.now.saturating_since(last) > ALIVE_AGE_MAX {
+            self.now
+        } else {
+            since
+        };
+        self.works = (since, self.now);
+    }
+
+    /// Whether the network has worked without a break for so long that a dial should have been answered.
+    fn works_for_a_while(&self) -> bool {
+        let (since, last) = self.works;
+        self.now.saturating_since(last) <= ALIVE_AGE_MAX && self.now.saturating_since(since) >= WORKS_MIN
     }
 
     /// Something connected: the failures of this moment were not the network's.
@@ -219,7 +243,8 @@ impl<G: Rng> Rotation<G> {
                 silent,
             );
         }
-        if how != Failure::Local {
+        // A dial that was not answered may have begun in an outage that is over.
+        if how != Failure::Local && (how != Failure::Silence || self.works_for_a_while()) {
             self.charge(candidate.clone(), WEIGHTS_DIAL);
         }
         self.diary.note(
@@ -319,6 +344,7 @@ impl<G: Rng> Rotation<G> {
                 },
                 flows: Default::default(),
                 proven: false,
+                recovered: false,
                 alive: self.now,
             },
         );

@@ -160,9 +160,18 @@ impl<G: Rng> Rotation<G> {
         } else {
             0
         };
-        if comparison.agreed >= self.config.compares_agree && !climbs {
+        let uneven = self
+            .paths
+            .get(&session.path)
+            .is_some_and(|path| path.recovered || path.flow(direction).is_uneven(&self.config));
+        let (agree, most) = if uneven {
+            (self.config.compares_agree_uneven, self.config.compares_max_uneven)
+        } else {
+            (self.config.compares_agree, self.config.compares_max)
+        };
+        if comparison.agreed >= agree && !climbs {
             self.throttled(session, doubt, second);
-        } else if comparison.done >= self.config.compares_max {
+        } else if comparison.done >= most {
             self.dismiss(session, doubt, Verdict::NetworkSlow);
         } else {
             self.start_meters(session.path, second);
@@ -285,6 +294,11 @@ impl<G: Rng> Rotation<G> {
     /// The doubt is over and the path stays in use.
     fn dismiss(&mut self, session: Session, doubt: Doubt, verdict: Verdict) {
         self.found(session.path, verdict);
+        if verdict == Verdict::Recovered
+            && let Some(path) = self.paths.get_mut(&session.path)
+        {
+            path.recovered = true;
+        }
         if let Doubted::Slow { .. } = doubt.of {
             let times = 1 << self.dismissed.min(4);
             self.next_doubt = self.now + self.config.doubt_pause.saturating_mul(times);
