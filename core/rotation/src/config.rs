@@ -73,7 +73,8 @@ pub struct Config {
     pub compares_agree: u8,
     /// Comparisons before the question is given up. Default 6.
     pub compares_max: u8,
-    /// The same two for a path that has been slow for single seconds before, or came back from a doubt by itself: bursts of loss.
+    /// The same two for a path that has been below half of its baseline for single seconds before, came back from a doubt by
+    /// itself, or has less than half of its samples: bursts of loss.
     /// Default 7 and 10: with 3, 6 % of two-hour sessions with such bursts switched.
     pub compares_agree_uneven: u8,
     /// See there.

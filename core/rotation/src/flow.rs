@@ -200,9 +200,13 @@ impl Flow {
         (self.samples.len() >= config.baseline_min).then_some(self.median)
     }
 
-    /// Whether it has fallen below the limit for single seconds before: bursts of loss do that, and it comes back.
+    /// Whether it has fallen below half of the baseline for single seconds before, or is too young to tell: bursts of loss do
+    /// that, and it comes back.
     pub(crate) fn is_uneven(&self, config: &Config) -> bool {
-        let limit = self.median / config.slow_factor.max(1);
+        if self.samples.len() < config.baseline_max / 2 {
+            return true;
+        }
+        let limit = self.median / 2;
         // Those that came in while the window was filling belong to what is happening now.
         let before = self.samples.len().saturating_sub(NEWEST);
         let low = self.samples.iter().take(before).filter(|rate| **rate < limit);

@@ -82,7 +82,7 @@ impl Link {
         match self.pace {
             Pace::Steady(kbit) => self.kbit = kbit,
             Pace::Varying { low, high, every_ms } => {
-                if now % every_ms == 0 {
+                if now.is_multiple_of(every_ms) {
                     self.kbit = low + (high - low) * rng.unit();
                 }
             }
@@ -691,10 +691,8 @@ impl Lab {
                     after_ms,
                     kbit,
                     burst,
-                } => {
-                    if conn.adopted.is_some_and(|at| self.now >= at + after_ms) {
-                        limits.push((*kbit, *burst, true));
-                    }
+                } if conn.adopted.is_some_and(|at| self.now >= at + after_ms) => {
+                    limits.push((*kbit, *burst, true));
                 }
                 Censor::FreezeAfter { from_ms, bytes } => {
                     frozen |= self.now >= *from_ms && conn.sent > *bytes;
@@ -790,7 +788,7 @@ impl Lab {
             conn.delivered,
             Duration::from_micros((conn.srtt * 1_000.0) as u64),
         );
-        let direction = if self.seed % 2 == 0 {
+        let direction = if self.seed.is_multiple_of(2) {
             Direction::Up
         } else {
             Direction::Down
