@@ -75,11 +75,12 @@ pub struct Config {
     pub compares_max: u8,
     /// The same two for a path that has been below half of its baseline for single seconds before, came back from a doubt by
     /// itself, or has less than half of its samples: bursts of loss.
-    /// Default 7 and 10: with 3, 6 % of two-hour sessions with such bursts switched.
+    /// Default 12 and 15, about half a minute: with 3, 6 % of two-hour sessions with such bursts switched, with 7, 2 % of those where
+    /// the other paths had no bursts.
     pub compares_agree_uneven: u8,
     /// See there.
     pub compares_max_uneven: u8,
-    /// A doubt is given up after this: there was too little data to compare. Default 35 s.
+    /// A doubt is given up after this: there was too little data to compare. Default 50 s.
     pub doubt_limit: Duration,
     /// Seconds, one after the other, that a doubt tries to dial. Default 3.
     pub seconds_max: u8,
@@ -135,9 +136,9 @@ impl Default for Config {
             faster_percent: 250,
             compares_agree: 3,
             compares_max: 6,
-            compares_agree_uneven: 7,
-            compares_max_uneven: 10,
-            doubt_limit: Duration::from_secs(35),
+            compares_agree_uneven: 12,
+            compares_max_uneven: 15,
+            doubt_limit: Duration::from_secs(50),
             seconds_max: 3,
             seconds_per_ten_minutes: 12,
             doubt_pause: Duration::from_secs(60),
