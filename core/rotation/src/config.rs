@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How the machine behaves. The defaults are those of the specification (`SPEC-section.md`); the tests hold for these.
+/// How the machine behaves. The defaults are those of the specification (SPEC §11); the tests hold for these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Between two dials of a race. Default 250 ms (RFC 8305 §5).

@@ -8,7 +8,7 @@
 //! [`Rotation::handle`] takes what happened, [`Rotation::poll_output`] is drained until it answers [`Output::WaitUntil`] or
 //! [`Output::Idle`]. `transitions.txt` beside the crate lists every state with every event and what follows.
 //!
-//! Spec: SPEC §11 (here `SPEC-section.md`); each constant's reason is in [`Config`] too.
+//! Spec: SPEC §11; each constant's reason is in [`Config`] too.
 
 mod config;
 mod error;

@@ -78,6 +78,7 @@ fn one_bad(seed: u64, link: Link) -> Vec<Route> {
 }
 
 #[test]
+#[ignore = "200 sessions of two hours, minutes of processor time: just rotation"]
 fn iat_mode_1_is_no_throttle() {
     calm("iat-mode 1", |seed| {
         (Link::new(Pace::Steady(8_000.0), None), ways(seed, 1_500.0))
@@ -85,6 +86,7 @@ fn iat_mode_1_is_no_throttle() {
 }
 
 #[test]
+#[ignore = "200 sessions of two hours, minutes of processor time: just rotation"]
 fn iat_mode_2_is_no_throttle() {
     calm("iat-mode 2", |seed| {
         (Link::new(Pace::Steady(8_000.0), None), ways(seed, 700.0))
@@ -92,6 +94,7 @@ fn iat_mode_2_is_no_throttle() {
 }
 
 #[test]
+#[ignore = "200 sessions of two hours, minutes of processor time: just rotation"]
 fn a_slow_link_is_no_throttle() {
     calm("slow link, 200 kbit/s to 1 Mbit/s", |seed| {
         let kbit = 200.0 + (seed * 29 % 801) as f64;
@@ -106,6 +109,7 @@ const BURSTS: Bursts = Bursts {
 };
 
 #[test]
+#[ignore = "200 sessions of two hours, minutes of processor time: just rotation"]
 fn bursts_of_loss_on_the_access_link_are_no_throttle() {
     calm("bursty loss, shared", |seed| {
         (Link::new(Pace::Steady(2_000.0), Some(BURSTS)), ways(seed, 1e6))
@@ -113,6 +117,7 @@ fn bursts_of_loss_on_the_access_link_are_no_throttle() {
 }
 
 #[test]
+#[ignore = "200 sessions of two hours, minutes of processor time: just rotation"]
 fn bursts_of_loss_on_one_route_are_no_throttle() {
     calm("bursty loss, one route", |seed| {
         let link = Link::new(Pace::Steady(2_000.0), Some(BURSTS));
@@ -121,6 +126,7 @@ fn bursts_of_loss_on_one_route_are_no_throttle() {
 }
 
 #[test]
+#[ignore = "200 sessions of two hours, minutes of processor time: just rotation"]
 fn a_rate_that_varies_by_three_is_no_throttle() {
     calm("rate between 0.7 and 2.1 Mbit/s", |seed| {
         let every_ms = 2_000 + seed % 10 * 3_000;
@@ -139,6 +145,7 @@ fn a_rate_that_varies_by_three_is_no_throttle() {
 }
 
 #[test]
+#[ignore = "200 sessions of two hours, minutes of processor time: just rotation"]
 fn a_route_whose_rate_varies_by_three_is_no_throttle() {
     calm("one route between 0.7 and 2.1 Mbit/s", |seed| {
         let every_ms = 2_000 + seed % 10 * 3_000;
@@ -155,6 +162,7 @@ fn a_route_whose_rate_varies_by_three_is_no_throttle() {
 }
 
 #[test]
+#[ignore = "200 sessions of two hours, minutes of processor time: just rotation"]
 fn a_network_that_becomes_ten_times_slower_is_no_throttle() {
     calm("access falls from 4 Mbit/s to 400 kbit/s", |seed| {
         (

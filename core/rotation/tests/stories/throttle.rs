@@ -103,7 +103,7 @@ fn under_iat_mode_2_it_is_found_too() {
     assert!(percentile(&mut times, 95) <= 15_000);
 }
 
-/// The laboratory itself: a link is filled to half at least, and what passes a policer is what Linux gets there (facts/TCP: 1 MB at
+/// The laboratory itself: a link is filled to half at least, and what passes a policer is what Linux gets there (measured: 1 MB at
 /// 128 kbit/s in 64 s, which is 125 kbit/s).
 #[test]
 fn the_laboratory_moves_what_tcp_moves() {
