@@ -95,6 +95,7 @@ digests *params:
 [group('check')]
 interop-obfs4 handshakes="200" repeats="10":
     @PHANTOM_INTEROP_HANDSHAKES="{{handshakes}}" PHANTOM_INTEROP_REPEATS="{{repeats}}" cargo test --release --locked -p phantom-client --test interop_obfs4 -- --nocapture --test-threads 1
+    @cargo test --release --locked -p phantom-obfs4 --test obfs4proxy -- --ignored --skip records --nocapture
 
 # When paths are changed and when not: every story over 200 seeds, the two-hour ones among them (some ten minutes of processor time)
 [group('check')]

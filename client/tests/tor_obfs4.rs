@@ -29,22 +29,8 @@ impl Pair {
 
     fn within(folder: tempfile::TempDir, tor: PathBuf, plugin: &str) -> Self {
         let address = free_address();
-        let mut bridge = Tor::start(
-            &tor,
-            folder.path().join("bridge"),
-            &[
-                ("SocksPort", "0"),
-                ("ORPort", "127.0.0.1:auto"),
-                ("ExtORPort", "auto"),
-                ("Address", "127.0.0.1"),
-                ("BridgeRelay", "1"),
-                ("PublishServerDescriptor", "0"),
-                ("AssumeReachable", "1"),
-                ("ServerTransportPlugin", &format!("obfs4 exec {plugin}")),
-                ("ServerTransportListenAddr", &format!("obfs4 {address}")),
-            ],
-        );
-        bridge.says(&[&format!("Registered server transport 'obfs4' at '{address}'")]);
+        let at = folder.path().join("bridge");
+        let bridge = common::tor::bridge(&tor, at, ("obfs4", plugin), &address, &[]);
         Self {
             folder,
             tor,
@@ -69,16 +55,7 @@ impl Pair {
 
     fn client(&self, name: &str, plugin: &str, args: &str) -> Tor {
         let line = format!("obfs4 {} {} {args}", self.address, self.bridge.fingerprint());
-        Tor::start(
-            &self.tor,
-            self.folder.path().join(name),
-            &[
-                ("SocksPort", "auto"),
-                ("UseBridges", "1"),
-                ("ClientTransportPlugin", &format!("obfs4 exec {plugin}")),
-                ("Bridge", &line),
-            ],
-        )
+        common::tor::client(&self.tor, self.folder.path().join(name), ("obfs4", plugin), &line)
     }
 }
 

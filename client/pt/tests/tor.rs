@@ -27,25 +27,15 @@ struct Pair {
 fn bridge() -> Option<Pair> {
     let program = installed("tor")?;
     let folder = tempfile::tempdir().unwrap();
-    let plugin = format!("plain exec {}", plain().display());
+    let plugin = plain().display().to_string();
     let address = free_address();
-    let mut bridge = Tor::start(
+    let bridge = common::tor::bridge(
         &program,
         folder.path().join("bridge"),
-        &[
-            ("SocksPort", "0"),
-            ("ORPort", "127.0.0.1:auto"),
-            ("ExtORPort", "auto"),
-            ("Address", "127.0.0.1"),
-            ("BridgeRelay", "1"),
-            ("PublishServerDescriptor", "0"),
-            ("AssumeReachable", "1"),
-            ("ServerTransportPlugin", &plugin),
-            ("ServerTransportListenAddr", &format!("plain {address}")),
-            ("ServerTransportOptions", &format!("plain secret={SECRET}")),
-        ],
+        ("plain", &plugin),
+        &address,
+        &[("ServerTransportOptions", &format!("plain secret={SECRET}"))],
     );
-    bridge.says(&[&format!("Registered server transport 'plain' at '{address}'")]);
     Some(Pair {
         _folder: folder,
         program,
@@ -62,15 +52,11 @@ impl Pair {
             self.address,
             self.bridge.fingerprint()
         );
-        Tor::start(
+        common::tor::client(
             &self.program,
             self._folder.path().join(name),
-            &[
-                ("SocksPort", "auto"),
-                ("UseBridges", "1"),
-                ("ClientTransportPlugin", &self.plugin),
-                ("Bridge", &line),
-            ],
+            ("plain", &self.plugin),
+            &line,
         )
     }
 }

@@ -452,7 +452,7 @@ fn our_client_speaks_with_our_server() {
 
 /// A bridge closes on a stranger at the same time whichever program it runs.
 #[test]
-#[ignore = "takes half a minute"]
+#[ignore = "takes half a minute: just interop-obfs4 runs it"]
 fn obfs4proxys_server_closes_on_a_stranger_when_ours_would() {
     if !is_installed() {
         return;
@@ -495,7 +495,7 @@ fn obfs4proxys_server_closes_on_a_stranger_when_ours_would() {
 /// Makes `src/session/vectors/obfs4proxy.txt` anew, with which the unit tests check themselves where obfs4proxy is not
 /// installed: what its server answered to a client with a known seed, and how long its bursts were.
 #[test]
-#[ignore = "run by hand: rewrites a file of the source tree"]
+#[ignore = "no check but a recorder: rewrites src/session/vectors, wanted when the order of draws changes"]
 fn records_what_obfs4proxys_server_says() {
     let echo = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
     let app = echo.local_addr().expect("bound");

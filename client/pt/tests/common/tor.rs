@@ -90,3 +90,40 @@ pub(crate) fn free_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }
+
+/// A bridge whose transport is this one of this program, listening there, which hands over through its Extended ORPort.
+pub(crate) fn bridge(
+    tor: &Path,
+    folder: PathBuf,
+    (name, program): (&str, &str),
+    at: &str,
+    more: &[(&str, &str)],
+) -> Tor {
+    let (plugin, listens) = (format!("{name} exec {program}"), format!("{name} {at}"));
+    let mut settings = vec![
+        ("SocksPort", "0"),
+        ("ORPort", "127.0.0.1:auto"),
+        ("ExtORPort", "auto"),
+        ("Address", "127.0.0.1"),
+        ("BridgeRelay", "1"),
+        ("PublishServerDescriptor", "0"),
+        ("AssumeReachable", "1"),
+        ("ServerTransportPlugin", &*plugin),
+        ("ServerTransportListenAddr", &*listens),
+    ];
+    settings.extend(more);
+    let mut bridge = Tor::start(tor, folder, &settings);
+    bridge.says(&[&format!("Registered server transport '{name}' at '{at}'")]);
+    bridge
+}
+
+/// A client of a bridge, by its line.
+pub(crate) fn client(tor: &Path, folder: PathBuf, (name, program): (&str, &str), line: &str) -> Tor {
+    let settings = [
+        ("SocksPort", "auto"),
+        ("UseBridges", "1"),
+        ("ClientTransportPlugin", &*format!("{name} exec {program}")),
+        ("Bridge", line),
+    ];
+    Tor::start(tor, folder, &settings)
+}
