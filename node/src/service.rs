@@ -167,6 +167,8 @@ async fn work<R: Runtime>(node: Arc<Node<R>>) -> Result<(), NodeError> {
         None => ServerAuth::listed(node.config.keys.link.clone()),
         Some(bridge) => ServerAuth::bridge(node.config.keys.link.clone(), bridge.secret.clone()),
     };
+    let restored = auth.restore(&rt).await;
+    restored.map_err(host("reading which hellos were answered"))?;
     let door = Door::default();
     for at in node.config.listen.clone() {
         let listener = rt.listen(at).await.map_err(host(&format!("listening at {at}")))?;
@@ -290,6 +292,7 @@ async fn accept<R: Runtime>(node: Arc<Node<R>>, mut listener: R::Listener, auth:
                     node.links.accepted(link, key);
                 }
                 Ok(Accepted::Resumed) => {}
+                Err(error @ LinkError::NotKept { .. }) => tracing::warn!(%error, "a link did not come up"),
                 Err(error) => tracing::debug!(%error, "a link did not come up"),
             }
         });

@@ -22,6 +22,7 @@ use phantom_node::config::{Bridge, Keys, Limits, NodeConfig};
 use phantom_node::store::StoreConfig;
 use phantom_path::dice::Dice;
 use phantom_sim::censor::prober::probe;
+use phantom_sim::host::PeerId;
 use phantom_sim::stage::{Act, HostSpec, Stage, program};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -152,8 +153,8 @@ fn assert_silent(answers: &BTreeMap<Said, Vec<Answer>>) {
     }
 }
 
-/// A network with a bridge, where that is, and who may dial it.
-fn bridge() -> (Net, SocketAddr, ClientAuth) {
+/// A network with a bridge, which host that is and where, and who may dial it.
+fn bridge() -> (Net, PeerId, SocketAddr, ClientAuth) {
     let mut net = Net::new(3, 3, 3);
     let keys = Keys {
         identity: IdentitySecret::from_rng(&mut net.rng),
@@ -196,7 +197,7 @@ fn bridge() -> (Net, SocketAddr, ClientAuth) {
     );
     net.stage
         .at(Instant::ZERO + Duration::from_secs(10), Act::Start(bridge));
-    (net, address, auth)
+    (net, bridge, address, auth)
 }
 
 /// The published kinds, and lengths at which something could change: one hello and two.
@@ -209,7 +210,7 @@ fn all() -> Vec<Said> {
 
 #[test]
 fn a_bridge_answers_no_probe_and_closes_at_a_time_that_tells_nothing_of_what_was_said() {
-    let (mut net, address, auth) = bridge();
+    let (mut net, _, address, auth) = bridge();
     assert_silent(&answers(&mut net, address, auth, all(), ROUNDS));
 }
 
@@ -220,7 +221,7 @@ fn what_is_said_to_a_bridge_does_not_move_the_time_at_which_it_closes() {
     let mut closed = BTreeMap::new();
     // A repeated hello is opened before it is known, which takes draws of its own.
     for said in all().into_iter().filter(|said| *said != Said::Kind(Kind::R1)) {
-        let (mut net, address, auth) = bridge();
+        let (mut net, _, address, auth) = bridge();
         let answers = answers(&mut net, address, auth, vec![said], 1);
         let answer = answers[&said][0];
         assert!(
@@ -240,6 +241,45 @@ fn what_is_said_to_a_bridge_does_not_move_the_time_at_which_it_closes() {
         last.expect("many").0
     );
     assert!(spread <= 10_000_000, "{closed:?}");
+}
+
+/// What a recorded hello is met with by a bridge whose program ended between the two, at once or in order.
+#[test]
+fn a_bridge_that_crashed_answers_no_hello_of_before_the_crash() {
+    for crashes in [false, true] {
+        let (mut net, bridge, to, auth) = bridge();
+        let ip = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1));
+        let observer = net.stage.add_host(HostSpec::new("observer", ip));
+        let again: Arc<Mutex<Option<Answer>>> = Arc::default();
+        let told = again.clone();
+        let at = |secs| Instant::ZERO + Duration::from_secs(secs);
+        net.stage.set_program(
+            observer,
+            program(move |rt: phantom_sim::swarm::Runtime| {
+                let (told, auth) = (told.clone(), auth.clone());
+                async move {
+                    let recorded = hello(&rt, &auth).await;
+                    let first = probe(&rt, to, &recorded, Duration::from_secs(5)).await;
+                    assert!(matches!(first.reaction, Reaction::Data(_)), "{first:?}");
+                    rt.sleep_until(at(100)).await;
+                    *told.lock().expect("no panic") = Some(probe(&rt, to, &recorded, PATIENCE).await);
+                }
+            }),
+        );
+        net.stage.at(at(30), Act::Start(observer));
+        if crashes {
+            net.stage.at(at(60), Act::Crash(bridge));
+            net.stage.at(at(65), Act::Start(bridge));
+        }
+        net.stage.run_until(at(200));
+        let again = again.lock().expect("no panic").expect("it was said again");
+        assert!(
+            matches!(again.reaction, Reaction::Fin | Reaction::Reset),
+            "crashes {crashes}: {again:?}"
+        );
+        let seconds = again.after_ns as f64 / 1e9;
+        assert!((20.0..40.2).contains(&seconds), "{seconds} s");
+    }
 }
 
 /// A listed node is in a document that everybody may read. It answers a hello to its key, also a repeated one, since that tells

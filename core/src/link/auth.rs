@@ -1,6 +1,7 @@
 //! Who may dial whom, and how the first message shows it. Spec: SPEC §2.2.
 
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rand_core::CryptoRng;
@@ -10,9 +11,11 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::crypto::kdf::Context;
 use crate::crypto::keys::{LinkPublic, LinkSecret};
 use crate::crypto::noise::Pattern;
+use crate::runtime::Store;
 use crate::units::WallTime;
 
-use super::tickets::{Replays, TicketStore};
+use super::answered::Answered;
+use super::tickets::TicketStore;
 
 const HINT_NODE: Context = Context::new("phantom-net 2026 link hint node v1");
 const HINT_LISTED: Context = Context::new("phantom-net 2026 link hint listed v1");
@@ -145,14 +148,8 @@ struct Inner {
     public: LinkPublic,
     /// `None` for a listed node.
     bridge: Option<BridgeSecret>,
-    memory: Mutex<Memory>,
-}
-
-/// What a server remembers between connections.
-#[derive(Default)]
-pub(crate) struct Memory {
-    pub(crate) tickets: TicketStore,
-    pub(crate) replays: Replays,
+    tickets: Mutex<TicketStore>,
+    answered: Answered,
 }
 
 /// What a hint says about the rest of a hello.
@@ -180,7 +177,8 @@ impl ServerAuth {
             secret,
             public,
             bridge,
-            memory: Mutex::default(),
+            tickets: Mutex::default(),
+            answered: Answered::default(),
         }))
     }
 
@@ -197,9 +195,26 @@ impl ServerAuth {
         self.0.bridge.as_ref()
     }
 
-    /// Runs `f` on what is remembered. Never call anything that waits in it.
-    pub(crate) fn with_memory<T>(&self, f: impl FnOnce(&mut Memory) -> T) -> T {
-        f(&mut self.0.memory.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Takes in what earlier starts of this bridge have answered, so that none of it is answered again. Call it before the first
+    /// [`accept`](super::accept), which writes down what it answers; a listed node remembers nothing.
+    ///
+    /// # Errors
+    /// Of the store: whoever goes on nevertheless may answer a recorded hello.
+    pub async fn restore<S: Store>(&self, store: &S) -> io::Result<()> {
+        match self.0.bridge {
+            Some(_) => self.0.answered.restore(store).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Runs `f` on the tickets that are out. Never call anything that waits in it.
+    pub(crate) fn with_tickets<T>(&self, f: impl FnOnce(&mut TicketStore) -> T) -> T {
+        f(&mut self.0.tickets.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The hellos that were answered.
+    pub(crate) fn answered(&self) -> &Answered {
+        &self.0.answered
     }
 
     /// What `hint` before `ephemeral` announces; `None` when it is no hint of ours. Costs at most three hashes.
@@ -212,7 +227,8 @@ impl ServerAuth {
             None if is(keyless_hint(HINT_NODE, &self.0.public, ephemeral)) => Some(Hinted::Full(Pattern::Ik)),
             None => None,
             Some(secret) => self
-                .with_memory(|memory| memory.replays.accepted(hour(wall)))
+                .answered()
+                .accepted(hour(wall))
                 .find(|hour| is(bridge_hint(secret, &self.0.public, *hour, ephemeral)))
                 .map(Hinted::Bridge),
         }

@@ -308,9 +308,9 @@ where
 /// The session is over: so are its tickets.
 pub(crate) fn forget_tickets(server: &ServerAuth, shared: &Shared) {
     let issued = shared.with_session(Session::take_issued);
-    server.with_memory(|memory| {
+    server.with_tickets(|tickets| {
         for ticket in &issued {
-            memory.tickets.remove(&ticket.id);
+            tickets.remove(&ticket.id);
         }
     });
 }

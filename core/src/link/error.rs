@@ -38,6 +38,12 @@ pub enum LinkError {
     /// Who dialled showed nothing that this server accepts: a probe, a replay, or a mistake. It was not answered.
     #[error("who dialled knows no key or secret of this server")]
     NotForUs,
+    /// That a hello is answered could not be written down, so it was not answered: the host's fault.
+    #[error("a bridge could not write down which hello it answers ({kind}), so it stayed silent")]
+    NotKept {
+        /// The store's error.
+        kind: io::ErrorKind,
+    },
     /// The two ends have no wire version in common.
     #[error("no wire version in common: we speak {ours:?}, the other end {theirs:?}")]
     Version {

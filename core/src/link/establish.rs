@@ -165,14 +165,17 @@ pub async fn accept_telling<R: Runtime, S: Carrier>(
     );
     let accepted = match hello.await {
         Ok(accepted) => accepted,
-        Err(LinkError::NotForUs | LinkError::TimedOut { .. }) => {
+        Err(error @ (LinkError::NotForUs | LinkError::TimedOut { .. } | LinkError::NotKept { .. })) => {
             rt.emit(Event::Refused {
                 what: "link hello",
                 why: Refusal::BadAuthentication,
             });
             silent();
             silence(rt, &mut stream, waited, config.handshake_limit, &mut rng).await;
-            return Err(LinkError::NotForUs);
+            return Err(match error {
+                LinkError::NotKept { .. } => error,
+                _ => LinkError::NotForUs,
+            });
         }
         Err(error) => return Err(error),
     };
@@ -366,7 +369,7 @@ fn parts(shared: &Arc<Shared>, connection: u64, codec: Codec, config: &Config) -
 fn issue(auth: &ServerAuth, shared: &Arc<Shared>, count: usize, rng: &mut ChaCha12Rng) {
     for _ in 0..count {
         let ticket = Ticket::from_rng(rng);
-        if auth.with_memory(|memory| memory.tickets.insert(ticket.id, shared)) {
+        if auth.with_tickets(|tickets| tickets.insert(ticket.id, shared)) {
             shared.with_session(|session| session.issue(ticket));
         }
     }
@@ -383,6 +386,10 @@ async fn hello<R: Runtime, S: Carrier>(
     for _ in 0..2 {
         let unit = arriving.unit(stream).await?;
         if let Some(accepted) = handshake::judge(auth, &unit, rt.wall(), rng) {
+            if let Some(fresh) = accepted.fresh {
+                let kept = auth.answered().keep(rt, fresh).await;
+                kept.map_err(|error| LinkError::NotKept { kind: error.kind() })?;
+            }
             return Ok(accepted);
         }
     }

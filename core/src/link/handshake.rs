@@ -14,6 +14,7 @@ use crate::crypto::noise::Pattern;
 use crate::units::WallTime;
 
 use super::LinkError;
+use super::answered::Fresh;
 use super::auth::{ClientAuth, HINT_LEN, Hinted, PeerKind, ServerAuth, hour};
 use super::control::Ticket;
 use super::frame::{Codec, FRAME_LEN};
@@ -129,6 +130,8 @@ pub(crate) struct Accepted {
     state: HandshakeState,
     pub(crate) hello: ClientHello,
     pub(crate) asks: Asks,
+    /// To be made to last before it is answered.
+    pub(crate) fresh: Option<Fresh>,
 }
 
 /// What the dialler asks for.
@@ -147,20 +150,21 @@ pub(crate) fn judge(
     rng: &mut ChaCha12Rng,
 ) -> Option<Accepted> {
     let (hint, noise) = first.split_first_chunk::<HINT_LEN>()?;
-    let session = auth.with_memory(|memory| memory.tickets.get(hint));
+    let session = auth.with_tickets(|tickets| tickets.get(hint));
     let ticket =
         session.and_then(|session| Some((session.with_session(|session| session.ticket(hint))?, session)));
     if let Some((ticket, session)) = ticket {
         let builder = Pattern::NnPsk0.builder(rng).psk(0, &ticket.secret).ok()?;
         let (state, hello) = open(Pattern::NnPsk0, builder, noise)?;
         // Only who knows the secret uses a ticket up, and only the first who does.
-        let first_use = auth.with_memory(|memory| memory.tickets.remove(hint));
+        let first_use = auth.with_tickets(|tickets| tickets.remove(hint));
         return first_use.then(|| {
             session.with_session(|session| session.spent(hint));
             Accepted {
                 state,
                 hello,
                 asks: Asks::Resume(session),
+                fresh: None,
             }
         });
     }
@@ -175,11 +179,10 @@ pub(crate) fn judge(
         builder = builder.psk(0, secret.as_bytes()).ok()?;
     }
     let (state, hello) = open(pattern, builder, noise)?;
-    if let Hinted::Bridge(made) = hinted
-        && !auth.with_memory(|memory| memory.replays.insert(hour(wall), made, *hint))
-    {
-        return None;
-    }
+    let fresh = match hinted {
+        Hinted::Bridge(made) => Some(auth.answered().insert(hour(wall), made, *hint)?),
+        Hinted::Full(_) => None,
+    };
     let kind = match state
         .get_remote_static()
         .and_then(|key| key.first_chunk::<KEY_LEN>())
@@ -191,6 +194,7 @@ pub(crate) fn judge(
         state,
         hello,
         asks: Asks::Fresh(kind),
+        fresh,
     })
 }
 

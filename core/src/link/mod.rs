@@ -8,6 +8,7 @@
 //! Inside: `handshake` (who is who), `frame` (what is on the wire), `session` (the machine: what is owed and when),
 //! `driver` (moves bytes and time), `handle` (what programs hold).
 
+mod answered;
 mod auth;
 mod config;
 mod control;

@@ -305,7 +305,7 @@ async fn a_parked_session_ends_with_its_time_and_takes_its_tickets_along() {
         waited >= Duration::from_secs(600) && waited < Duration::from_secs(602),
         "{waited:?}"
     );
-    assert_eq!(world.auth.with_memory(|memory| memory.tickets.len()), 0);
+    assert_eq!(world.auth.with_tickets(|tickets| tickets.len()), 0);
     // Their secrets too, although handles are still held.
     assert!(pair.server.shared().with_session(Session::take_issued).is_empty());
 }

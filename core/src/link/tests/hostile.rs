@@ -197,6 +197,103 @@ async fn a_bridge_is_silent_to_whoever_does_not_know_its_secret() {
     );
 }
 
+/// A bridge of the same key and secret, begun anew on the disk of `world`.
+async fn restarted(world: World) -> World {
+    let mut again = World::bridge();
+    (again.dialler, again.server) = (world.dialler, world.server);
+    again.auth.restore(&again.server).await.unwrap();
+    again
+}
+
+/// The first message of a link that comes up, as somebody on the way sees it.
+async fn recorded(world: &World) -> Vec<u8> {
+    let pair = world.link().await;
+    pair.up.lock().unwrap().seen[..FRAME_LEN].to_vec()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hello_that_was_answered_before_a_restart_meets_silence_after_it() {
+    let world = World::bridge();
+    let hello = recorded(&world).await;
+    let later = recorded(&world).await;
+    let mut forgetful = World::bridge();
+    forgetful.server = world.server.clone();
+    let (answer, ..) = probe(&forgetful, hello.clone(), false).await;
+    assert_eq!(answer, FRAME_LEN, "who reads nothing from the disk answers again");
+
+    let world = restarted(restarted(world).await).await;
+    for hello in [hello, later] {
+        let (answer, _, error) = probe(&world, hello, false).await;
+        assert_eq!((answer, error), (0, Some(LinkError::NotForUs)));
+    }
+    world.link().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_set_back_over_a_restart_revives_no_hello() {
+    let world = World::bridge();
+    let hello = recorded(&world).await;
+    for skew in [&world.dialler.skew, &world.server.skew] {
+        *skew.lock().unwrap() = 3 * 3600;
+    }
+    world.link().await;
+    assert_eq!(
+        world.server.disk.lock().unwrap().files.len(),
+        1,
+        "the first hour is unlinked"
+    );
+    *world.server.skew.lock().unwrap() = 0;
+    let world = restarted(world).await;
+    let (answer, ..) = probe(&world, hello, false).await;
+    assert_eq!(answer, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bridge_that_cannot_write_a_hello_down_does_not_answer_it_and_mends_its_file() {
+    let mut world = World::bridge();
+    let before = recorded(&world).await;
+    world.server.disk.lock().unwrap().full = true;
+    let good = {
+        let rng = &mut ChaCha12Rng::from_seed([5; 32]);
+        let dialled = dial(&world.dial, hello(VERSIONS), world.server.wall(), rng);
+        dialled.unwrap().0.to_vec()
+    };
+    let (answer, time, error) = probe(&world, good.clone(), false).await;
+    assert_eq!(answer, 0);
+    assert!(matches!(error, Some(LinkError::NotKept { .. })), "{error:?}");
+    assert!(time >= Duration::from_secs(10), "as a stranger sees it: {time:?}");
+
+    world.server.disk.lock().unwrap().full = false;
+    let after = recorded(&world).await;
+    world = restarted(world).await;
+    for hello in [before, good, after] {
+        assert_eq!(probe(&world, hello, false).await.0, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_cut_short_by_a_crash_hides_none_of_the_others() {
+    let world = World::bridge();
+    let first = recorded(&world).await;
+    let name = {
+        let mut disk = world.server.disk.lock().unwrap();
+        let (name, held) = disk.files.iter_mut().next().unwrap();
+        held.extend_from_slice(&[9; 11]);
+        name.clone()
+    };
+    let world = restarted(world).await;
+    let second = recorded(&world).await;
+    assert_eq!(
+        world.server.disk.lock().unwrap().files[&name].len(),
+        48,
+        "written anew"
+    );
+    let world = restarted(world).await;
+    for hello in [first, second] {
+        assert_eq!(probe(&world, hello, false).await.0, 0);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn clocks_an_hour_apart_still_agree() {
     for skew in [0, 3599, 7200 - 1] {

@@ -24,7 +24,7 @@ async fn every_pattern_carries_messages_both_ways_and_shows_who_dialled() {
     for (world, kind) in worlds {
         let pair = world.link().await;
         assert_eq!(pair.kind, kind);
-        let tickets = world.auth.with_memory(|memory| memory.tickets.len());
+        let tickets = world.auth.with_tickets(|tickets| tickets.len());
         assert_eq!(tickets > 0, kind == PeerKind::Anonymous, "nodes resume nothing");
         for n in [0, 1, 60, 61, 62, 4096, 33_000, MESSAGE_MAX] {
             pair.client.send(Channel::PACKET, bytes(n, 1)).await.unwrap();
@@ -276,7 +276,7 @@ async fn a_closed_link_delivers_what_was_sent_before() {
         Err(LinkError::Closed)
     );
     assert_eq!(
-        world.auth.with_memory(|memory| memory.tickets.len()),
+        world.auth.with_tickets(|tickets| tickets.len()),
         0,
         "its tickets went with it"
     );

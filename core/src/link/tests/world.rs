@@ -1,5 +1,6 @@
 //! A small world for tests: one paused tokio clock, in-memory streams that record, cut and tamper.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -27,6 +28,7 @@ pub(super) struct TestRt {
     pub(super) events: Arc<Mutex<Vec<Event>>>,
     /// Seconds that the wall clock is off.
     pub(super) skew: Arc<Mutex<u64>>,
+    pub(super) disk: Arc<Mutex<Disk>>,
 }
 
 impl TestRt {
@@ -38,6 +40,7 @@ impl TestRt {
             drawn: Arc::default(),
             events: Arc::default(),
             skew: Arc::default(),
+            disk: Arc::default(),
         }
     }
 }
@@ -107,27 +110,61 @@ fn none<T>() -> io::Result<T> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Files that survive a restart of the program that wrote them, and may be told to fail.
+#[derive(Default)]
+pub(super) struct Disk {
+    pub(super) files: BTreeMap<String, Vec<u8>>,
+    pub(super) full: bool,
+}
+
+impl Disk {
+    fn room(&self) -> io::Result<()> {
+        match self.full {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    }
+}
+
 impl Store for TestRt {
-    async fn append(&self, _: &str, _: &[u8]) -> io::Result<u64> {
-        none()
+    async fn append(&self, file: &str, bytes: &[u8]) -> io::Result<u64> {
+        let mut disk = self.disk.lock().unwrap();
+        let full = disk.room();
+        let held = disk.files.entry(file.to_owned()).or_default();
+        let at = held.len() as u64;
+        // A disk that is full may have taken a part.
+        let taken = if full.is_ok() {
+            bytes
+        } else {
+            &bytes[..bytes.len() / 2]
+        };
+        held.extend_from_slice(taken);
+        full.map(|()| at)
     }
-    async fn write(&self, _: &str, _: &[u8]) -> io::Result<()> {
-        none()
+    async fn write(&self, file: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut disk = self.disk.lock().unwrap();
+        disk.room()?;
+        disk.files.insert(file.to_owned(), bytes.to_vec());
+        Ok(())
     }
-    async fn read(&self, _: &str) -> io::Result<Option<Bytes>> {
-        none()
+    async fn read(&self, file: &str) -> io::Result<Option<Bytes>> {
+        let disk = self.disk.lock().unwrap();
+        Ok(disk.files.get(file).map(|held| Bytes::copy_from_slice(held)))
     }
     async fn read_at(&self, _: &str, _: u64, _: usize) -> io::Result<Bytes> {
         none()
     }
-    async fn remove(&self, _: &str) -> io::Result<()> {
-        none()
+    async fn remove(&self, file: &str) -> io::Result<()> {
+        self.disk.lock().unwrap().files.remove(file);
+        Ok(())
     }
-    async fn list(&self, _: &str) -> io::Result<Vec<String>> {
-        none()
+    async fn list(&self, prefix: &str) -> io::Result<Vec<String>> {
+        let disk = self.disk.lock().unwrap();
+        let names = disk.files.keys().filter(|name| name.starts_with(prefix));
+        Ok(names.cloned().collect())
     }
     async fn sync(&self, _: &str) -> io::Result<()> {
-        none()
+        self.disk.lock().unwrap().room()
     }
 }
 
