@@ -148,6 +148,7 @@ fn a_reset_ends_a_stream_by_its_name_and_the_residual_block_refuses_the_next() {
     let residual = Some(Residual {
         tuple: Tuple::Three,
         for_ns: 90 * SECOND,
+        share: ALWAYS,
         renewed: false,
         way: Way::Both,
         resets: true,

@@ -759,7 +759,7 @@ fn a_rule_that_no_censor_can_play_is_shown_at_its_name() {
         (
             "transport = 'udp', protocols = ['tls', 'ssh']",
             "'drop'",
-            "no flow over udp is tls or ssh",
+            "no flow meets 'protocols' as well as the other conditions",
         ),
         ("ports = []", "'drop'", "no port is listed"),
         ("to = []", "'drop'", "no address is listed"),

@@ -82,6 +82,13 @@ impl Condition {
             Self::Flagged(variant) => Some(first?.fet.is_some_and(|fet| fet.verdict(*variant).is_flagged())),
             Self::Protocol(protocol) if !protocol.runs_over(flow.transport) => Some(false),
             Self::Protocol(protocol) => Some(first?.labels.protocol == Some(*protocol)),
+            Self::Unlike(protocols, packets) => {
+                let first = first?.labels.protocol;
+                match first.is_some_and(|protocol| protocols.contains(&protocol)) {
+                    true => Some(false),
+                    false => (*packets == 1).then_some(true),
+                }
+            }
             Self::Name(names) => Some(first?.labels.name.as_ref().is_some_and(|name| names.has(name))),
             Self::Fingerprint(known) => {
                 Some(first?.labels.ja4.as_ref().is_some_and(|ja4| known.contains(ja4)))
@@ -192,6 +199,7 @@ mod tests {
         forging.residual = Some(Residual {
             tuple: Tuple::Two,
             for_ns: 1,
+            share: super::super::rule::ALWAYS,
             renewed: false,
             way: Way::Both,
             resets: false,

@@ -8,7 +8,9 @@
 //! flow, so the same packets get the same verdicts.
 
 pub mod addresses;
+mod case;
 pub mod foresee;
+mod memory;
 pub mod names;
 pub mod program;
 pub mod residual;
@@ -17,21 +19,22 @@ mod sense;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use phantom_path::dice::Dice;
 use phantom_path::police::Policer;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::classify::{FirstBytes, Labels, Protocol, Transport};
+use crate::classify::{Protocol, Transport};
 use crate::flow::{Flow, FlowConfig, FlowTable};
 use crate::packet::Packet;
 use crate::prober::Suspect;
+use case::Case;
 use foresee::{First, Prospect};
-use program::{Answer, Program, Seen};
+use memory::{Memory, OwnPolicers};
+use program::{Answer, Program};
 use residual::Residuals;
-use rule::{ALWAYS, Action, Condition, Rule, Way};
+use rule::{ALWAYS, Action, Rule};
 
 /// Which way a packet crosses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -132,6 +135,8 @@ pub struct Engine {
     pairs: BTreeMap<(IpAddr, SocketAddr), u32>,
     /// Whether a rule asks for [`Engine::pairs`].
     counts_pairs: bool,
+    /// So many data packets of a flow's client are looked at one by one.
+    looks_at: u8,
     /// For each rule, a bit: it looks at first bytes.
     reads_bytes: u64,
     residuals: Residuals,
@@ -144,28 +149,6 @@ pub struct Engine {
     /// Of rules that have one.
     programs: Vec<Option<Box<dyn Program>>>,
 }
-
-/// What is kept of a flow beside its first bytes.
-#[derive(Default)]
-struct Memory {
-    outbound: bool,
-    /// It no longer counts among the flows of its pair.
-    closed: bool,
-    /// Made again when more of the first bytes are known.
-    labels: Option<Arc<Labels>>,
-    labelled_len: u32,
-    /// For each rule, a bit: its conditions were met and the chance was drawn, or they never will be; the flow is sentenced.
-    drawn: u64,
-    /// The chance was drawn.
-    chances: u64,
-    sentenced: u64,
-    /// The chance fell on it, and its rule's program has not sentenced it yet but acts on single packets.
-    chosen: u64,
-    policers: OwnPolicers,
-}
-
-/// The token buckets of a flow, each with the place of its rule. Boxed: most flows have none, and there are many flows.
-type OwnPolicers = Option<Box<Vec<(usize, [Policer; 2])>>>;
 
 /// Rules at most: a bit each.
 pub const RULES_MAX: usize = 64;
@@ -181,8 +164,9 @@ impl Engine {
             memory: Vec::new(),
             pairs: BTreeMap::new(),
             counts_pairs: false,
+            looks_at: 0,
             reads_bytes: 0,
-            residuals: Residuals::new(config.residuals_max),
+            residuals: Residuals::new(config.seed, config.residuals_max),
             suspects: Vec::new(),
             suspects_lost: 0,
             own: BTreeSet::new(),
@@ -199,6 +183,7 @@ impl Engine {
     pub fn push(&mut self, rule: Rule) {
         if self.rules.len() < RULES_MAX {
             self.counts_pairs |= rule.counts_flows();
+            self.looks_at = self.looks_at.max(rule.looks_at());
             self.reads_bytes |= u64::from(rule.reads_bytes()) << self.rules.len();
             self.counts.push(RuleCounts::default());
             self.shared.push(rule.bucket());
@@ -214,6 +199,7 @@ impl Engine {
             return;
         };
         self.counts_pairs |= rule.counts_flows();
+        self.looks_at = self.looks_at.max(rule.looks_at());
         self.reads_bytes &= !(1 << place);
         self.reads_bytes |= u64::from(rule.reads_bytes()) << place;
         self.shared[place] = rule.bucket();
@@ -360,17 +346,16 @@ impl Engine {
             if self.counts_pairs {
                 *self.pairs.entry((flow.client().ip(), flow.server())).or_default() += 1;
             }
-            *memory = Memory {
-                outbound: (direction == Direction::Outbound) == from_client,
-                drawn: never,
-                ..Memory::default()
-            };
+            *memory = Memory::new((direction == Direction::Outbound) == from_client, never);
         }
         if flow.is_closed() && !memory.closed {
             memory.closed = true;
             if self.counts_pairs {
                 leave(&mut self.pairs, flow);
             }
+        }
+        if from_client && packet.payload_len > 0 {
+            memory.look_at_packet(self.looks_at, packet, flow.transport);
         }
         let asks_again = from_client && flow.transport == Transport::Udp && flow.up.packets > 1;
         if asks_again && memory.asks_dns() && packet.payload_len > 0 {
@@ -587,30 +572,6 @@ impl Decision {
     };
 }
 
-impl Memory {
-    fn asks_dns(&self) -> bool {
-        let labels = self.labels.as_deref();
-        labels.is_some_and(|labels| labels.protocol == Some(Protocol::Dns))
-    }
-
-    /// Looks at a datagram by itself.
-    fn look_at_question(&mut self, packet: &Packet<'_>) {
-        let first = FirstBytes::packet(Transport::Udp, packet.payload);
-        self.labels = Some(Arc::new(Labels::of(&first)));
-        self.labelled_len = u32::MAX;
-    }
-
-    /// Looks at the first bytes again if there are more of them.
-    fn look(&mut self, flow: &Flow) {
-        // Bounded by the table's configuration, far below 4 GiB.
-        let known = flow.up.first().len() as u32;
-        if self.labels.is_none() || known > self.labelled_len {
-            self.labelled_len = known;
-            self.labels = (known > 0).then(|| Arc::new(flow.labels()));
-        }
-    }
-}
-
 impl RuleCounts {
     fn count(&mut self, verdict: &Verdict) {
         match verdict {
@@ -619,101 +580,6 @@ impl RuleCounts {
             Verdict::Reset { .. } => self.reset += 1,
             Verdict::Delay(_) => self.delayed += 1,
             Verdict::Forge { .. } => self.forged += 1,
-        }
-    }
-}
-
-/// A packet with its flow, as conditions see it.
-struct Case<'a> {
-    flow: &'a Flow,
-    packet: &'a Packet<'a>,
-    from_client: bool,
-    flows_of_pair: u32,
-}
-
-impl Case<'_> {
-    /// Whether the packet asks DNS something.
-    fn is_question(&self, memory: &Memory) -> bool {
-        self.from_client
-            && self.flow.transport == Transport::Udp
-            && self.packet.payload_len > 0
-            && memory.asks_dns()
-    }
-
-    /// The same for a program.
-    fn seen<'a>(&'a self, at_ns: u64, direction: Direction, memory: &'a Memory) -> Seen<'a> {
-        Seen {
-            at_ns,
-            direction,
-            from_client: self.from_client,
-            outbound: memory.outbound,
-            packet: self.packet,
-            flow: self.flow,
-            labels: memory.labels.as_ref(),
-            flows_of_pair: self.flows_of_pair,
-        }
-    }
-
-    /// Whether the flow meets a rule; `Some(false)`: it does not, and the rule may hit it by mistake; `None`: it is not known
-    /// yet, or it does not and never by mistake.
-    fn meets(&self, rule: &Rule, memory: &Memory) -> Option<bool> {
-        if rule
-            .all
-            .iter()
-            .all(|condition| self.meets_one(condition, rule, memory))
-        {
-            return Some(true);
-        }
-        let judged = self.from_client && self.packet.payload_len > 0;
-        (rule.acts_by_mistake_on > 0 && judged).then_some(false)
-    }
-
-    fn meets_one(&self, condition: &Condition, rule: &Rule, memory: &Memory) -> bool {
-        let flow = self.flow;
-        let labels = memory.labels.as_deref();
-        let side = |way: Way, of: fn(&crate::flow::Side) -> u64| match way {
-            Way::Both => of(&flow.up) + of(&flow.down),
-            Way::FromClient => of(&flow.up),
-            Way::FromServer => of(&flow.down),
-        };
-        match condition {
-            Condition::Opened(direction) => (*direction == Direction::Outbound) == memory.outbound,
-            Condition::Transport(transport) => flow.transport == *transport,
-            Condition::Client(addresses) => addresses.has(flow.client()),
-            Condition::Server(addresses) => addresses.has(flow.server()),
-            Condition::ServerPort(ports) => ports.iter().any(|range| range.contains(&flow.server().port())),
-            Condition::SourcePortAbove => flow.client().port() > flow.server().port(),
-            Condition::Protocol(protocol) => labels.is_some_and(|labels| labels.protocol == Some(*protocol)),
-            Condition::Name(names) => labels.is_some_and(|labels| {
-                (rule.reassembles || !labels.split)
-                    && labels.name.as_ref().is_some_and(|name| names.has(name))
-            }),
-            Condition::Flagged(variant) => flow
-                .fet
-                .as_ref()
-                .is_some_and(|fet| fet.verdict(*variant).is_flagged()),
-            Condition::Fingerprint(known) => {
-                labels.is_some_and(|labels| labels.ja4.as_ref().is_some_and(|ja4| known.contains(ja4)))
-            }
-            Condition::FirstPacketLen(lens) => {
-                labels.is_some_and(|labels| lens.contains(&labels.first_packet_len))
-            }
-            Condition::FirstPacketMod16(remainders) => labels.is_some_and(|labels| {
-                labels.first_packet_len > 0 && remainders >> (labels.first_packet_len % 16) & 1 == 1
-            }),
-            Condition::EntropyMin(millibits) => {
-                labels.is_some_and(|labels| labels.entropy_millibits >= *millibits)
-            }
-            Condition::Packets(way, n) => side(*way, |side| side.packets) > *n,
-            Condition::Bytes(way, n) => side(*way, |side| side.bytes) > *n,
-            Condition::Flows(n) => self.flows_of_pair > *n,
-            Condition::Not(condition) => !self.meets_one(condition, rule, memory),
-            Condition::All(conditions) => conditions
-                .iter()
-                .all(|condition| self.meets_one(condition, rule, memory)),
-            Condition::Any(conditions) => conditions
-                .iter()
-                .any(|condition| self.meets_one(condition, rule, memory)),
         }
     }
 }

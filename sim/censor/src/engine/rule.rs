@@ -24,6 +24,9 @@ use crate::prober;
 /// A chance of one, in parts of 2^32.
 pub const ALWAYS: u64 = 1 << 32;
 
+/// Data packets of a client that are looked at one by one, at most: each by every classifier.
+pub const PACKETS_MAX: u8 = 8;
+
 /// One rule of a censor.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -80,6 +83,8 @@ pub enum Condition {
     SourcePortAbove,
     /// The client's first bytes are of this protocol.
     Protocol(Protocol),
+    /// So many data packets of its client were seen, at most [`PACKETS_MAX`], and none of them, each by itself, begins as one of these.
+    Unlike(BTreeSet<Protocol>, u8),
     /// It asks for one of these names: SNI of TLS and QUIC, Host of HTTP, question of DNS.
     Name(Names),
     /// The rule on fully encrypted traffic flags its first data packet.
@@ -201,14 +206,6 @@ pub enum RuleError {
     /// A forged answer to what is no question.
     #[error("forge-dns answers DNS questions, which are UDP here: it cannot act over TCP")]
     NoQuestion,
-    /// A transport and protocols that it never carries.
-    #[error("no flow over {transport} is {protocol}: the rule can never match")]
-    NotCarried {
-        /// What carries the flow.
-        transport: &'static str,
-        /// The only protocols that are asked for.
-        protocol: String,
-    },
     /// Conditions that no flow meets at once.
     #[error("no flow meets '{what}' as well as the other conditions: the rule can never match")]
     Contradiction {
@@ -234,6 +231,9 @@ pub enum RuleError {
         "every flow meets it, so that it hits none by mistake: leave 'by-mistake' out, or say which flows meet it"
     )]
     NoMistake,
+    /// A block that hits nothing.
+    #[error("a residual block of no flow does nothing: leave it out")]
+    FollowsNothing,
     /// A prober that could do nothing.
     #[error(transparent)]
     Probe(#[from] prober::ConfigError),
@@ -291,12 +291,6 @@ impl Rule {
             Action::Probe(ref config) => config.check()?,
             _ => {}
         }
-        for transport in [Transport::Tcp, Transport::Udp] {
-            if let Some(protocol) = self.not_carried_by(transport) {
-                let transport = transport.name();
-                return Err(RuleError::NotCarried { transport, protocol });
-            }
-        }
         self.check_sense()?;
         if self.acts_on == 0 && self.acts_by_mistake_on == 0 {
             return Err(RuleError::Never);
@@ -305,36 +299,13 @@ impl Rule {
         if self.acts_by_mistake_on > 0 && self.all.is_empty() && self.judge.is_none() {
             return Err(RuleError::NoMistake);
         }
-        match &self.residual {
+        match self.follows() {
+            Some(residual) if residual.share == 0 => Err(RuleError::FollowsNothing),
             Some(residual) if residual.for_ns == 0 => Err(RuleError::NoTime {
                 what: "a residual block",
             }),
             _ => Ok(()),
         }
-    }
-
-    /// Whether it wants this transport.
-    fn is_over(&self, transport: Transport) -> bool {
-        let over =
-            |condition: &Condition| matches!(condition, Condition::Transport(one) if *one == transport);
-        self.all.iter().any(over)
-    }
-
-    /// The protocols that it wants, if it wants this transport, which carries none of them.
-    fn not_carried_by(&self, transport: Transport) -> Option<String> {
-        let wanted = self.all.iter().find_map(|condition| match condition {
-            Condition::Any(any) => {
-                let protocol = |one: &Condition| match one {
-                    Condition::Protocol(protocol) => Some(*protocol),
-                    _ => None,
-                };
-                any.iter().map(protocol).collect::<Option<Vec<_>>>()
-            }
-            _ => None,
-        })?;
-        let never = !wanted.is_empty() && wanted.iter().all(|protocol| !protocol.runs_over(transport));
-        let names: Vec<_> = wanted.iter().map(|protocol| protocol.name()).collect();
-        (never && self.is_over(transport)).then(|| names.join(" or "))
     }
 
     /// Whether it asks how many flows are under way.
@@ -366,6 +337,11 @@ impl Rule {
     /// A list learned of an address.
     pub fn learn(&mut self, list: &str, host: IpAddr) {
         self.each_set(&mut |set| set.learn(list, host));
+    }
+
+    /// How many data packets of a flow's client it looks at one by one.
+    pub(super) fn looks_at(&self) -> u8 {
+        self.all.iter().map(Condition::looks_at).max().unwrap_or(0)
     }
 
     /// Calls for every range of ports that a server may be at.
@@ -473,6 +449,17 @@ impl Forgery {
 }
 
 impl Condition {
+    fn looks_at(&self) -> u8 {
+        match self {
+            Self::Unlike(_, packets) => *packets,
+            Self::Not(condition) => condition.looks_at(),
+            Self::All(conditions) | Self::Any(conditions) => {
+                conditions.iter().map(Self::looks_at).max().unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+
     fn counts_flows(&self) -> bool {
         match self {
             Self::Flows(_) => true,
@@ -512,6 +499,7 @@ impl Condition {
         let what = match self {
             Self::Client(addresses) | Self::Server(addresses) if addresses.is_empty() => "address",
             Self::ServerPort(ports) if ports.iter().all(RangeInclusive::is_empty) => "port",
+            Self::Unlike(protocols, _) if protocols.is_empty() => "protocol",
             Self::Name(names) if names.is_empty() => "name",
             Self::Fingerprint(known) if known.is_empty() => "fingerprint",
             Self::Fingerprint(known) => {

@@ -119,7 +119,9 @@ impl Kind {
             | Condition::EntropyMin(_)
             | Condition::Packets(..)
             | Condition::Bytes(..)
-            | Condition::Flows(_) => Meets::Perhaps,
+            | Condition::Flows(_)
+            // A hello in two parts is TLS, and neither part is.
+            | Condition::Unlike(..) => Meets::Perhaps,
             Condition::Not(condition) => self.meets(condition).not(),
             Condition::All(all) => self.meets_all(all),
             Condition::Any(any) => {
@@ -224,6 +226,7 @@ impl Condition {
             Self::ServerPort(_) => "ports",
             Self::SourcePortAbove => "source-port-above",
             Self::Protocol(_) => "protocols",
+            Self::Unlike(..) => "unlike",
             Self::Name(_) => "names",
             Self::Flagged(_) => "flagged",
             Self::Fingerprint(_) => "fingerprints",

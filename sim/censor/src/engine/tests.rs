@@ -1,3 +1,5 @@
+mod blocks;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::addresses::Addresses;
@@ -134,6 +136,7 @@ fn fully_encrypted() -> Rule {
         residual: Some(Residual {
             tuple: Tuple::Three,
             for_ns: 180 * SECOND,
+            share: ALWAYS,
             renewed: false,
             way: Way::FromClient,
             resets: false,
@@ -167,45 +170,6 @@ fn a_quarter_of_random_looking_connections_is_blocked_and_no_other() {
         talk.say(&mut engine, SECOND, if n % 2 == 0 { http } else { &bytes });
     }
     assert_eq!(engine.counts()[0].dropped, before);
-}
-
-#[test]
-fn a_residual_block_hits_the_three_tuple_for_its_time_and_no_other() {
-    let mut engine = engine(vec![Rule {
-        acts_on: ALWAYS,
-        ..fully_encrypted()
-    }]);
-    let mut caught = Talk::new(client(1), server(1));
-    caught.open(&mut engine, 0);
-    assert_eq!(caught.say(&mut engine, 0, &random(3, 500)), Verdict::Drop);
-    let mut dial = |n: u16, at: u64, to: SocketAddr| Talk::new(client(n), to).open(&mut engine, at * SECOND);
-    assert_eq!(dial(2, 179, server(1)), Verdict::Drop);
-    assert_eq!(dial(3, 179, server(2)), Verdict::Pass);
-    assert_eq!(dial(4, 179, SocketAddr::new(server(1).ip(), 80)), Verdict::Pass);
-    assert_eq!(dial(5, 181, server(1)), Verdict::Pass);
-}
-
-#[test]
-fn a_block_that_packets_renew_ends_only_after_silence() {
-    let mut engine = engine(vec![Rule {
-        acts_on: ALWAYS,
-        residual: Some(Residual {
-            tuple: Tuple::Three,
-            for_ns: 180 * SECOND,
-            renewed: true,
-            way: Way::Both,
-            resets: false,
-        }),
-        ..fully_encrypted()
-    }]);
-    let mut caught = Talk::new(client(1), server(1));
-    caught.open(&mut engine, 0);
-    caught.say(&mut engine, 0, &random(3, 500));
-    let mut dial = |n: u16, at: u64| Talk::new(client(n), server(1)).open(&mut engine, at * SECOND);
-    for n in 0..10 {
-        assert_eq!(dial(10 + n, 100 * u64::from(n + 1)), Verdict::Drop);
-    }
-    assert_eq!(dial(30, 1_000 + 181), Verdict::Pass);
 }
 
 #[test]
@@ -275,6 +239,37 @@ fn a_policed_flow_gets_its_rate_each_way_and_others_all() {
 }
 
 /// net4people#490: silence after 25 packets in either direction; what the list allows is exempt.
+/// Each of so many packets is looked at by itself, and what comes after them is not.
+#[test]
+fn a_flow_is_unlike_a_protocol_once_so_many_packets_begin_as_none() {
+    let passed = |packets, said: &[&[u8]]| {
+        let mut engine = engine(vec![Rule {
+            all: vec![Condition::Unlike([Protocol::Tls].into(), packets)],
+            ..Rule::new("r")
+        }]);
+        let mut talk = Talk::new(client(0), server(1));
+        assert_eq!(talk.open(&mut engine, 0), Verdict::Pass);
+        // Neither acknowledgements nor the server's packets count.
+        assert_eq!(talk.say(&mut engine, 0, &[]), Verdict::Pass);
+        assert_eq!(talk.hear(&mut engine, 0, b"x"), Verdict::Pass);
+        let verdicts = said.iter().map(|payload| talk.say(&mut engine, 0, payload));
+        verdicts.take_while(|verdict| *verdict == Verdict::Pass).count()
+    };
+    let tls = hello("a.example");
+    let cases: [(u8, [&[u8]; 4], usize); 6] = [
+        (1, [b"x", &tls, b"x", b"x"], 0),
+        (2, [b"x", b"x", b"x", b"x"], 1),
+        (3, [b"x", b"x", b"x", b"x"], 2),
+        (3, [b"x", b"x", &tls, b"x"], 4),
+        (3, [b"x", b"x", b"x", &tls], 2),
+        // A hello in two parts is TLS, and no packet of it is.
+        (2, [&tls[..2], &tls[2..], b"x", b"x"], 1),
+    ];
+    for (packets, said, wanted) in cases {
+        assert_eq!(passed(packets, &said), wanted, "{packets} of {said:?}");
+    }
+}
+
 #[test]
 fn a_flow_freezes_after_so_many_packets_unless_its_name_is_allowed() {
     let mut engine = engine(vec![Rule {
@@ -301,6 +296,7 @@ fn too_many_flows_to_one_server_are_cut_and_idle_ones_do_not_count() {
         residual: Some(Residual {
             tuple: Tuple::Three,
             for_ns: 60 * SECOND,
+            share: ALWAYS,
             renewed: false,
             way: Way::Both,
             resets: false,

@@ -21,8 +21,10 @@
 //! Keys are in kebab case, quantities are text with a unit, and what is not known is refused at its line and column with the
 //! choices. The format is described by example in docs/CENSOR.md.
 
+mod action;
 mod forgery;
 mod lists;
+mod matches;
 mod probe;
 mod programs;
 pub mod units;
@@ -38,18 +40,18 @@ use phantom_placed::{Sources, from_node};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use action::{Action, ResidualAction, ResidualText};
 pub use forgery::{Answers, ForgeText, MADE_UP_MAX};
 pub use lists::{List, Lists};
+pub use matches::{Bytes, FirstPackets, Flows, Lengths, Match, Packets, Remainder, Unlike};
 pub use probe::{ProbeText, Within};
 pub use programs::{LoadError, NoPrograms, Programs, Unloaded};
-use units::{Address, Entropy, Pattern, Percent, Ports, Rate, Size, Time};
+use units::{Percent, Time};
 
-use crate::classify::fet::Variant;
-use crate::classify::{Protocol, Transport};
 use crate::engine::program::Judge;
-use crate::engine::residual::{Residual, Tuple};
-use crate::engine::rule::{self, Bucket, Condition, Rule, Way};
-use crate::engine::{Direction, Engine, EngineConfig, RULES_MAX};
+use crate::engine::residual::Residual;
+use crate::engine::rule::{Rule, Way};
+use crate::engine::{Engine, EngineConfig, RULES_MAX};
 use crate::flow::FlowConfig;
 
 /// A censor. Everything in it is good: [`CensorFile::parse`] is the only way to one.
@@ -141,194 +143,6 @@ pub struct Phase {
     pub from: Time,
     /// Its end, which does not belong to it.
     pub until: Time,
-}
-
-/// What a flow must be like: all that is said here.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Match {
-    /// Who opened it: from inside (`outbound`) or from outside.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub opened: Option<Direction>,
-    /// What carries it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub transport: Option<Transport>,
-    /// The client is one of these.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<Vec<Placed<Address>>>,
-    /// The server is one of these.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<Vec<Placed<Address>>>,
-    /// The server's port is one of these.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ports: Option<Vec<Ports>>,
-    /// Whether the client's port is greater than the server's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source_port_above: Option<bool>,
-    /// The client's first bytes are of one of these protocols.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub protocols: Option<Vec<Protocol>>,
-    /// It asks for one of these names: SNI of TLS and QUIC, Host of HTTP, question of DNS.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub names: Option<Vec<Placed<Pattern>>>,
-    /// The rule on fully encrypted traffic flags it, in this text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub flagged: Option<Variant>,
-    /// The JA4 of its hello is one of these.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fingerprints: Option<Vec<String>>,
-    /// Its first data packet is so long.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub first_packet: Option<Lengths>,
-    /// The length of its first data packet leaves one of these remainders when it is divided by 16.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub first_packet_mod_16: Option<Vec<Remainder>>,
-    /// Its first data packet has at least so much entropy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub entropy_min: Option<Entropy>,
-    /// More packets than this were seen of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub packets: Option<Packets>,
-    /// More payload than this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bytes: Option<Bytes>,
-    /// More flows than this are under way between its client's address and its server, itself included.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub flows: Option<Flows>,
-    /// It is not like this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not: Option<Box<Match>>,
-    /// It is like one of these.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub any: Option<Vec<Match>>,
-}
-
-/// Lengths from the least to the most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Lengths {
-    /// The least.
-    pub min: Size,
-    /// The most.
-    pub max: Size,
-}
-
-/// What a division by 16 leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "u8", into = "u8")]
-pub struct Remainder(u8);
-
-impl TryFrom<u8> for Remainder {
-    type Error = String;
-
-    fn try_from(number: u8) -> Result<Self, String> {
-        match number {
-            0..16 => Ok(Self(number)),
-            _ => Err(format!("wanted a remainder from 0 to 15, got {number}")),
-        }
-    }
-}
-
-impl From<Remainder> for u8 {
-    fn from(remainder: Remainder) -> Self {
-        remainder.0
-    }
-}
-
-/// A count of packets that is exceeded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Packets {
-    /// The first packet beyond it meets the condition.
-    pub over: u64,
-    /// Which are counted. Default: both ways together.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub way: Way,
-}
-
-/// A count of payload bytes that is exceeded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Bytes {
-    /// The first byte beyond it meets the condition.
-    pub over: Size,
-    /// Which are counted. Default: both ways together.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub way: Way,
-}
-
-/// A count of flows that is exceeded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Flows {
-    /// The first flow beyond it meets the condition.
-    pub over: u32,
-}
-
-/// What is done to packets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Action {
-    /// They are lost.
-    Drop,
-    /// They are lost, and these ends get a reset.
-    #[serde(rename_all = "kebab-case")]
-    Reset {
-        /// The end that opened the connection. Default: yes.
-        #[serde(default = "yes")]
-        client: bool,
-        /// The other. Default: yes.
-        #[serde(default = "yes")]
-        server: bool,
-    },
-    /// What exceeds a token bucket is lost, each way for itself.
-    Police {
-        /// What comes in.
-        rate: Rate,
-        /// How much is in it at most.
-        burst: Size,
-        /// Whose it is. Default: each flow's own.
-        #[serde(default = "own_bucket")]
-        bucket: Bucket,
-    },
-    /// They come later.
-    Delay(Time),
-    /// A question gets an answer with these addresses ahead of the true one; none: there is no such name. A number: so many
-    /// made-up addresses.
-    ForgeDns(ForgeText),
-    /// They pass; the server is probed, and blocked if it answers like a proxy.
-    Probe(Box<ProbeText>),
-}
-
-/// What follows for other flows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct ResidualText {
-    /// What they have in common with the one that was caught.
-    pub tuple: Tuple,
-    /// For how long.
-    #[serde(rename = "for")]
-    pub lasts: Time,
-    /// Every packet starts the time anew. Default: no.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub renewed: bool,
-    /// Which of their packets. Default: both ways.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub way: Way,
-    /// What is done to them. Default: they are lost.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub action: ResidualAction,
-}
-
-/// What a residual block does to packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum ResidualAction {
-    /// They are lost.
-    #[default]
-    Drop,
-    /// They are lost, and both ends get a reset.
-    Reset,
 }
 
 impl CensorFile {
@@ -584,130 +398,6 @@ impl RuleText {
     }
 }
 
-impl From<ResidualText> for Residual {
-    fn from(text: ResidualText) -> Self {
-        Self {
-            tuple: text.tuple,
-            for_ns: text.lasts.0,
-            renewed: text.renewed,
-            way: text.way,
-            resets: text.action == ResidualAction::Reset,
-        }
-    }
-}
-
-impl Match {
-    /// Lists that are not known, each at its place.
-    fn unknown_lists(&self, lists: &Lists) -> Vec<Problem> {
-        let addresses = self.from.iter().chain(&self.to).flatten();
-        let addresses = addresses.filter_map(|text| match &text.value {
-            Address::List(name) => Some((text.at, name.as_str())),
-            _ => None,
-        });
-        let names = self.names.iter().flatten();
-        let names = names.filter_map(|pattern| Some((pattern.at, pattern.list()?)));
-        let own = addresses
-            .chain(names)
-            .filter_map(|(at, name)| Some(lists.unknown(name)?.or_at(at)));
-        let inner = self.not.iter().map(|not| &**not).chain(self.any.iter().flatten());
-        own.chain(inner.flat_map(|inner| inner.unknown_lists(lists)))
-            .collect()
-    }
-
-    fn conditions(&self, lists: &Lists) -> Vec<Condition> {
-        let addresses = |texts: &Vec<Placed<Address>>| lists.addresses(texts.iter().map(|text| &text.value));
-        let mut all = Vec::new();
-        all.extend(self.opened.map(Condition::Opened));
-        all.extend(self.transport.map(Condition::Transport));
-        all.extend(self.from.as_ref().map(addresses).map(Condition::Client));
-        all.extend(self.to.as_ref().map(addresses).map(Condition::Server));
-        all.extend(self.ports.as_ref().map(|ports| {
-            Condition::ServerPort(ports.iter().map(|ports| ports.first..=ports.last).collect())
-        }));
-        all.extend(self.source_port_above.map(|above| match above {
-            true => Condition::SourcePortAbove,
-            false => Condition::Not(Box::new(Condition::SourcePortAbove)),
-        }));
-        all.extend(
-            self.protocols.as_ref().map(|protocols| {
-                Condition::Any(protocols.iter().copied().map(Condition::Protocol).collect())
-            }),
-        );
-        all.extend(
-            self.names
-                .as_ref()
-                .map(|names| Condition::Name(lists.names(names.iter().map(|pattern| &pattern.value)))),
-        );
-        all.extend(self.flagged.map(Condition::Flagged));
-        all.extend(
-            self.fingerprints
-                .as_ref()
-                .map(|known| Condition::Fingerprint(known.iter().cloned().collect())),
-        );
-        all.extend(
-            self.first_packet
-                .map(|lengths| Condition::FirstPacketLen(lengths.min.0..=lengths.max.0)),
-        );
-        all.extend(self.first_packet_mod_16.as_ref().map(|remainders| {
-            Condition::FirstPacketMod16(
-                remainders
-                    .iter()
-                    .fold(0, |bits, remainder| bits | 1 << remainder.0),
-            )
-        }));
-        all.extend(self.entropy_min.map(|entropy| Condition::EntropyMin(entropy.0)));
-        all.extend(
-            self.packets
-                .map(|packets| Condition::Packets(packets.way, packets.over)),
-        );
-        all.extend(self.bytes.map(|bytes| Condition::Bytes(bytes.way, bytes.over.0)));
-        all.extend(self.flows.map(|flows| Condition::Flows(flows.over)));
-        all.extend(
-            self.not
-                .as_ref()
-                .map(|not| Condition::Not(Box::new(not.condition(lists)))),
-        );
-        all.extend(
-            self.any
-                .as_ref()
-                .map(|any| Condition::Any(any.iter().map(|one| one.condition(lists)).collect())),
-        );
-        all
-    }
-
-    /// All of it as one condition.
-    fn condition(&self, lists: &Lists) -> Condition {
-        let mut all = self.conditions(lists);
-        match (all.pop(), all.is_empty()) {
-            (Some(one), true) => one,
-            (last, _) => {
-                all.extend(last);
-                Condition::All(all)
-            }
-        }
-    }
-}
-
-impl Action {
-    fn action(&self) -> rule::Action {
-        match self {
-            Self::Drop => rule::Action::Drop,
-            Self::Reset { client, server } => rule::Action::Reset {
-                client: *client,
-                server: *server,
-            },
-            Self::Police { rate, burst, bucket } => rule::Action::Police {
-                bits_per_second: rate.0,
-                burst_bytes: burst.0,
-                bucket: *bucket,
-            },
-            Self::Delay(time) => rule::Action::Delay(time.0),
-            Self::ForgeDns(forged) => rule::Action::Forge(forged.forgery()),
-            Self::Probe(probe) => rule::Action::Probe(Box::new(probe.config())),
-        }
-    }
-}
-
 fn flow_idle() -> Placed<Time> {
     Time(FlowConfig::default().idle_ns).into()
 }
@@ -739,10 +429,6 @@ const fn none() -> Percent {
 
 fn is_none(share: &Percent) -> bool {
     *share == Percent::NONE
-}
-
-const fn own_bucket() -> Bucket {
-    Bucket::Flow
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

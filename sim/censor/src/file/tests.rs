@@ -2,9 +2,13 @@ use std::net::SocketAddr;
 
 use proptest::prelude::*;
 
+use super::units::{Address, Entropy, Pattern, Ports, Rate, Size};
 use super::*;
 use crate::catalogue;
-use crate::engine::rule::ALWAYS;
+use crate::classify::Protocol;
+use crate::classify::fet::Variant;
+use crate::engine::residual::Tuple;
+use crate::engine::rule::{self, ALWAYS, Condition};
 use crate::prober::{Config, Sign};
 
 const HEAD: &str = "name = 'x'\nsummary = 'A test'\n";
@@ -22,82 +26,7 @@ fn error(text: &str) -> String {
 }
 
 /// Every key and every choice of the format.
-const ALL: &str = r#"
-name = "everything"
-summary = "Says all that can be said"
-flow-idle = "90 s"
-
-[[rule]]
-name = "first"
-source = "a test"
-inspects = "reassembled"
-phases = [{ from = "0 s", until = "90 s" }, { from = "1 h", until = "1.5 d" }]
-share = "26.3 %"
-by-mistake = "0.0000001 %"
-way = "from-server"
-action = { police = { rate = "140 kbit/s", burst = "16 KB", bucket = "shared" } }
-[rule.match]
-opened = "inbound"
-transport = "udp"
-from = ["192.0.2.1", "192.0.2.0/24", "[2001:db8::1]:443"]
-to = ["2001:db8::/32", "198.51.100.1:80"]
-ports = [53, "8000-8999"]
-source-port-above = false
-protocols = ["tls", "quic", "dtls", "http", "ssh", "dns"]
-names = ["example.org", "*.example.org", "*t.co*"]
-fingerprints = ["t13d1516h2_8daaf6152771_b186095e22b6"]
-first-packet = { min = "160 B", max = "700 B" }
-first-packet-mod-16 = [2, 9]
-entropy-min = "7.25 bit"
-packets = { over = 25, way = "from-client" }
-bytes = { over = "16 KiB" }
-flows = { over = 12 }
-not = { any = [{ transport = "tcp", ports = [22] }, { flagged = "detect-py" }] }
-[rule.residual]
-tuple = "2-tuple"
-for = "12 h"
-renewed = true
-way = "from-client"
-action = "reset"
-
-[[rule]]
-name = "second"
-source = "a test"
-action = { reset = { client = false } }
-match = { ports = [22], flagged = "opengfw" }
-residual = { tuple = "4-tuple", for = "75 s" }
-
-[[rule]]
-name = "third"
-source = "a test"
-action = { delay = "200 ms" }
-
-[[rule]]
-name = "fourth"
-source = "a test"
-action = { forge-dns = ["192.0.2.9", "2001:db8::9"] }
-
-[[rule]]
-name = "probed"
-source = "a test"
-[rule.action.probe]
-kinds = ["r1", "r2", "r3", "nr1", "http", "tls"]
-delay-min = "1 s"
-delay = [{ share = "50 %", within = "5 s" }, { share = "100 %", within = "3 min" }]
-patience = "4 s"
-from = ["192.0.2.7", "2001:db8::7"]
-signs = ["replay-answered", "close-threshold", "silence"]
-answers = 2
-silences = 6
-blocks = "50 %"
-block = { tuple = "server-port", for = "7 d", action = "reset" }
-probes-max = 40
-
-[[rule]]
-name = "fifth"
-source = "a test"
-action = "drop"
-"#;
+const ALL: &str = include_str!("everything.toml");
 
 #[test]
 fn what_is_written_is_read() {
@@ -122,7 +51,7 @@ fn every_key_reaches_the_engine() {
     // 0.263 * 2^32 is 1,129,576,398.8.
     assert_eq!((rule.acts_on, rule.acts_by_mistake_on), (1_129_576_399, 4));
     assert_eq!((rule.way, rule.reassembles), (Way::FromServer, true));
-    assert_eq!(rule.all.len(), 16);
+    assert_eq!(rule.all.len(), 17);
     assert!(rules[1].all.contains(&Condition::Flagged(Variant::OpenGfw)));
     let endpoint = |text: &str| text.parse::<SocketAddr>().expect("an endpoint");
     for condition in &rule.all {
@@ -133,6 +62,9 @@ fn every_key_reaches_the_engine() {
             }
             Condition::FirstPacketLen(lens) => assert_eq!(*lens, 160..=700),
             Condition::FirstPacketMod16(bits) => assert_eq!(*bits, 0b10_0000_0100),
+            Condition::Unlike(protocols, packets) => {
+                assert_eq!((protocols, *packets), (&[Protocol::Tls, Protocol::Ssh].into(), 3));
+            }
             Condition::EntropyMin(millibits) => assert_eq!(*millibits, 7_250),
             Condition::Packets(way, over) => assert_eq!((*way, *over), (Way::FromClient, 25)),
             Condition::Bytes(way, over) => assert_eq!((*way, *over), (Way::Both, 16_384)),
@@ -146,8 +78,8 @@ fn every_key_reaches_the_engine() {
     }
     let residual = rule.residual.expect("one");
     assert_eq!(
-        (residual.tuple, residual.for_ns),
-        (Tuple::Two, 43_200_000_000_000)
+        (residual.tuple, residual.for_ns, residual.share),
+        (Tuple::Two, 43_200_000_000_000, ALWAYS / 2)
     );
     assert!(residual.resets && residual.renewed && residual.way == Way::FromClient);
     assert_eq!(
@@ -158,6 +90,7 @@ fn every_key_reaches_the_engine() {
         }
     );
     assert_eq!(rules[1].acts_on, ALWAYS);
+    assert_eq!(rules[1].residual.map(|residual| residual.share), Some(ALWAYS));
     assert_eq!(rules[2].action, rule::Action::Delay(200_000_000));
     assert!(matches!(&rules[3].action, rule::Action::Forge(forged) if forged.pool.len() == 2));
     let probe = rules[4].probe().expect("it probes");
@@ -300,6 +233,14 @@ fn a_mistake_is_told_at_its_place_with_what_was_wanted() {
             "action = 'drop'\nmatch = { first-packet-mod-16 = [2, 16] }",
             "7:37: wanted a remainder from 0 to 15, got 16",
         ),
+        (
+            "action = 'drop'\nmatch = { unlike = { protocols = ['tls'], packets = 0 } }",
+            "7:53: wanted 1 to 8 packets, got 0",
+        ),
+        (
+            "action = 'drop'\nmatch = { unlike = { protocols = ['tls'], packets = 9 } }",
+            "wanted 1 to 8 packets, got 9",
+        ),
         ("", "3:1: 'action' is missing here"),
     ] {
         let got = error(&rule(keys));
@@ -331,6 +272,18 @@ fn a_rule_that_makes_no_sense_is_refused_at_its_place() {
             "no name is listed: the rule can never match",
         ),
         ("action = 'drop'\nmatch = { to = [] }", "no address is listed"),
+        (
+            "action = 'drop'\nmatch = { unlike = { protocols = [] } }",
+            "no protocol is listed",
+        ),
+        (
+            "action = 'drop'\nmatch = { transport = 'udp', protocols = ['tls', 'ssh'] }",
+            "no flow meets 'protocols' as well as the other conditions",
+        ),
+        (
+            "action = 'drop'\nresidual = { tuple = '3-tuple', for = '1 s', share = '0 %' }",
+            "a residual block of no flow does nothing",
+        ),
         ("action = 'drop'\nmatch = { ports = [] }", "no port is listed"),
         (
             "action = 'drop'\nmatch = { protocols = [] }",

@@ -65,6 +65,7 @@ impl Default for Config {
             block: Residual {
                 tuple: Tuple::Server,
                 for_ns: 43_200_000_000_000,
+                share: ALWAYS,
                 renewed: true,
                 way: Way::FromServer,
                 resets: false,

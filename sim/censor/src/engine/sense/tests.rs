@@ -60,6 +60,8 @@ fn any_condition() -> impl Strategy<Value = Condition> {
         Condition::ServerPort(vec![443..=443, 53..=53]),
         Condition::ServerPort(vec![65_535..=65_535]),
         Condition::SourcePortAbove,
+        Condition::Unlike([Protocol::Tls, Protocol::Dns].into(), 1),
+        Condition::Unlike([Protocol::Http].into(), 2),
         Condition::Name(Names::from_iter(["a.example"])),
         Condition::Flagged(Variant::Paper),
         Condition::FirstPacketLen(100..=500),
