@@ -115,23 +115,29 @@ doc:
 
 # Fuzz one target, or all, for some seconds each:  just fuzz [target] [seconds]   (nightly Rust, a C++ compiler, cargo-fuzz)
 [group('check')]
-[working-directory: 'core']
 fuzz target="all" seconds="30":
     #!/usr/bin/env bash
     set -euo pipefail
-    targets="{{target}}"
-    [ "$targets" = all ] && targets="$(cargo +nightly fuzz list)"
-    for target in $targets; do
-        mkdir -p "fuzz/corpus/$target"
-        cargo +nightly fuzz run --sanitizer none "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
-            -max_total_time={{seconds}} -rss_limit_mb=1024 -timeout=10 -max_len=8192 -print_final_stats=1
+    found=
+    for crate in core sim; do
+        cd "{{justfile_directory()}}/$crate"
+        for target in $(cargo +nightly fuzz list); do
+            [ "{{target}}" = all ] || [ "{{target}}" = "$target" ] || continue
+            found=1
+            mkdir -p "fuzz/corpus/$target"
+            cargo +nightly fuzz run --sanitizer none "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
+                -max_total_time={{seconds}} -rss_limit_mb=1024 -timeout=10 -max_len=8192 -print_final_stats=1
+        done
     done
+    [ -n "$found" ] || { echo "no target is called {{target}}" >&2; exit 2; }
 
 # Write the fuzz targets' seeds anew, and check that each is accepted
 [group('check')]
 fuzz-seeds:
-    @RUSTFLAGS="--cfg fuzzing" cargo test --quiet --release --manifest-path core/fuzz/Cargo.toml --lib
-    @RUSTFLAGS="--cfg fuzzing" cargo run --quiet --release --manifest-path core/fuzz/Cargo.toml --example seeds
+    @for crate in core sim; do \
+        RUSTFLAGS="--cfg fuzzing" cargo test --quiet --release --manifest-path $crate/fuzz/Cargo.toml --lib || exit 1; \
+        RUSTFLAGS="--cfg fuzzing" cargo run --quiet --release --manifest-path $crate/fuzz/Cargo.toml --example seeds || exit 1; \
+    done
 
 # The madsim witness: its cfg needs a target folder of its own
 [group('check')]
