@@ -1,5 +1,7 @@
 //! Every censor of the catalogue at the border of a world, byte for byte: it repeats, and whatever it does nobody is fooled.
 
+#[path = "named_censors/traffic.rs"]
+mod traffic;
 mod verdicts;
 
 use std::path::Path;
@@ -7,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use phantom_censor::catalogue;
-use phantom_script::shipped::SHIPPED;
+use phantom_script::shipped::{SHIPPED, Shipped};
 use phantom_sim::check::judge::Verdict;
 use phantom_sim::check::observe::{Observation, Sink};
 use phantom_sim::play::SwarmPlayer;
@@ -62,7 +64,7 @@ fn a_run_under_each_named_censor_repeats_and_what_it_does_shows() {
             .find(|(name, _)| *name == wanted)
             .map(|(_, digest)| digest)
     };
-    // These act on what our programs send; one that looks for QUIC or for other people's names may change nothing.
+    // These act on what our programs send; one that looks for QUIC or for other people's names changes nothing here: see below.
     for acts in [
         "gfw-2023",
         "iran-blackout-2025",
@@ -71,6 +73,23 @@ fn a_run_under_each_named_censor_repeats_and_what_it_does_shows() {
         "tspu-freeze-2025",
     ] {
         assert_ne!(of(acts), of("none"), "{acts} did nothing");
+    }
+}
+
+/// Where clients speak DNS, HTTP, TLS, QUIC and random bytes each censor acts, changes the run, and the run repeats.
+#[test]
+fn each_named_censor_changes_a_world_that_speaks_what_it_looks_for() {
+    let none = traffic::play(None);
+    assert_eq!(none, traffic::play(None));
+    let own =
+        catalogue::names().map(|name| catalogue::censor(name).unwrap_or_else(|error| panic!("{error}")));
+    let trojan = Shipped::of("trojan-lengths").expect("it is shipped").censor();
+    for censor in own.chain([trojan.unwrap_or_else(|error| panic!("{error}"))]) {
+        let name = censor.name();
+        let played = traffic::play(Some(&censor));
+        assert_eq!(played, traffic::play(Some(&censor)), "{name}");
+        assert!(played.sentenced > 0, "{name} did nothing");
+        assert_ne!(played.digest, none.digest, "{name} changes nothing");
     }
 }
 
