@@ -10,6 +10,7 @@ use phantom_core::event::{Event, Sensitive, Tag};
 use phantom_core::runtime::rules::{Forgery, Names, Protocol, Remote, Rule};
 use phantom_core::runtime::{Clock, Events, Listener, Net, Spawn, Stream, Udp, timeout};
 use phantom_core::units::{Instant, Probability};
+use phantom_path::mishap::{Loss, Mishaps};
 use phantom_sim::censor::SharedCensor;
 use phantom_sim::censor::plain::engaged;
 use phantom_sim::host::record::Leak;
@@ -293,6 +294,74 @@ fn losses(streams: StreamModel) {
     };
     let (_, world) = transfer(config(), small, small, 1_000_000);
     assert!(world.counters().net.queue_full > 0);
+}
+
+/// A chance in parts of 2^32.
+fn parts(chance: f64) -> u64 {
+    (chance * 4_294_967_296.0) as u64
+}
+
+/// Each of a link's mishaps, in either direction: every byte arrives in order, and the mishap shows.
+#[test]
+fn streams_bear_bursts_of_loss_reordering_and_duplicates() {
+    let quiet = || Access::new(20_000_000, 20_000_000);
+    let with = |mishaps| Access { mishaps, ..quiet() };
+    let bytes = 3_000_000;
+    let run = |from, to| transfer(WorldConfig::new(5), from, to, bytes);
+    let (alone, _) = run(quiet(), quiet());
+    let bursts = with(Mishaps {
+        loss: Loss::Bursts {
+            begin: parts(0.005),
+            end: parts(0.25),
+        },
+        ..Mishaps::default()
+    });
+    let reordered = with(Mishaps {
+        reordered: parts(0.01),
+        late_ns: 8_000_000,
+        ..Mishaps::default()
+    });
+    let doubled = with(Mishaps {
+        duplicated: parts(0.2),
+        ..Mishaps::default()
+    });
+    for (from, to) in [(bursts, quiet()), (quiet(), bursts)] {
+        let (seconds, world) = run(from, to);
+        let counters = world.counters().net;
+        assert!(counters.lost > 20 && counters.retransmitted > 20, "{counters:?}");
+        assert!(seconds > alone, "{seconds} s, {alone} s without");
+    }
+    for (from, to) in [(reordered, quiet()), (quiet(), reordered)] {
+        let (seconds, world) = run(from, to);
+        let counters = world.counters().net;
+        assert!(
+            counters.lost == 0 && counters.retransmitted > 0,
+            "taken for losses at first"
+        );
+        assert!(counters.retransmitted < 40, "and then learned: {counters:?}");
+        assert!(seconds < 2.0 * alone, "{seconds} s, {alone} s without");
+    }
+    for (from, to) in [(doubled, quiet()), (quiet(), doubled)] {
+        let (seconds, world) = run(from, to);
+        assert_eq!(world.counters().net.lost, 0);
+        assert!(seconds < 1.2 * alone, "{seconds} s, {alone} s without");
+    }
+}
+
+/// CoDel drops before the queue is full; without it nothing is lost in a queue that is long enough.
+#[test]
+fn codel_drops_what_waits_too_long_where_a_long_queue_drops_nothing() {
+    let narrow = |codel| Access {
+        codel,
+        queue_bytes: 8 << 20,
+        ..Access::new(5_000_000, 5_000_000)
+    };
+    let dropped = |codel| {
+        let (_, world) = transfer(WorldConfig::new(6), narrow(codel), Access::server(), 3_000_000);
+        world.counters().net.queue_full
+    };
+    assert_eq!(dropped(false), 0);
+    assert!(dropped(true) > 0);
 }
 
 /// What the machines do alone, against Linux's own transfers, they do between hosts of a world.

@@ -3,7 +3,8 @@
 //! `cargo run --release -p phantom-path --example segment_cost`
 
 use phantom_path::lab::{Flow, Lab, Path};
-use phantom_path::link::{LinkConfig, Loss};
+use phantom_path::link::LinkConfig;
+use phantom_path::mishap::{Loss, Mishaps};
 use phantom_path::tcp::{Receiver, Sender};
 
 fn main() {
@@ -16,7 +17,10 @@ fn main() {
             bits_per_second: 50_000_000,
             queue_bytes: 625_000,
             delay_ns: 25_000_000,
-            loss,
+            mishaps: Mishaps {
+                loss,
+                ..Mishaps::default()
+            },
             ..LinkConfig::default()
         };
         let path = Path {

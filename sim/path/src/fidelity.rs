@@ -6,7 +6,8 @@ use std::fmt;
 
 use crate::comparison::Comparison;
 use crate::lab::{Flow, Lab, Path};
-use crate::link::{LinkConfig, Loss};
+use crate::link::LinkConfig;
+use crate::mishap::{Loss, Mishaps};
 use crate::tcp::{Algorithm, SenderCounters};
 
 /// The burst of the policer in every measurement, in bytes.
@@ -156,10 +157,13 @@ impl Cell {
             bits_per_second: self.bits_per_second,
             queue_bytes: self.queue_bytes,
             delay_ns: self.rtt_ms * 500_000,
-            loss: if self.loss > 0.0 {
-                Loss::Independent((self.loss * 4_294_967_296.0) as u64)
-            } else {
-                Loss::None
+            mishaps: Mishaps {
+                loss: if self.loss > 0.0 {
+                    Loss::Independent((self.loss * 4_294_967_296.0) as u64)
+                } else {
+                    Loss::None
+                },
+                ..Mishaps::default()
             },
             ..LinkConfig::default()
         }

@@ -8,5 +8,7 @@ pub mod dice;
 pub mod fidelity;
 pub mod lab;
 pub mod link;
+pub mod mishap;
 pub mod police;
+pub mod queue;
 pub mod tcp;

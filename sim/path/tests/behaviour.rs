@@ -1,7 +1,8 @@
 //! What senders, receivers and links do together.
 
 use phantom_path::lab::{Flow, Lab, Outcome, Path};
-use phantom_path::link::{LinkConfig, Loss};
+use phantom_path::link::LinkConfig;
+use phantom_path::mishap::{Loss, Mishaps};
 use proptest::prelude::*;
 
 const SECOND: u64 = 1_000_000_000;
@@ -46,7 +47,8 @@ prop_compose! {
         late_ns in 0_u64..100_000_000,
         duplicated in prop_oneof![Just(0), 0_u64..400_000_000],
     ) -> LinkConfig {
-        LinkConfig { bits_per_second, queue_bytes, codel, delay_ns, jitter_ns, loss, reordered, late_ns, duplicated }
+        let mishaps = Mishaps { loss, reordered, late_ns, duplicated };
+        LinkConfig { bits_per_second, queue_bytes, codel, delay_ns, jitter_ns, mishaps }
     }
 }
 
@@ -180,8 +182,11 @@ fn a_window_that_is_not_used_does_not_grow() {
 #[test]
 fn reordering_is_learned() {
     let forth = LinkConfig {
-        reordered: 42_949_672,
-        late_ns: 8_000_000,
+        mishaps: Mishaps {
+            reordered: 42_949_672,
+            late_ns: 8_000_000,
+            ..Mishaps::default()
+        },
         ..link(20, 40)
     };
     let path = Path {
@@ -200,7 +205,14 @@ fn reordering_is_learned() {
 #[test]
 fn a_burst_of_losses_costs_less_than_as_many_single_ones() {
     let took = |loss| {
-        let forth = LinkConfig { loss, ..link(20, 60) };
+        let mishaps = Mishaps {
+            loss,
+            ..Mishaps::default()
+        };
+        let forth = LinkConfig {
+            mishaps,
+            ..link(20, 60)
+        };
         let path = Path {
             forth,
             back: link(20, 60),

@@ -8,6 +8,7 @@ use phantom_censor::prober::Limits;
 use phantom_core::units::{Instant, Probability, WallTime};
 use rand_core::Rng;
 
+use super::access::access;
 use super::border;
 use super::observe::Observer;
 use super::times;
@@ -286,10 +287,6 @@ fn as_id(system: usize) -> AsId {
 }
 
 fn spec(plan: &Plan, host: &Host) -> HostSpec {
-    let (up, down) = (
-        host.access.up.0.bits_per_second(),
-        host.access.down.0.bits_per_second(),
-    );
     let addresses: Vec<IpAddr> = host.addresses().collect();
     // IPv6 needs no translation: the address is the host's own, and still nobody dials in.
     let home = std::iter::once(HOME)
@@ -304,7 +301,7 @@ fn spec(plan: &Plan, host: &Host) -> HostSpec {
             udp_idle: NAT_UDP,
         }),
         addresses: if host.nat { home } else { addresses },
-        access: Access::new(up, down),
+        access: access(&host.access),
         inside: host.inside,
         wall,
         ..HostSpec::new(host.name.clone())

@@ -10,6 +10,7 @@ use phantom_core::rendezvous::SLOTS;
 use phantom_placed::words::{nearest, shortened};
 use phantom_placed::{At, Placed, Problem};
 
+use super::access::access;
 use super::censor::{DIRECTORY, PUBLISHED};
 use super::deeds::{deeds, paced};
 use super::file::{self, Count, FORMAT, Model, Node, Scenario};
@@ -133,6 +134,7 @@ pub fn check(scenario: &Scenario, stem: Option<&str>) -> Result<Checked, Vec<Pro
     room(&mut checker, scenario, &counts);
     graphs(&mut checker, scenario, &counts);
     censor(&mut checker, scenario);
+    access(&mut checker, scenario);
     deeds(&mut checker, scenario);
     let (invariants, claims) = promises(&mut checker, scenario);
     sweep(&mut checker, scenario);

@@ -4,11 +4,12 @@
 //! error points at the exact key. See `docs/SCENARIOS.md` for the format in prose.
 
 use indexmap::IndexMap;
+use phantom_core::units::ByteCount;
 use phantom_placed::Placed;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::units::{Rate, Seeds, Share, SizeRange, Spread, Time};
+use super::units::{Rate, Seeds, Share, Size, SizeRange, Spread, Time};
 
 /// The only format there is so far.
 pub const FORMAT: u64 = 1;
@@ -267,6 +268,45 @@ pub struct Access {
     pub down: Rate,
     /// From the host.
     pub up: Rate,
+    /// Bytes that may wait in front of each direction.
+    #[serde(default = "access_queue")]
+    pub queue: Placed<Size>,
+    /// Whether either queue drops by waiting time as well (CoDel, RFC 8289).
+    #[serde(default)]
+    pub codel: Switch,
+    /// Packets lost, in each direction by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bursts: Option<Bursts>,
+    /// Packets that others overtake, in each direction by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reordered: Option<Reordered>,
+    /// Share of packets that come twice, in each direction by itself.
+    #[serde(default = "no_share")]
+    pub duplicated: Share,
+}
+
+/// Losses in bursts (Gilbert 1960): while it is bad all packets are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Bursts {
+    /// Share of packets that are lost, over a long time; less than all.
+    pub lost: Placed<Share>,
+    /// Packets of a burst, in the mean; at least 1.
+    pub length: Placed<u32>,
+}
+
+/// Packets that come late, and are overtaken by those behind them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Reordered {
+    /// Their share.
+    pub share: Share,
+    /// How much later they come.
+    pub late: Time,
+}
+
+fn access_queue() -> Placed<Size> {
+    Size(ByteCount(256 << 10)).into()
 }
 
 impl Default for Access {
@@ -276,6 +316,11 @@ impl Default for Access {
         Self {
             down: rate(30_000_000),
             up: rate(10_000_000),
+            queue: access_queue(),
+            codel: Switch::Off,
+            bursts: None,
+            reordered: None,
+            duplicated: no_share(),
         }
     }
 }

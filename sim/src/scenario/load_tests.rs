@@ -354,6 +354,21 @@ fn mistakes_are_shown_at_their_exact_place_with_the_choices() {
             "t.toml:38:6: unknown population 'servis'; did you mean 'service'?",
         ),
         (
+            "[topology]\n",
+            "[topology]\naccess = { down = \"1 Mbit/s\", up = \"1 Mbit/s\", queue = \"1 kB\" }\n",
+            "t.toml:10:56: a queue of 1 kB has no room for a packet; at least 1600 B",
+        ),
+        (
+            "[topology]\n",
+            "[topology]\naccess = { down = \"1 Mbit/s\", up = \"1 Mbit/s\", bursts = { lost = 1.0, length = 4 } }\n",
+            "t.toml:10:66: bursts take more than nothing and less than all, not 100 %",
+        ),
+        (
+            "[topology]\n",
+            "[topology]\naccess = { down = \"1 Mbit/s\", up = \"1 Mbit/s\", bursts = { lost = 0.02, length = 0 } }\n",
+            "t.toml:10:81: a burst has 1 to 10000 packets in the mean, not 0",
+        ),
+        (
             "to = \"contacts\"",
             "to = \"contact\"",
             "t.toml:44:23: unknown graph that carries messages 'contact'; did you mean 'contacts'?",

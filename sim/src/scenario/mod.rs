@@ -1,5 +1,6 @@
 //! Scenarios: what a file says ([`mod@file`]), how it is read ([`load`]), and the typed, checked [`plan::Plan`] it becomes.
 
+mod access;
 pub mod censor;
 pub mod check;
 mod deeds;

@@ -199,8 +199,8 @@ impl State {
         let payload = encode(id, &name, None, Duration::ZERO);
         match self.send_dns(peer, resolver, shown, at, Kind::Query, &payload, &name) {
             Fate::Arrives(at, watched) => {
-                self.net.arrives(at, watched);
-                self.schedule(peer, at, Happening::Dns(key, Asked::Query));
+                self.net.arrives(at.ns, watched);
+                self.schedule(peer, at.ns, Happening::Dns(key, Asked::Query));
             }
             Fate::Forged {
                 truth,
@@ -214,8 +214,8 @@ impl State {
                 self.net.arrives(self.now + near, lie);
                 self.schedule(peer, self.now + near, Happening::Dns(key, Asked::Forgery));
                 if let Some((at, watched)) = truth {
-                    self.net.arrives(at, watched);
-                    self.schedule(peer, at, Happening::Dns(key, Asked::Query));
+                    self.net.arrives(at.ns, watched);
+                    self.schedule(peer, at.ns, Happening::Dns(key, Asked::Query));
                 }
             }
             _ => self.dns_lost(key),
@@ -300,8 +300,8 @@ impl State {
         let payload = encode(id, &name, Some(addresses), ttl);
         match self.send_dns(resolver, peer, at, shown, Kind::Answer, &payload, &name) {
             Fate::Arrives(at, watched) => {
-                self.net.arrives(at, watched);
-                self.schedule(resolver, at, Happening::Dns(key, Asked::Answer));
+                self.net.arrives(at.ns, watched);
+                self.schedule(resolver, at.ns, Happening::Dns(key, Asked::Answer));
             }
             _ => self.dns_lost(key),
         }

@@ -6,6 +6,7 @@
 //! A world stays on the thread that made it: handles and wakers are `Send + Sync`, and one that is used anywhere else
 //! panics. The state is never borrowed while a task is polled or dropped.
 
+pub(crate) mod access;
 pub mod border;
 mod dns;
 mod executor;

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use indexmap::IndexMap;
-use phantom_core::units::{BitRate, Instant, Probability};
+use phantom_core::units::{Instant, Probability};
 
+use super::access::{AccessWay, Arrival, Dropped};
 use super::border::{BorderCounters, Kind, Middlebox, Options, Protocol, Tap, Tcp, Verdict};
 use super::leak::{Hit, Leaks, Tail};
 use super::nat::Nat;
@@ -68,42 +69,6 @@ pub(crate) enum Owner {
     Nat(u32),
 }
 
-/// One direction of an access link.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pipe {
-    rate: BitRate,
-    queue_ns: u64,
-    free_at: u64,
-}
-
-impl Pipe {
-    fn new(rate: BitRate, queue_bytes: u64) -> Self {
-        let queue_ns = u64::try_from(rate.time_for(queue_bytes).as_nanos()).unwrap_or(u64::MAX);
-        Self {
-            rate,
-            queue_ns,
-            free_at: 0,
-        }
-    }
-
-    /// When `bytes` that come at `now` are through; `None` if the queue is full.
-    fn pass(&mut self, now: u64, bytes: u64) -> Option<u64> {
-        let start = self.free_at.max(now);
-        if start - now > self.queue_ns {
-            return None;
-        }
-        // 2^64 ns bits allow 2 GB at once: chunks are far smaller.
-        self.free_at = start + (bytes * 8_000_000_000).div_ceil(self.rate.bits_per_second());
-        Some(self.free_at)
-    }
-
-    /// Bytes that wait at `now`.
-    pub(crate) fn depth(&self, now: u64) -> u64 {
-        let waiting = u128::from(self.free_at.saturating_sub(now));
-        (waiting * u128::from(self.rate.bits_per_second()) / 8_000_000_000) as u64
-    }
-}
-
 /// In this order: the first line of the cache is what every event at the host reads, the second begins with what a dial
 /// reads at either end, and the pipes follow, which are read where links are modelled.
 #[repr(C, align(64))]
@@ -127,8 +92,8 @@ pub(crate) struct Host {
 
     pub(crate) listeners: Vec<(Option<IpAddr>, u16, super::slab::Key)>,
     pub(crate) addresses: Vec<IpAddr>,
-    pub(crate) uplink: Pipe,
-    pub(crate) downlink: Pipe,
+    pub(crate) uplink: AccessWay,
+    pub(crate) downlink: AccessWay,
     pub(crate) sockets: Vec<(Option<IpAddr>, u16, super::slab::Key)>,
     pub(crate) name: Box<str>,
     pub(crate) disk: Disk,
@@ -155,8 +120,8 @@ impl Host {
             resolver: spec.resolver,
             loss: spec.access.loss,
             jitter_ns: nanos(spec.access.jitter),
-            uplink: Pipe::new(spec.access.up, spec.access.queue_bytes),
-            downlink: Pipe::new(spec.access.down, spec.access.queue_bytes),
+            uplink: AccessWay::new(&spec.access, spec.access.up, mix(seed, u64::from(id) << 1)),
+            downlink: AccessWay::new(&spec.access, spec.access.down, mix(seed, u64::from(id) << 1 | 1)),
             listeners: Vec::new(),
             sockets: Vec::new(),
             next_port: EPHEMERAL_FIRST,
@@ -252,6 +217,15 @@ pub struct NetCounters {
     pub retransmitted: u64,
 }
 
+impl NetCounters {
+    fn count(&mut self, dropped: Dropped) {
+        match dropped {
+            Dropped::Lost => self.lost += 1,
+            Dropped::QueueFull => self.queue_full += 1,
+        }
+    }
+}
+
 /// A packet that is about to enter the network.
 pub(crate) struct Sending<'a> {
     pub(crate) from: u32,
@@ -273,14 +247,14 @@ pub(crate) struct Sending<'a> {
 
 /// What became of it.
 pub(crate) enum Fate {
-    /// It reaches the receiver's access link at this time.
-    Arrives(u64, Watched),
+    /// It reaches the receiver's access link.
+    Arrives(Arrival, Watched),
     Lost,
     /// A middlebox resets the stream at these ends: the one that dialled, the other.
     Reset([bool; 2]),
     /// A forged answer with these addresses sets out from the border now; the question arrives at this time, or never.
     Forged {
-        truth: Option<(u64, Watched)>,
+        truth: Option<(Arrival, Watched)>,
         addresses: Vec<IpAddr>,
         lie: Watched,
     },
@@ -326,7 +300,7 @@ impl Net {
             return Fate::Lost;
         };
         if sending.from == sending.to {
-            return Fate::Arrives(now + way.delay, None);
+            return Fate::Arrives(Arrival::at(now + way.delay), None);
         }
         let (from, to) = (sending.from as usize, sending.to as usize);
         if !(self.hosts[from].linked && self.hosts[to].linked) {
@@ -334,14 +308,16 @@ impl Net {
             return Fate::Lost;
         }
         let crosses = self.hosts[from].inside != self.hosts[to].inside;
-        let mut leaves = now;
+        let mut arrives = Arrival::at(now);
         let mut jitter = 0;
         if self.fixed.is_none() {
-            let Some(through) = self.hosts[from].uplink.pass(now, wire_size(bytes)) else {
-                self.counters.queue_full += 1;
-                return Fate::Lost;
+            arrives = match self.hosts[from].uplink.enter(now, wire_size(bytes)) {
+                Ok(through) => through,
+                Err(dropped) => {
+                    self.counters.count(dropped);
+                    return Fate::Lost;
+                }
             };
-            leaves = through;
             let (loss_there, jitter_there) = (self.hosts[to].loss, self.hosts[to].jitter_ns);
             let host = &mut self.hosts[from];
             let spread = host.jitter_ns + jitter_there;
@@ -356,7 +332,7 @@ impl Net {
                 return Fate::Lost;
             }
         }
-        let arrives = leaves + way.delay + jitter;
+        arrives.ns += way.delay + jitter;
         if crosses {
             let outbound = self.hosts[from].inside;
             self.cross(now, sending, outbound, arrives, watched)
@@ -370,7 +346,7 @@ impl Net {
         now: u64,
         mut sending: Sending<'_>,
         outbound: bool,
-        arrives: u64,
+        mut arrives: Arrival,
         watched: Watched,
     ) -> Fate {
         self.border.packets += 1;
@@ -439,7 +415,8 @@ impl Net {
             Verdict::ForgeDns { .. } => Fate::Arrives(arrives, watched),
             Verdict::Delay(by) => {
                 self.border.delayed += 1;
-                Fate::Arrives(arrives.saturating_add(nanos(by)), watched)
+                arrives.ns = arrives.ns.saturating_add(nanos(by));
+                Fate::Arrives(arrives, watched)
             }
         }
     }
@@ -470,10 +447,10 @@ impl Net {
             options: Options::default(),
             tail: None,
         };
-        let asked = self.cross(now, packet(true), true, now, None);
+        let asked = self.cross(now, packet(true), true, Arrival::at(now), None);
         if let Fate::Arrives(..) | Fate::Forged { truth: Some(_), .. } = asked {
             // The resolver has taken the lie by then, but what crosses is seen.
-            let answered = self.cross(now, packet(false), false, now, None);
+            let answered = self.cross(now, packet(false), false, Arrival::at(now), None);
             if let (Fate::Arrives(..), Fate::Lost | Fate::Reset(_)) = (&asked, &answered) {
                 return Some(answered);
             }
@@ -485,18 +462,17 @@ impl Net {
     }
 
     /// A packet of `bytes` reaches the access link of `to` at `now`: when it is through, `None` if it is lost there.
-    pub(crate) fn land(&mut self, now: u64, to: u32, bytes: u64) -> Option<u64> {
+    pub(crate) fn land(&mut self, now: u64, to: u32, bytes: u64) -> Option<Arrival> {
         if self.fixed.is_some() {
-            return Some(now);
+            return Some(Arrival::at(now));
         }
         let host = &mut self.hosts[to as usize];
         if !host.linked {
             self.counters.unroutable += 1;
             return None;
         }
-        let through = host.downlink.pass(now, wire_size(bytes));
-        self.counters.queue_full += u64::from(through.is_none());
-        through
+        let through = host.downlink.enter(now, wire_size(bytes));
+        through.map_err(|dropped| self.counters.count(dropped)).ok()
     }
 
     /// Which host a packet from `from` to `to` reaches, if it is dialled from outside.
@@ -522,8 +498,9 @@ impl Net {
 }
 
 /// Bytes on the wire for `payload` bytes: headers per MTU-sized packet included.
-fn wire_size(payload: u64) -> u64 {
-    payload + HEADERS * payload.div_ceil(SEGMENT).max(1)
+fn wire_size(payload: u64) -> u32 {
+    let size = payload + HEADERS * payload.div_ceil(SEGMENT).max(1);
+    u32::try_from(size).unwrap_or(u32::MAX)
 }
 
 pub(crate) fn nanos(duration: Duration) -> u64 {

@@ -14,6 +14,7 @@ use phantom_path::tcp::{
 use tokio::io::ReadBuf;
 
 use super::Happening;
+use super::access::Arrival;
 use super::border::{Kind, Options, Protocol, Tcp};
 use super::leak::Tail;
 use super::network::{Fate, Sending};
@@ -73,7 +74,19 @@ pub(crate) struct Packet {
 
 const _: () = assert!(size_of::<Packet>() <= 56);
 
-#[derive(Debug, Default)]
+impl Packet {
+    /// The same packet, come twice; whoever watches has seen the first.
+    fn again(&self) -> Self {
+        Self {
+            conn: self.conn,
+            side: self.side,
+            load: self.load.clone(),
+            watched: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
 enum Load {
     #[default]
     None,
@@ -398,27 +411,33 @@ impl State {
             tail: (!again).then_some(&mut lane.tail),
         };
         match self.net.transmit(self.now, sending) {
-            Fate::Arrives(at, mut watched) => {
-                let at = at.max(lane.arrival_last);
-                lane.arrival_last = at;
-                let direct = self.net.fixed.is_some() || from == to;
-                if direct {
+            Fate::Arrives(
+                Arrival {
+                    ns: mut at,
+                    overtaken,
+                    twice,
+                },
+                mut watched,
+            ) => {
+                if !overtaken {
+                    at = at.max(lane.arrival_last);
+                    lane.arrival_last = at;
+                }
+                let landing = self.net.fixed.is_none() && from != to;
+                if !landing {
                     self.net.arrives(at, watched.take());
                 }
-                let packet = self.packets.insert(Packet {
+                let packet = Packet {
                     conn: Some(key),
                     side: side as u8,
                     load,
                     watched,
-                });
-                self.schedule(
-                    from,
-                    at,
-                    Happening::Packet {
-                        packet,
-                        landing: !direct,
-                    },
-                );
+                };
+                let again = twice.then(|| packet.again());
+                for packet in std::iter::once(packet).chain(again) {
+                    let packet = self.packets.insert(packet);
+                    self.schedule(from, at, Happening::Packet { packet, landing });
+                }
             }
             Fate::Reset(ends) => self.reset_ends(key, ends),
             _ => {}
@@ -443,16 +462,15 @@ impl State {
         if landing {
             let (from, to) = (conn.ends[side].host, conn.ends[1 - side].host);
             match self.net.land(self.now, to, len.into()) {
-                Some(at) => {
+                Some(Arrival { ns: at, twice, .. }) => {
                     self.net.arrives(at, watched);
-                    self.schedule(
-                        from,
-                        at,
-                        Happening::Packet {
-                            packet,
-                            landing: false,
-                        },
-                    );
+                    let again = self.packets.get_mut(packet).filter(|_| twice);
+                    let again = again.map(|packet| packet.again());
+                    let again = again.map(|packet| self.packets.insert(packet));
+                    for packet in std::iter::once(packet).chain(again) {
+                        let landing = false;
+                        self.schedule(from, at, Happening::Packet { packet, landing });
+                    }
                 }
                 None => drop(self.packets.remove(packet)),
             }

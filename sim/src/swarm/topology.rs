@@ -12,6 +12,8 @@ use petgraph::algo::dijkstra;
 use petgraph::graph::{NodeIndex, UnGraph};
 use phantom_core::units::{BitRate, Probability};
 
+use phantom_path::mishap::Mishaps;
+
 use super::jitter::Jitter;
 use crate::host::Wall;
 
@@ -288,6 +290,10 @@ pub struct Access {
     pub jitter: Duration,
     /// Chance that a packet of this host is lost on the way, in either direction.
     pub loss: Probability,
+    /// Whether either queue drops by waiting time as well (CoDel, RFC 8289).
+    pub codel: bool,
+    /// What else goes wrong, in each direction by itself.
+    pub mishaps: Mishaps,
 }
 
 impl Access {
@@ -299,6 +305,8 @@ impl Access {
             queue_bytes: 256 << 10,
             jitter: Duration::ZERO,
             loss: Probability::ZERO,
+            codel: false,
+            mishaps: Mishaps::default(),
         }
     }
 

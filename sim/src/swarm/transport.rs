@@ -19,6 +19,7 @@ use phantom_path::tcp::stamp_ms;
 use tokio::io::ReadBuf;
 
 use super::Happening;
+use super::access::Arrival;
 use super::border::{Direction, Kind, Options, Packet, Protocol, Seen, Tcp};
 use super::network::{Fate, Owner, Sending, flow_of};
 use super::segments::{Conn, End, Segment, endpoint};
@@ -139,7 +140,7 @@ impl State {
             conn.dialled_at = self.now;
         }
         match self.control(key, 0, Kind::Syn) {
-            Fate::Arrives(at, watched) => {
+            Fate::Arrives(Arrival { ns: at, .. }, watched) => {
                 self.net.arrives(at, watched);
                 self.step(from, at, key, 0, Step::Syn);
             }
@@ -272,7 +273,7 @@ impl State {
             conn.answered_ms = stamp_ms(self.now);
         }
         match self.control(key, 1, Kind::SynAck) {
-            Fate::Arrives(at, watched) => {
+            Fate::Arrives(Arrival { ns: at, .. }, watched) => {
                 self.net.arrives(at, watched);
                 self.step(host, at, key, 0, Step::SynAck);
             }
@@ -312,7 +313,7 @@ impl State {
             return;
         }
         match self.control(key, 0, Kind::Ack) {
-            Fate::Arrives(at, watched) => {
+            Fate::Arrives(Arrival { ns: at, .. }, watched) => {
                 self.net.arrives(at, watched);
                 if let Some(conn) = self.conns.get_mut(key) {
                     match &mut conn.lanes {
@@ -361,7 +362,7 @@ impl State {
         let Some(conn) = self.conns.get(key) else { return };
         let host = conn.ends[from].host;
         match self.control(key, from, Kind::Reset) {
-            Fate::Arrives(at, watched) => {
+            Fate::Arrives(Arrival { ns: at, .. }, watched) => {
                 self.net.arrives(at, watched);
                 self.step(host, at, key, 1 - from, Step::Reset);
             }
@@ -607,7 +608,7 @@ impl State {
             },
         );
         match fate {
-            Fate::Arrives(at, watched) => {
+            Fate::Arrives(Arrival { ns: at, .. }, watched) => {
                 let half = conn.halves.at(side);
                 let at = at.max(half.arrival_last);
                 half.arrival_last = at;
@@ -661,7 +662,7 @@ impl State {
         let (from, to) = (conn.ends[side].host, conn.ends[1 - side].host);
         let landing = usize::from(conn.halves.at(side).landing);
         match self.net.land(self.now, to, size.into()) {
-            Some(at) => {
+            Some(Arrival { ns: at, .. }) => {
                 let half = conn.halves.at(side);
                 half.landing += 1;
                 let watched = half

@@ -9,6 +9,7 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 
 use super::Happening;
+use super::access::Arrival;
 use super::border::{Kind, Options, Protocol, Tcp};
 use super::network::{Fate, Owner, Sending, flow_of};
 use super::slab::Key;
@@ -37,6 +38,20 @@ pub(crate) struct Datagram {
     payload: Bytes,
     landed: bool,
     watched: Watched,
+}
+
+impl Datagram {
+    /// The same datagram, come twice; whoever watches has seen the first.
+    fn again(&self) -> Self {
+        Self {
+            to: self.to,
+            dst: self.dst,
+            src: self.src,
+            payload: self.payload.clone(),
+            landed: self.landed,
+            watched: None,
+        }
+    }
 }
 
 /// A datagram socket.
@@ -204,7 +219,9 @@ impl State {
         };
         let copies = 1 + u32::from(self.duplicate.get() > 0.0 && self.duplicate.happens(self.dice()));
         for _ in 0..copies {
-            if let Fate::Arrives(at, mut watched) = self.net.transmit(now, sending(host)) {
+            if let Fate::Arrives(Arrival { ns: at, twice, .. }, mut watched) =
+                self.net.transmit(now, sending(host))
+            {
                 let landed = self.net.fixed.is_some() || host == peer;
                 if landed {
                     self.net.arrives(at, watched.take());
@@ -217,8 +234,11 @@ impl State {
                     landed,
                     watched,
                 };
-                let key = self.datagrams.insert(datagram);
-                self.schedule(peer, at, Happening::Datagram(key));
+                let again = twice.then(|| datagram.again());
+                for datagram in std::iter::once(datagram).chain(again) {
+                    let key = self.datagrams.insert(datagram);
+                    self.schedule(peer, at, Happening::Datagram(key));
+                }
             }
         }
         Ok(())
@@ -237,9 +257,15 @@ impl State {
                 datagram.watched.take(),
             );
             match self.net.land(self.now, to, size) {
-                Some(at) => {
+                Some(Arrival { ns: at, twice, .. }) => {
                     self.net.arrives(at, watched);
+                    let again = self.datagrams.get_mut(key).filter(|_| twice);
+                    let again = again.map(|datagram| datagram.again());
                     self.schedule(to, at, Happening::Datagram(key));
+                    if let Some(again) = again {
+                        let key = self.datagrams.insert(again);
+                        self.schedule(to, at, Happening::Datagram(key));
+                    }
                 }
                 None => {
                     self.datagrams.remove(key);

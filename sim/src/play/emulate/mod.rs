@@ -32,6 +32,7 @@ use tokio::time::{Instant as Real, sleep_until};
 use self::journal::Journal;
 use self::people::{Clocks, SharedTold};
 use self::wire::{Carried, End, RESOLVER, Wire};
+use super::access::access;
 use super::border::Blocks;
 use super::observe::Observer;
 use super::on_swarm::topology;
@@ -45,7 +46,6 @@ use crate::run::{Player, RunError, RunOutput};
 use crate::scenario::metric::Sense;
 use crate::scenario::plan::{Happening, HostId, Plan, Role, stream};
 use crate::scratch::Scratch;
-use crate::swarm::Access;
 use crate::swarm::topology::AsId;
 
 /// Setting up takes so long at most, for each host and for each pair of contacts, on a busy machine.
@@ -229,10 +229,7 @@ impl World {
             address: host.address,
             system: AsId(u16::try_from(host.system).unwrap_or(u16::MAX)),
             inside: host.inside,
-            access: Access::new(
-                host.access.up.0.bits_per_second(),
-                host.access.down.0.bits_per_second(),
-            ),
+            access: access(&host.access),
         });
         let names = plan.hosts.iter().filter_map(|host| {
             let name = host.dns_name.as_ref()?;

@@ -1,7 +1,7 @@
 //! The way of a packet between real processes, as `swarm::network` composes it: the sender's access link, the border, the distance
 //! between the two regions with what goes wrong on it, the receiver's access link.
 //!
-//! Links are [`phantom_path::link::Link`], the censor is [`phantom_censor::engine::Engine`], and what the censor sends is real:
+//! Access links are those of the simulator (`swarm::access`), the censor is [`phantom_censor::engine::Engine`], and what the censor sends is real:
 //! resets and answers to names have headers and checksums that a kernel accepts.
 
 use std::collections::BTreeMap;
@@ -11,12 +11,12 @@ use etherparse::PacketBuilder;
 use phantom_censor::engine::{Direction, Engine, Verdict};
 use phantom_censor::packet::{Frame, Header, LinkType, Packet, parse};
 use phantom_path::dice::Dice;
-use phantom_path::link::{Fate, Link, LinkConfig};
 use phantom_rig::switch::{Course, Out};
 
 use super::border::ROOT_SERVER;
 use super::names::{Names, Question};
 use crate::swarm::Access;
+use crate::swarm::access::AccessWay;
 use crate::swarm::topology::{AsId, Delays};
 
 /// The resolver next door, for every host: 192.0.2.0/24 is for documentation, so nobody of a plan lives there.
@@ -39,8 +39,8 @@ pub(super) struct End {
 /// One host's links.
 struct Home {
     end: End,
-    up: Link,
-    down: Link,
+    up: AccessWay,
+    down: AccessWay,
     dice: Dice,
 }
 
@@ -74,21 +74,11 @@ pub(super) struct Wire {
 impl Wire {
     pub(super) fn new(ends: Vec<End>, delays: Delays, names: Names, engine: Engine, seed: u64) -> Self {
         let at = ends.iter().enumerate().map(|(n, end)| (end.address, n)).collect();
-        let homes = ends.into_iter().zip(1_u64..).map(|(end, n)| {
-            let link = |rate: phantom_core::units::BitRate, way| {
-                let config = LinkConfig {
-                    bits_per_second: rate.bits_per_second(),
-                    queue_bytes: end.access.queue_bytes,
-                    ..LinkConfig::default()
-                };
-                Link::new(config, seed ^ (n << 8 | way))
-            };
-            Home {
-                up: link(end.access.up, 1),
-                down: link(end.access.down, 2),
-                dice: Dice::new(seed ^ (n << 8)),
-                end,
-            }
+        let homes = ends.into_iter().zip(1_u64..).map(|(end, n)| Home {
+            up: AccessWay::new(&end.access, end.access.up, seed ^ (n << 8 | 1)),
+            down: AccessWay::new(&end.access, end.access.down, seed ^ (n << 8 | 2)),
+            dice: Dice::new(seed ^ (n << 8)),
+            end,
         });
         Self {
             homes: homes.collect(),
@@ -255,7 +245,7 @@ impl Wire {
         let outbound = self.homes[from].end.inside;
         let crosses = outbound != self.homes[to].end.inside;
         let home = &mut self.homes[from];
-        let Fate::Arrives(leaves_ns) = home.up.enter(now_ns, size) else {
+        let Ok(leaves) = home.up.enter(now_ns, size) else {
             self.carried.lost += 1;
             return Some(());
         };
@@ -264,7 +254,7 @@ impl Wire {
             self.carried.lost += 1;
             return Some(());
         }
-        let mut arrives_ns = leaves_ns + way.delay + jitter;
+        let mut arrives_ns = leaves.ns + way.delay + jitter;
         if crosses {
             match self.judge(now_ns, outbound, packet) {
                 // Names are asked next door: a forged answer to anything else has nobody who waits for it.
@@ -277,7 +267,7 @@ impl Wire {
                 }
             }
         }
-        if matches!(packet.header, Header::Tcp { .. }) {
+        if matches!(packet.header, Header::Tcp { .. }) && !leaves.overtaken {
             if self.arrival_last.len() >= STREAMS_MAX {
                 self.arrival_last.clear();
             }
@@ -288,7 +278,9 @@ impl Wire {
             arrives_ns = arrives_ns.max(*last);
             *last = arrives_ns;
         }
-        out.later(arrives_ns, to, bytes.to_vec());
+        for _ in 0..1 + u8::from(leaves.twice) {
+            out.later(arrives_ns, to, bytes.to_vec());
+        }
         Some(())
     }
 }
@@ -313,8 +305,13 @@ impl Course for Wire {
     fn due(&mut self, due_ns: u64, to: usize, bytes: Vec<u8>, out: &mut Out<'_>) {
         let size = bytes.len() as u32 + ETHERNET_BYTES;
         match self.homes[to].down.enter(due_ns, size) {
-            Fate::Arrives(at_ns) => out.deliver(at_ns, to, bytes),
-            _ => self.carried.lost += 1,
+            Ok(through) => {
+                if through.twice {
+                    out.deliver(through.ns, to, bytes.clone());
+                }
+                out.deliver(through.ns, to, bytes);
+            }
+            Err(_) => self.carried.lost += 1,
         }
     }
 }
