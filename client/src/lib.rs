@@ -11,6 +11,7 @@ mod candidate;
 pub mod config;
 mod documents;
 mod entry;
+mod files;
 mod invitations;
 mod mail;
 mod news;

@@ -11,20 +11,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use phantom_core::event::{Event, Refusal, Sensitive, Tag};
 use phantom_core::high_water::HighWater;
-use phantom_core::mailbox::{BoxAddress, MAX_READ, ReadAnswer, Record, WriteOutcome};
+use phantom_core::mailbox::{BoxAddress, MAX_READ, ReadAnswer, Record, TtlBucket, WriteOutcome};
 use phantom_core::message::contact::Contact as Established;
-use phantom_core::message::fragment::Message;
 use phantom_core::message::poll::{self, Schedule};
 use phantom_core::message::receiver::{self, Receiver};
 use phantom_core::message::sender::{self, Sender, Slot};
-use phantom_core::message::{MAX_MESSAGE, MessageId};
+use phantom_core::message::{Kind, MAX_MESSAGE, MessageId};
 use phantom_core::runtime::{Frugal, Runtime};
 use phantom_core::units::{Instant, WallTime};
 use phantom_core::wire::{DecodeError, Reader, Writer};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::user::{AddError, ContactId, Notice, SendError};
+use crate::files::{FileId, Files, PieceAsk, Ready};
+use crate::state::StateError;
+use crate::user::{AddError, ContactId, FileError, Notice, SendError};
 
 /// Contacts at most.
 pub(crate) const CONTACTS_MAX: usize = 1_024;
@@ -50,7 +51,43 @@ struct Contact {
     /// Who waits to hear that a message is durable.
     waiting: Vec<(MessageId, Accepted)>,
     /// Messages that wait for room in the user's channel; the receiver has them until the user takes them.
-    ready: VecDeque<Message>,
+    ready: VecDeque<Arrived>,
+}
+
+/// A message that is all here.
+struct Arrived {
+    id: MessageId,
+    expires: WallTime,
+    body: Bytes,
+    /// Of an attachment, what its sender calls it.
+    name: Option<String>,
+}
+
+impl Arrived {
+    fn notice(self, contact: ContactId) -> Notice {
+        let Self {
+            id,
+            expires,
+            body,
+            name,
+        } = self;
+        let message = id.tag();
+        match name {
+            None => Notice::Message {
+                contact,
+                message,
+                text: body,
+                expires,
+            },
+            Some(name) => Notice::File {
+                contact,
+                message,
+                name,
+                content: body,
+                expires,
+            },
+        }
+    }
 }
 
 /// A box to be written; to be answered with [`Mail::written`].
@@ -73,6 +110,10 @@ pub(crate) struct Saving {
     /// Taken by the user; each with its end.
     taken: Vec<(Tag, WallTime)>,
     adding: Vec<oneshot::Sender<Result<(), AddError>>>,
+    /// Attachments that were accepted; each with its end.
+    filed: Vec<(Tag, WallTime, Accepted)>,
+    /// What was sent or is over leaves the state.
+    files_changed: bool,
 }
 
 /// All contacts.
@@ -81,6 +122,7 @@ pub(crate) struct Mail<R> {
     config: Arc<sender::Config>,
     boxes: usize,
     contacts: Vec<Contact>,
+    files: Option<Box<Files<R>>>,
     ids: Frugal,
     notices: mpsc::Sender<Box<Notice>>,
     /// Boxes to be written: as many as each contact's sender may have under way.
@@ -112,6 +154,7 @@ impl<R: Runtime> Mail<R> {
             config: config.into(),
             boxes: poll.boxes.clamp(1, MAX_READ),
             contacts: Vec::new(),
+            files: None,
             ids: rt.rng("message ids").into(),
             notices,
             writes: VecDeque::new(),
@@ -131,7 +174,11 @@ impl<R: Runtime> Mail<R> {
     pub(crate) fn contacts(&self) -> Vec<(ContactId, usize)> {
         let contacts = self.contacts.iter();
         contacts
-            .map(|contact| (contact.id.clone(), contact.sender.pending()))
+            .map(|contact| {
+                let files = self.files.as_ref();
+                let files = files.map_or(0, |files| files.waiting(&contact.id));
+                (contact.id.clone(), contact.sender.pending() + files)
+            })
             .collect()
     }
 
@@ -144,19 +191,15 @@ impl<R: Runtime> Mail<R> {
                 out.put(&state);
             }
         }
+        out.put_u8(u8::from(self.files.is_some()));
+        if let Some(files) = &self.files {
+            files.encode(out);
+        }
     }
 
     pub(crate) fn decode(&mut self, r: &mut Reader<'_>) -> Result<(), DecodeError> {
-        let bad = DecodeError::BadValue {
-            field: "name of a contact",
-            got: 0,
-        };
         for _ in 0..r.count("contacts", CONTACTS_MAX)? {
-            let name = r.bytes("name of a contact", ContactId::LEN_MAX)?;
-            let id = std::str::from_utf8(name)
-                .ok()
-                .and_then(ContactId::new)
-                .ok_or(bad)?;
+            let id = ContactId::read(r)?;
             let len = r.u32()? as usize;
             let sender = Sender::decode(
                 r.take(len)?,
@@ -168,7 +211,16 @@ impl<R: Runtime> Mail<R> {
             let receiver = Receiver::decode(r.take(len)?, |_| false)?;
             self.push(id, sender, receiver);
         }
-        Ok(())
+        match r.u8()? {
+            0 => Ok(()),
+            _ => self.files().decode(r),
+        }
+    }
+
+    /// Made when it is first needed: most clients of a simulation never do.
+    fn files(&mut self) -> &mut Files<R> {
+        let rt = &self.rt;
+        self.files.get_or_insert_with(|| Box::new(Files::new(rt)))
     }
 
     fn push(&mut self, id: ContactId, sender: Sender<Frugal>, receiver: Receiver) {
@@ -243,13 +295,171 @@ impl<R: Runtime> Mail<R> {
         if !text.is_empty() && text.len() <= MAX_MESSAGE {
             self.rt.sensitive(Sensitive::Payload, &text);
         }
-        let input = sender::Input::Submit { id, body: text, ttl };
+        let input = sender::Input::Submit {
+            kind: Kind::Text,
+            id,
+            body: text,
+            ttl,
+        };
         self.contacts[index].waiting.push((id, accepted));
         if let Err(error) = self.sender(at, index, input) {
             let waiting = &mut self.contacts[index].waiting;
             if let Some((_, accepted)) = waiting.pop() {
                 let _ = accepted.send(Err(error.into())); // as in `add`
             }
+        }
+    }
+
+    /// Takes an attachment of the user's; `accepted` is answered when it is durable.
+    pub(crate) fn send_file(
+        &mut self,
+        at: Time,
+        contact: &ContactId,
+        (name, content): (&str, &Bytes),
+        ttl: Duration,
+        accepted: Accepted,
+    ) {
+        let known = self.contacts.iter().any(|known| known.id == *contact);
+        let bucket = TtlBucket::covering(ttl).filter(|_| !ttl.is_zero());
+        let id = MessageId::from_rng(&mut self.ids);
+        self.rt.sensitive(Sensitive::MessageId, id.as_bytes());
+        let head = &content[..content.len().min(MAX_MESSAGE)];
+        if !head.is_empty() {
+            self.rt.sensitive(Sensitive::Payload, head);
+        }
+        let expires = at.time + ttl;
+        let taken = match (known, bucket) {
+            (false, _) => Err(SendError::NoSuchContact),
+            (true, None) => Err(SendError::File(FileError::BadTtl)),
+            (true, Some(bucket)) => {
+                let files = self.files();
+                let taken = files.send(contact, id, (expires, bucket), (name, content));
+                taken.map_err(SendError::File)
+            }
+        };
+        match taken {
+            Ok(()) => self.saving.filed.push((id.tag(), expires, accepted)),
+            Err(error) => {
+                let _ = accepted.send(Err(error)); // as in `add`
+            }
+        }
+    }
+
+    /// Reads what is to be sent next; to be called before [`Mail::next_piece`].
+    pub(crate) async fn load_files(&mut self) {
+        if let Some(files) = &mut self.files {
+            files.load().await;
+        }
+    }
+
+    /// Whether a piece of an attachment could be asked for.
+    pub(crate) fn has_piece(&self, now: Instant) -> bool {
+        self.files.as_ref().is_some_and(|files| files.is_due(now))
+    }
+
+    /// The next piece of an attachment to be asked for.
+    pub(crate) fn next_piece(&mut self, now: Instant) -> Option<PieceAsk> {
+        self.files.as_mut()?.next(now)
+    }
+
+    /// The answer to the write of a piece, `None` if there was none.
+    pub(crate) fn piece_written(
+        &mut self,
+        now: Instant,
+        (file, piece): (FileId, u32),
+        outcome: Option<WriteOutcome>,
+    ) {
+        self.files().written(now, file, piece, outcome);
+    }
+
+    /// The answer to the read of a piece, `None` if there was none.
+    pub(crate) fn piece_read(
+        &mut self,
+        now: Instant,
+        (file, piece): (FileId, u32),
+        answer: Option<ReadAnswer>,
+    ) {
+        if let Err(why) = self.files().read(now, file, piece, answer) {
+            self.rt.emit(Event::Refused { what: "box", why });
+        }
+    }
+
+    /// Does what follows when an attachment has come to its end.
+    fn files_ready(&mut self, at: Time) {
+        while let Some(ready) = self.files.as_mut().and_then(|files| files.ready(at.time)) {
+            let (Ready::Sent { contact, .. }
+            | Ready::Fetched { contact, .. }
+            | Ready::Broken { contact, .. }
+            | Ready::Expired { contact, .. }) = &ready;
+            let Some(index) = self.contacts.iter().position(|known| known.id == *contact) else {
+                continue;
+            };
+            match ready {
+                Ready::Sent {
+                    id,
+                    expires,
+                    manifest,
+                    ..
+                } => {
+                    let mut body = Vec::new();
+                    manifest.write(&mut body);
+                    let input = sender::Input::Submit {
+                        kind: Kind::File,
+                        id,
+                        body: body.into(),
+                        ttl: expires.saturating_since(at.time),
+                    };
+                    self.saving.files_changed = true;
+                    if let Err(error) = self.sender(at, index, input) {
+                        // Too many messages wait: nodes hold what nobody will be told of.
+                        tracing::warn!(%error, "an attachment was stored and could not be announced");
+                        self.expired(index, id);
+                    }
+                }
+                Ready::Fetched {
+                    id,
+                    expires,
+                    name,
+                    content,
+                    ..
+                } => self.contacts[index].ready.push_back(Arrived {
+                    id,
+                    expires,
+                    body: content,
+                    name: Some(name),
+                }),
+                Ready::Broken { id, why, .. } => {
+                    self.rt.emit(Event::Refused { what: "box", why });
+                    let _ = self.receiver(at, index, receiver::Input::Delivered(id)); // as in `took`
+                }
+                Ready::Expired { id, .. } => {
+                    self.saving.files_changed = true;
+                    self.expired(index, id);
+                }
+            }
+        }
+    }
+
+    /// The time of a message of the user's has ended.
+    fn expired(&mut self, index: Index, id: MessageId) {
+        self.rt.emit(Event::MessageExpired { message: id.tag() });
+        let contact = self.contacts[index].id.clone();
+        let message = id.tag();
+        self.tell(Notice::Expired { contact, message });
+    }
+
+    /// Writes what the state to be stored speaks of.
+    pub(crate) async fn store_files(&mut self) -> Result<(), StateError> {
+        match &mut self.files {
+            Some(files) => files.store().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Removes what the stored state speaks of no more.
+    pub(crate) async fn tidy_files(&mut self) {
+        if let Some(files) = &mut self.files {
+            files.tidy().await;
         }
     }
 
@@ -268,10 +478,14 @@ impl<R: Runtime> Mail<R> {
         for index in 0..self.contacts.len() {
             let _ = self.sender(at, index, sender::Input::Reachable); // as in `written`
         }
+        if let Some(files) = &mut self.files {
+            files.reachable(at.now);
+        }
     }
 
     /// Lets every machine that waited for this instant go on.
     pub(crate) fn tick(&mut self, at: Time) {
+        self.files_ready(at);
         let due = |wake: Option<Instant>| wake.is_some_and(|wake| wake <= at.now);
         for index in 0..self.contacts.len() {
             if due(self.contacts[index].receiver_wake) {
@@ -284,13 +498,14 @@ impl<R: Runtime> Mail<R> {
     }
 
     /// When a machine or a poll is due; polls only if they `can` be sent.
-    pub(crate) fn wake(&self, can: bool) -> Option<Instant> {
+    pub(crate) fn wake(&self, at: Time, can: bool) -> Option<Instant> {
         let machines = self
             .contacts
             .iter()
             .flat_map(|c| [c.sender_wake, c.receiver_wake]);
         let polls = [self.poll_due(), self.follow_up].map(|due| due.filter(|_| can));
-        machines.chain(polls).flatten().min()
+        let files = self.files.as_ref().and_then(|files| files.wake(at, can));
+        machines.chain(polls).chain([files]).flatten().min()
     }
 
     fn poll_due(&self) -> Option<Instant> {
@@ -317,7 +532,8 @@ impl<R: Runtime> Mail<R> {
                     self.writes_high
                         .note_within(&self.rt, self.writes.len(), writes_max);
                 }
-                sender::Output::Accepted { id, expires } => {
+                sender::Output::Accepted { kind: Kind::File, .. } => {} // when the attachment was
+                sender::Output::Accepted { id, expires, .. } => {
                     let message = id.tag();
                     self.rt.emit(Event::MessageAccepted { message, expires });
                     for (_, accepted) in contact.waiting.extract_if(.., |(waiting, _)| *waiting == id) {
@@ -340,10 +556,7 @@ impl<R: Runtime> Mail<R> {
                     for (_, accepted) in contact.waiting.extract_if(.., |(waiting, _)| *waiting == id) {
                         let _ = accepted.send(Err(SendError::Expired)); // as in `add`
                     }
-                    self.rt.emit(Event::MessageExpired { message: id.tag() });
-                    let contact = contact.id.clone();
-                    let message = id.tag();
-                    self.tell(Notice::Expired { contact, message });
+                    self.expired(index, id);
                 }
                 sender::Output::Conflict { .. } => {
                     self.rt.emit(Event::Refused {
@@ -366,6 +579,7 @@ impl<R: Runtime> Mail<R> {
     }
 
     fn receiver(&mut self, at: Time, index: Index, input: receiver::Input) -> Result<(), receiver::Error> {
+        let mut broken: Vec<MessageId> = Vec::new();
         let result = self.contacts[index].receiver.handle(at.now, at.time, input);
         if let Err(error) = result {
             let why = match error {
@@ -382,18 +596,44 @@ impl<R: Runtime> Mail<R> {
                     self.saving.unsaved.push(Unsaved::Receiver(index, generation));
                     continue;
                 }
+                receiver::Output::Deliver(message) if message.kind == Kind::File => {
+                    let from = contact.id.clone();
+                    if self.files().announced(&from, &message) {
+                        continue;
+                    }
+                    self.rt.emit(Event::Refused {
+                        what: "box",
+                        why: Refusal::Malformed,
+                    });
+                    broken.push(message.id);
+                    continue;
+                }
                 receiver::Output::Deliver(message) => {
-                    contact.ready.push_back(message);
+                    contact.ready.push_back(Arrived {
+                        id: message.id,
+                        expires: message.expires,
+                        body: message.body,
+                        name: None,
+                    });
                     continue;
                 }
                 receiver::Output::Expired(id) => {
                     contact.ready.retain(|message| message.id != id);
+                    if let Some(files) = &mut self.files {
+                        files.forget(id);
+                    }
                     tracing::debug!(?id, "a message came after its time, or nobody took it in time");
                     continue;
                 }
                 receiver::Output::PeerAck(ack) => sender::Input::PeerAck(ack),
                 receiver::Output::Acknowledge { ack, until, wanted } => {
                     sender::Input::Acknowledge { ack, until, wanted }
+                }
+                // A contact that announces nonsense: nobody waits for it.
+                receiver::Output::WaitUntil(_) | receiver::Output::Done if let Some(id) = broken.pop() => {
+                    let delivered = receiver::Input::Delivered(id);
+                    let _ = contact.receiver.handle(at.now, at.time, delivered); // only a box can be refused
+                    continue;
                 }
                 receiver::Output::WaitUntil(wake) => {
                     contact.receiver_wake = Some(wake);
@@ -425,12 +665,7 @@ impl<R: Runtime> Mail<R> {
                 && let Some(message) = contact.ready.pop_front()
             {
                 if at.time < message.expires {
-                    room.send(Box::new(Notice::Message {
-                        contact: contact.id.clone(),
-                        message: message.id.tag(),
-                        text: message.body,
-                        expires: message.expires,
-                    }));
+                    room.send(Box::new(message.notice(contact.id.clone())));
                 }
             }
         }
@@ -457,15 +692,21 @@ impl<R: Runtime> Mail<R> {
             unsaved,
             taken,
             adding,
+            filed,
+            files_changed,
         } = &self.saving;
-        (!(unsaved.is_empty() && taken.is_empty() && adding.is_empty()))
-            .then(|| std::mem::take(&mut self.saving))
+        let nothing = unsaved.is_empty() && taken.is_empty() && adding.is_empty() && filed.is_empty();
+        (!nothing || *files_changed).then(|| std::mem::take(&mut self.saving))
     }
 
     /// The state as it was at [`Mail::unsaved`] is durable.
     pub(crate) fn saved(&mut self, at: Time, saving: Saving) {
         for added in saving.adding {
             let _ = added.send(Ok(())); // as in `add`
+        }
+        for (message, expires, accepted) in saving.filed {
+            self.rt.emit(Event::MessageAccepted { message, expires });
+            let _ = accepted.send(Ok(message)); // as in `add`
         }
         // Only now: before, a crash would have it offered and taken again.
         for (message, expires) in saving.taken {
@@ -555,7 +796,8 @@ impl<R: Runtime> Mail<R> {
             .contacts
             .iter()
             .flat_map(|contact| contact.receiver.waiting());
-        if waiting.map(|message| message.body.len()).sum::<usize>() >= WAITING_MAX {
+        let files = self.files.as_ref().map_or(0, |files| files.announced_bytes());
+        if waiting.map(|message| message.body.len()).sum::<usize>() + files >= WAITING_MAX {
             return self.rt.emit(Event::Refused {
                 what: "box",
                 why: Refusal::OverQuota,

@@ -9,6 +9,7 @@ use phantom_core::invite::{Invitation, InvitationError};
 use phantom_core::link::{Channel, Resumption};
 use phantom_core::mailbox::{Answer, BoxAddress};
 use phantom_core::message::sender::Slot;
+use phantom_core::packet::Class;
 use phantom_core::route::{Ask, Requests};
 use phantom_core::runtime::{Frugal, Runtime};
 use phantom_core::units::{Instant, WallTime};
@@ -20,6 +21,7 @@ use crate::candidate::{Candidate, mark_sensitive};
 use crate::config::ClientConfig;
 use crate::documents::Documents;
 use crate::entry::{Entrance, Found, Sources, Won};
+use crate::files::{FileId, PieceAsk};
 use crate::invitations::{FetchId, Fetches};
 use crate::mail::{Index, Mail, Time};
 use crate::news::News;
@@ -35,6 +37,10 @@ const KEEP_TIME: Duration = Duration::from_secs(3_600);
 /// The longest wait without looking around.
 const WAIT_MAX: Duration = Duration::from_secs(3_600);
 
+/// Bytes that wait on the link or are not acknowledged, beyond which no piece of an attachment is put behind them. Two quarters of
+/// the link's window, at each of which it acknowledges: less would let it run empty.
+const BULK_BUFFERED_MAX: u64 = 128 << 10;
+
 /// Why a client ended.
 #[derive(Debug, Error)]
 pub enum ClientError {
@@ -48,6 +54,8 @@ enum Purpose {
     Write(Index, Slot),
     Poll(Vec<(Index, BoxAddress)>),
     Courier(FetchId),
+    Upload(FileId, u32),
+    Download(FileId, u32),
 }
 
 /// What the task woke up for.
@@ -106,6 +114,7 @@ pub fn run<R: Runtime>(
         loop {
             let wake = client.settle().await?;
             let wants_room = client.mail.has_ready();
+            let wants_link = client.mail.has_piece(rt.now()) && !client.has_bulk_room();
             let turn = tokio::select! {
                 biased;
                 news = news.recv() => news.map_or(Turn::Time, Turn::News),
@@ -115,6 +124,7 @@ pub fn run<R: Runtime>(
                     drop(room);
                     Turn::Time
                 }
+                () = bulk_room(client.session.as_ref()), if wants_link => Turn::Time,
                 () = rt.sleep_until(wake) => Turn::Time,
             };
             match turn {
@@ -145,6 +155,14 @@ pub fn run<R: Runtime>(
 async fn incoming<R: Runtime>(session: Option<&Session<R>>) -> Option<(Channel, Bytes)> {
     match session.and_then(|session| session.link.as_ref()) {
         Some(link) => link.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Until the link in use takes a piece of an attachment; never comes back without one.
+async fn bulk_room<R: Runtime>(session: Option<&Session<R>>) {
+    match session.and_then(|session| session.link.as_ref()) {
+        Some(link) => link.drained(BULK_BUFFERED_MAX).await,
         None => std::future::pending().await,
     }
 }
@@ -206,6 +224,7 @@ impl<R: Runtime> Client<R> {
     /// Lets everything do what is due, and stores what must be, until nothing is; returns when something will be.
     async fn settle(&mut self) -> Result<Instant, ClientError> {
         loop {
+            self.mail.load_files().await;
             let wake = self.drive();
             let at = self.time();
             self.mail.offer(at);
@@ -234,7 +253,9 @@ impl<R: Runtime> Client<R> {
         let mut content = zeroize::Zeroizing::new(Vec::with_capacity(4_096));
         self.kept.write(&mut content);
         self.mail.encode(&mut content);
+        self.mail.store_files().await?;
         self.safe.save(&content).await?;
+        self.mail.tidy_files().await;
         (self.dirty, self.document_dirty) = (false, false);
         let at = self.time();
         self.time_kept = at.time;
@@ -291,21 +312,38 @@ impl<R: Runtime> Client<R> {
             && !asked.is_empty()
         {
             let addresses = asked.iter().map(|(_, address)| *address).collect();
-            self.request(at, Ask::Read(addresses), Purpose::Poll(asked));
+            self.request(at, Ask::Read(Class::Small, addresses), Purpose::Poll(asked));
         }
         while let Some((id, addresses)) = self.fetches.ask(now) {
-            self.request(at, Ask::Read(addresses), Purpose::Courier(id));
+            self.request(at, Ask::Read(Class::Small, addresses), Purpose::Courier(id));
         }
         // What fails at once comes back after a pause, so this ends.
         while let Some(write) = self.mail.writes.pop_front() {
             let purpose = Purpose::Write(write.contact, write.slot);
             self.request(at, Ask::Write(write.record), purpose);
         }
+        // Attachments last: they take what is left of the link.
+        while can
+            && self.has_bulk_room()
+            && let Some(PieceAsk { file, piece, ask }) = self.mail.next_piece(now)
+        {
+            let purpose = match ask {
+                Ask::Write(_) => Purpose::Upload(file, piece),
+                Ask::Read(..) => Purpose::Download(file, piece),
+            };
+            self.request(at, ask, purpose);
+        }
 
-        wakes.push(self.mail.wake(can));
+        wakes.push(self.mail.wake(at, can && self.has_bulk_room()));
         wakes.push(self.fetches.wake());
         wakes.push(self.requests.deadline());
         wakes.into_iter().flatten().min().unwrap_or(Instant::FAR_FUTURE)
+    }
+
+    /// Whether the link takes a piece of an attachment, so that what is asked next does not wait behind many of them.
+    fn has_bulk_room(&self) -> bool {
+        let link = self.session.as_ref().and_then(|session| session.link.as_ref());
+        link.is_some_and(|link| link.buffered() < BULK_BUFFERED_MAX)
     }
 
     fn can_send(&self) -> bool {
@@ -346,6 +384,8 @@ impl<R: Runtime> Client<R> {
         match purpose {
             Purpose::Write(contact, slot) => self.mail.written(at, contact, slot, None),
             Purpose::Poll(_) => {}
+            Purpose::Upload(file, piece) => self.mail.piece_written(at.now, (file, piece), None),
+            Purpose::Download(file, piece) => self.mail.piece_read(at.now, (file, piece), None),
             Purpose::Courier(id) => self.fetches.failed(id, at.now, &self.kept.inviter),
         }
     }
@@ -379,6 +419,12 @@ impl<R: Runtime> Client<R> {
         match (purpose, answer) {
             (Purpose::Write(contact, slot), Answer::Write(outcome)) => {
                 self.mail.written(at, contact, slot, Some(outcome));
+            }
+            (Purpose::Upload(file, piece), Answer::Write(outcome)) => {
+                self.mail.piece_written(at.now, (file, piece), Some(outcome));
+            }
+            (Purpose::Download(file, piece), Answer::Read(answer)) => {
+                self.mail.piece_read(at.now, (file, piece), Some(answer));
             }
             (Purpose::Poll(asked), Answer::Read(answer)) => self.mail.polled(at, &asked, answer),
             (Purpose::Courier(id), Answer::Read(answer)) => {
@@ -544,6 +590,15 @@ impl<R: Runtime> Client<R> {
                 ttl,
                 accepted,
             } => self.mail.send(at, &contact, text, ttl, accepted),
+            Command::SendFile {
+                contact,
+                name,
+                content,
+                ttl,
+                accepted,
+            } => self
+                .mail
+                .send_file(at, &contact, (&name, &content), ttl, accepted),
             Command::Took { contact, message } => self.mail.took(at, &contact, message),
             Command::FetchInvitation { cohort, reply } => self.fetches.start(at.now, at.time, cohort, reply),
             Command::AcceptInvitation { invitation, reply } => {

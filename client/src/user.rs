@@ -14,6 +14,7 @@ use phantom_core::message::sender;
 use phantom_core::rendezvous::CohortPublic;
 pub use phantom_core::route::RequestCounts;
 use phantom_core::units::WallTime;
+use phantom_core::wire::{DecodeError, Reader};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
@@ -35,6 +36,15 @@ impl ContactId {
     pub fn new(name: &str) -> Option<Self> {
         let fits = (1..=Self::LEN_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
         fits.then(|| Self(name.into()))
+    }
+
+    pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let name = r.bytes("name of a contact", Self::LEN_MAX)?;
+        let name = std::str::from_utf8(name).ok().and_then(Self::new);
+        name.ok_or(DecodeError::BadValue {
+            field: "name of a contact",
+            got: 0,
+        })
     }
 
     /// The name.
@@ -59,9 +69,39 @@ pub enum SendError {
     /// The message breaks a bound.
     #[error(transparent)]
     Refused(#[from] sender::Error),
+    /// So does the attachment.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Its time ended before it was durable.
     #[error("its time ended before it was stored on this machine")]
     Expired,
+}
+
+/// Why an attachment was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum FileError {
+    /// Too long.
+    #[error("an attachment of {got} bytes, at most {bound} are carried")]
+    TooLong {
+        /// Its length.
+        got: usize,
+        /// The bound.
+        bound: usize,
+    },
+    /// Not a name for one.
+    #[error(
+        "an attachment needs a name of 1 to 128 bytes without slashes, control characters or a dot at its beginning"
+    )]
+    BadName,
+    /// No such lifetime.
+    #[error("an attachment lives for 1 ns to 14 days")]
+    BadTtl,
+    /// Too many wait.
+    #[error("{bound} attachments wait to be sent already")]
+    TooMany {
+        /// The bound.
+        bound: usize,
+    },
 }
 
 /// Why a contact was not added.
@@ -101,7 +141,20 @@ pub enum Command {
         /// The answer: the message's tag in events and notices.
         accepted: oneshot::Sender<Result<Tag, SendError>>,
     },
-    /// The user has this message of [`Notice::Message`], printed or stored: the client forgets it.
+    /// Deliver an attachment; answered once it is durable: from then on it arrives or expires.
+    SendFile {
+        /// To whom.
+        contact: ContactId,
+        /// What the other side may call it: see [`phantom_core::attachment::Manifest::is_name`].
+        name: String,
+        /// What is in it, up to 8 MiB.
+        content: Bytes,
+        /// Not to be delivered after that, at most 14 days.
+        ttl: Duration,
+        /// The answer: the message's tag in events and notices.
+        accepted: oneshot::Sender<Result<Tag, SendError>>,
+    },
+    /// The user has this message of [`Notice::Message`] or [`Notice::File`], printed or stored: the client forgets it.
     Took {
         /// Who wrote it.
         contact: ContactId,
@@ -153,6 +206,20 @@ pub enum Notice {
         message: Tag,
         /// What.
         text: Bytes,
+        /// Not to be shown after that.
+        expires: WallTime,
+    },
+    /// Somebody sent an attachment, and all of it is here. As [`Notice::Message`] otherwise; a client that starts again before it
+    /// was taken fetches it again.
+    File {
+        /// Who.
+        contact: ContactId,
+        /// The tag of the message that announced it.
+        message: Tag,
+        /// What its sender calls it.
+        name: String,
+        /// What is in it.
+        content: Bytes,
         /// Not to be shown after that.
         expires: WallTime,
     },

@@ -4,6 +4,7 @@
 //! implements [`runtime::Runtime`]. The same code therefore runs as a tokio service and as one of thousands of
 //! simulated peers. The numbered rules are in `docs/SPEC.md`; code cites them as `SPEC §n`.
 
+pub mod attachment;
 pub mod crypto;
 pub mod dht;
 pub mod directory;

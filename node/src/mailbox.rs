@@ -13,9 +13,10 @@ use bytes::Bytes;
 use phantom_core::crypto::keys::NodeId;
 use phantom_core::event::{Event, Refusal, Tag};
 use phantom_core::mailbox::{
-    Answer, BoxAddress, MAX_BATCH, MAX_OFFER, ReadAnswer, Record, Reply, Request, Rpc, WRITE_QUORUM,
-    WriteOutcome,
+    Answer, BoxAddress, MAX_OFFER, ReadAnswer, Record, Reply, Request, Rpc, WRITE_QUORUM, WriteOutcome,
+    batches,
 };
+use phantom_core::packet::Class;
 use phantom_core::runtime::{Runtime, timeout};
 use phantom_core::service::Service;
 use rand_core::Rng;
@@ -81,7 +82,7 @@ impl<R: Runtime> Mailbox<R> {
         let view = self.directory.view()?;
         Some(match request {
             Request::Write { record, .. } => Answer::Write(self.write(&view, record).await),
-            Request::Read { addresses, .. } => Answer::Read(self.read(&view, &addresses).await),
+            Request::Read { class, addresses, .. } => Answer::Read(self.read(&view, class, &addresses).await),
         })
     }
 
@@ -168,7 +169,7 @@ impl<R: Runtime> Mailbox<R> {
 
     /// Asks, for each address, so many replicas that one of them holds what was acknowledged, and fetches the first box
     /// that exists.
-    async fn read(&self, view: &View, addresses: &[BoxAddress]) -> ReadAnswer {
+    async fn read(&self, view: &View, class: Class, addresses: &[BoxAddress]) -> ReadAnswer {
         let plans = self.plans(view, addresses);
         let mut census = Census::default();
         // First the fewest that suffice; whoever does not answer is replaced in a second round.
@@ -193,7 +194,9 @@ impl<R: Runtime> Mailbox<R> {
             if census.holder(address).is_some() {
                 answer.found |= 1 << bit;
                 if answer.record.is_none() {
-                    answer.record = self.fetch(view, address, &census).await.map(Box::new);
+                    let record = self.fetch(view, address, &census).await;
+                    // Of another class it does not fit the answer.
+                    answer.record = record.filter(|record| record.class() == class).map(Box::new);
                 }
             } else if census.answers(address) < plan.enough {
                 answer.unknown |= 1 << bit;
@@ -447,7 +450,7 @@ impl<R: Runtime> Mailbox<R> {
                 .filter(|(_, wanted)| *wanted)
                 .map(|(record, _)| record.clone())
                 .collect();
-            for batch in wanted.chunks(MAX_BATCH) {
+            for batch in batches(&wanted) {
                 let Some(Reply::Batch(held)) = self.call(to, &Rpc::Batch(batch.to_vec())).await else {
                     return false;
                 };

@@ -10,7 +10,7 @@ use phantom_core::crypto::keys::NodeId;
 use phantom_core::event::{Event, Refusal};
 use phantom_core::high_water::HighWater;
 use phantom_core::mailbox::{Lengths, Request};
-use phantom_core::packet::{self, Action, Class, HopSecrets, NextHop, Packet, SURB_LEN, Surb};
+use phantom_core::packet::{self, Action, Class, HopSecrets, NextHop, Packet, Surb};
 use phantom_core::runtime::Runtime;
 use phantom_core::wire::Reader;
 use tokio::sync::{RwLock, Semaphore};
@@ -22,15 +22,6 @@ use crate::store::replay::ReplayError;
 
 /// Packets in work at once; further ones are dropped. A link that waited for its turn would hold back the answers behind it.
 pub(crate) const IN_WORK_MAX: usize = 256;
-
-/// Lengths of requests and answers in packets of a class.
-pub const fn lengths(class: Class) -> Lengths {
-    Lengths {
-        request: class.capacity(),
-        answer: class.capacity(),
-        surb: SURB_LEN,
-    }
-}
 
 /// Relays packets of this node. Clones are handles to the same one.
 pub struct Relay<R: Runtime> {
@@ -165,14 +156,14 @@ impl<R: Runtime> Relay<R> {
     /// Does what a request asks for; the reply and where it goes.
     async fn deliver(&self, class: Class, payload: &[u8]) -> Result<Option<(NodeId, Packet)>, Refusal> {
         let mailbox = self.mailbox.as_ref().ok_or(Refusal::Misdirected)?;
-        let lengths = lengths(class);
-        let request = Request::decode(payload, lengths).map_err(|_| Refusal::Malformed)?;
+        let request = Request::decode(payload, Lengths::of(class)).map_err(|_| Refusal::Malformed)?;
+        let class = request.answer_class();
         let (Request::Write { surb, .. } | Request::Read { surb, .. }) = &request;
         let surb = Surb::decode(&mut Reader::new(surb)).map_err(|_| Refusal::Malformed)?;
         let Some(answer) = mailbox.request(request).await else {
             return Ok(None);
         };
-        surb.reply(class, &answer.encode(lengths))
+        surb.reply(class, &answer.encode(Lengths::of(class)))
             .map(Some)
             .map_err(|_| Refusal::Malformed)
     }

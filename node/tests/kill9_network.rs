@@ -23,6 +23,7 @@ use phantom_core::link::{self, Channel, ClientAuth, Link};
 use phantom_core::mailbox::{
     Answer, BODY_LEN, BoxAddress, BoxSeed, Record, TtlBucket, Unsigned, WriteCap, WriteOutcome,
 };
+use phantom_core::packet::Class;
 use phantom_core::packet::LinkHandle;
 use phantom_core::route::{Ask, EntryHop, Requests, View};
 use phantom_core::runtime::tokio::{Config, TokioRuntime};
@@ -279,7 +280,7 @@ impl Client {
         let address = address(number);
         let end = self.rt.now() + READ_LIMIT;
         while self.rt.now() < end {
-            if let Some(Answer::Read(answer)) = self.ask(Ask::Read(vec![address])).await
+            if let Some(Answer::Read(answer)) = self.ask(Ask::Read(Class::Small, vec![address])).await
                 && let Some(record) = answer.record
             {
                 assert_eq!((record.address(), record.body()), (&address, &body(number)));

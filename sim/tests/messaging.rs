@@ -13,6 +13,7 @@ use phantom_client::{ClientConfig, Command, Commands, ContactId, Notice, Secret,
 use phantom_core::dht::{self, Endpoint};
 use phantom_core::event::{Event, Step, Tag};
 use phantom_core::invite::Invitation;
+use phantom_core::message::MAX_MESSAGE;
 use phantom_core::message::contact::{self, accept};
 use phantom_core::message::poll;
 use phantom_core::rendezvous::{BridgeSlots, Bundle, Cohort, CohortPublic, StaticEntry, mint};
@@ -159,6 +160,12 @@ fn add(net: &mut Net, given: Given) -> TestClient {
                                 message,
                                 text,
                                 ..
+                            }
+                            | Notice::File {
+                                contact,
+                                message,
+                                content: text,
+                                ..
                             } => {
                                 kept.lock().expect("one thread").insert(message, text);
                                 let took = Command::Took { contact, message };
@@ -190,11 +197,22 @@ fn add(net: &mut Net, given: Given) -> TestClient {
                     }
                     rt.sleep_until(letter.when).await;
                     let (accepted, answer) = oneshot::channel();
-                    let send = Command::Send {
-                        contact: contact.clone(),
-                        text: letter.text,
-                        ttl: TTL,
-                        accepted,
+                    let contact = contact.clone();
+                    let send = if letter.text.len() > MAX_MESSAGE {
+                        Command::SendFile {
+                            contact,
+                            name: "letter".to_owned(),
+                            content: letter.text,
+                            ttl: TTL,
+                            accepted,
+                        }
+                    } else {
+                        Command::Send {
+                            contact,
+                            text: letter.text,
+                            ttl: TTL,
+                            accepted,
+                        }
                     };
                     commands.send(send).await.expect("the client runs");
                     answer.await.expect("an answer").expect("accepted");
@@ -353,6 +371,39 @@ fn a_client_that_crashes_goes_on_where_it_was() {
         got.sort();
         got.dedup();
         assert_eq!(got.len(), accepted, "each once");
+    }
+}
+
+#[test]
+fn attachments_arrive_whole_and_once_through_crashes_and_the_loss_of_an_entry() {
+    let mut net = Net::new(6, 3, 6);
+    let (to_b, to_a) = (letters(3, "a", 1_000_000), letters(2, "b", 300_000));
+    let a = add_client(&mut net, 1, &[0], true, to_b.clone());
+    let b = add_client(&mut net, 2, &[2, 3], false, to_a.clone());
+    // The sender's way in dies while pieces are under way, then the sender itself; then the reader while it fetches.
+    net.stage.at(at(122), Act::Crash(net.nodes[0].peer));
+    for (millis, peer) in [(128_137, a.peer), (133_300, b.peer), (150_100, b.peer)] {
+        let down = Instant::ZERO + Duration::from_millis(millis);
+        net.stage.at(down, Act::Crash(peer));
+        net.stage.at(down + Duration::from_millis(700), Act::Start(peer));
+    }
+    net.stage.run_until(at(600));
+    let records = net.stage.take_records();
+    for (from, to) in [(&a, &b), (&b, &a)] {
+        let of = |wanted: fn(&Event) -> bool| count(&records, from.peer, wanted);
+        let accepted = of(|event| matches!(event, Event::MessageAccepted { .. }));
+        assert!(accepted >= 2, "{accepted}");
+        assert_eq!(
+            of(|event| matches!(event, Event::MessageAcknowledged { .. })),
+            accepted
+        );
+        let got = to.inbox.lock().expect("one thread").clone();
+        assert_eq!(got.len(), accepted);
+        let sent = [&to_b, &to_a].map(|letters| letters.iter().map(|letter| letter.text.clone()));
+        let sent: BTreeSet<Bytes> = sent.into_iter().flatten().collect();
+        let got: BTreeSet<Bytes> = got.into_values().collect();
+        assert_eq!(got.len(), accepted, "each once");
+        assert!(got.is_subset(&sent), "each whole");
     }
 }
 

@@ -84,12 +84,17 @@ pub(crate) enum Action {
         #[arg(long)]
         name: Option<String>,
     },
-    /// Send a message.
+    /// Send a message or a file.
+    #[command(group = clap::ArgGroup::new("sent").required(true))]
     Send {
         /// To whom.
         contact: String,
         /// The text; "-" reads it from standard input.
-        text: String,
+        #[arg(group = "sent")]
+        text: Option<String>,
+        /// A file, up to 8 MiB. It goes out whenever the client runs: keep `receive` or `daemon` running, or wait for "stored".
+        #[arg(long, value_name = "PATH", group = "sent")]
+        file: Option<PathBuf>,
         /// Not to be delivered after that; at most 14 d.
         #[arg(long, value_name = "TIME", default_value = "7 d", value_parser = duration::parse)]
         ttl: Duration,
@@ -110,14 +115,19 @@ pub(crate) enum Action {
         /// End after so many.
         #[arg(long, value_name = "N")]
         count: Option<u64>,
+        /// Store attachments here, under their own names; nothing is replaced. Without it they stay with the client.
+        #[arg(long, value_name = "FOLDER")]
+        files: Option<PathBuf>,
     },
     /// Run for a program: requests as JSON lines on standard input, answers and notices as JSON lines on standard output.
     /// Ends with its input.
     ///
     /// A request is {"id": 1, "do": …} with one of: {"send": {"contact": "bob", "text": "hi", "ttl": "1 h"}},
+    /// {"send_file": {"contact": "bob", "path": "plan.pdf", "ttl": "1 h"}},
     /// {"offer": {"name": "bob"}}, {"accept": {"text": "…", "name": "bob"}}, {"fetch_invitation": {"cohort": "…"}},
     /// "cohort", "status", "stop". Its answer is {"id": 1, "ok": …} or {"id": 1, "error": "…"}; notices are {"notice": …}.
     /// A message counts as taken once its line is written; a crash then may show it twice (by its tag), never lose it.
+    /// An attachment is stored in the folder "files" of the home folder, and its line says where.
     #[command(verbatim_doc_comment)]
     Daemon,
     /// Look for a way in and say what was tried, what each attempt saw, and what is in use.

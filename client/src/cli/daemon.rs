@@ -1,6 +1,7 @@
 //! The client for programs: JSON lines in, JSON lines out.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use phantom_client::{Command, Notice, Status};
@@ -14,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::contacts::{Accepted, contact_id, make_offer, take_up};
 use super::home::Home;
 use super::session::Session;
-use super::{Failure, duration, failed, usage};
+use super::{Failure, duration, failed, files, usage};
 
 /// A longer line is a mistake: a message of 64 KiB fits, escaped.
 const LINE_MAX: u64 = 512 * 1024;
@@ -34,6 +35,11 @@ enum Do {
     Send {
         contact: String,
         text: String,
+        ttl: String,
+    },
+    SendFile {
+        contact: String,
+        path: PathBuf,
         ttl: String,
     },
     Offer {
@@ -92,8 +98,15 @@ pub(crate) async fn serve(home: &Home, session: &mut Session) -> Result<(), Fail
                 Err(error) => print(&json!({ "error": format!("not a request: {error}") }))?,
             },
             Turn::Notice(notice) => {
-                print(&json!({ "notice": notice_json(&notice) }))?;
-                if let Notice::Message { contact, message, .. } = notice {
+                let mut said = notice_json(&notice);
+                if let Notice::File { name, content, .. } = &notice {
+                    let path = files::store(&home.path().join("files"), name, content)?;
+                    said["file"]["path"] = json!(path);
+                }
+                print(&json!({ "notice": said }))?;
+                if let Notice::Message { contact, message, .. } | Notice::File { contact, message, .. } =
+                    notice
+                {
                     session.took(contact, message).await?;
                 }
             }
@@ -129,6 +142,14 @@ async fn perform(home: &Home, session: &mut Session, what: Do) -> Result<Value, 
             let ttl: Duration = duration::parse(&ttl).map_err(usage)?;
             let message = session
                 .send(contact_id(&contact)?, text.into_bytes(), ttl)
+                .await?;
+            json!({ "message": tag(message) })
+        }
+        Do::SendFile { contact, path, ttl } => {
+            let ttl: Duration = duration::parse(&ttl).map_err(usage)?;
+            let (name, content) = files::read(&path)?;
+            let message = session
+                .send_file(contact_id(&contact)?, name, content, ttl)
                 .await?;
             json!({ "message": tag(message) })
         }
@@ -205,6 +226,19 @@ fn notice_json(notice: &Notice) -> Value {
             "contact": contact.as_str(),
             "message": tag(*message),
             "text": String::from_utf8_lossy(text),
+            "expires_unix_secs": expires.as_unix_secs(),
+        } }),
+        Notice::File {
+            contact,
+            message,
+            name,
+            content,
+            expires,
+        } => json!({ "file": {
+            "contact": contact.as_str(),
+            "message": tag(*message),
+            "name": name,
+            "bytes": content.len(),
             "expires_unix_secs": expires.as_unix_secs(),
         } }),
         Notice::Stored { contact, message } => {

@@ -74,6 +74,11 @@ impl Home {
         })
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.dir
+    }
+
     /// Makes the client's files.
     pub(crate) async fn init(&self, bundle: &Path) -> Result<(), Failure> {
         if self.dir.join(INSTALLATION).exists() {

@@ -6,6 +6,7 @@ mod args;
 mod contacts;
 mod daemon;
 mod duration;
+mod files;
 mod home;
 mod pt;
 mod session;
@@ -105,11 +106,20 @@ async fn perform(args: Args) -> Result<(), Failure> {
             Action::Send {
                 contact,
                 text,
+                file,
                 ttl,
                 wait,
                 within,
-            } => talk::send(&mut session, contact, text, *ttl, *wait, *within).await,
-            Action::Receive { within, count } => talk::receive(&mut session, *within, *count).await,
+            } => {
+                let what = match (text, file) {
+                    (_, Some(path)) => talk::What::File(path),
+                    (text, None) => talk::What::Text(text.as_deref().unwrap_or("-")),
+                };
+                talk::send(&mut session, contact, what, *ttl, *wait, *within).await
+            }
+            Action::Receive { within, count, files } => {
+                talk::receive(&mut session, *within, *count, files.as_deref()).await
+            }
             Action::Daemon => daemon::serve(&home, &mut session).await,
             Action::Doctor { within } => talk::doctor(&mut session, *within).await,
             Action::Invite { .. } | Action::Init { .. } | Action::Pt | Action::Verify => Err(usage(

@@ -143,10 +143,25 @@ impl Session {
             ttl,
             accepted,
         });
-        sent.await?.map_err(|error| match error {
-            SendError::NoSuchContact | SendError::Refused(_) => usage(error.to_string()),
-            SendError::Expired => failed(error.to_string()),
-        })
+        sent.await?.map_err(|error| not_sent(&error))
+    }
+
+    pub(crate) async fn send_file(
+        &mut self,
+        contact: ContactId,
+        name: String,
+        content: Vec<u8>,
+        ttl: Duration,
+    ) -> Result<Tag, Failure> {
+        let content = content.into();
+        let sent = self.ask(|accepted| Command::SendFile {
+            contact,
+            name,
+            content,
+            ttl,
+            accepted,
+        });
+        sent.await?.map_err(|error| not_sent(&error))
     }
 
     /// Tells the client that the user has a message.
@@ -183,6 +198,13 @@ impl Session {
             Err(failure) => failure,
             Ok(()) => failed("the client ended"),
         }
+    }
+}
+
+fn not_sent(error: &SendError) -> Failure {
+    match error {
+        SendError::NoSuchContact | SendError::Refused(_) | SendError::File(_) => usage(error.to_string()),
+        SendError::Expired => failed(error.to_string()),
     }
 }
 
@@ -231,7 +253,9 @@ mod tests {
         });
         assert!(nothing.await.expect("the client runs").is_ok());
         assert!(client.commands.try_recv().is_err());
-        talk::receive(&mut session, None, Some(1)).await.expect("printed");
+        talk::receive(&mut session, None, Some(1), None)
+            .await
+            .expect("printed");
         let took = std::iter::from_fn(|| client.commands.try_recv().ok().map(|command| *command))
             .collect::<Vec<_>>();
         assert!(

@@ -1,6 +1,7 @@
 //! Sending, receiving, and asking how things are.
 
 use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use phantom_client::{Notice, Status};
@@ -9,19 +10,33 @@ use phantom_core::runtime::{Clock, timeout};
 use super::args::Wait;
 use super::contacts::{contact_id, read_text};
 use super::session::Session;
-use super::{Failure, failed};
+use super::{Failure, failed, files};
+
+/// What is sent.
+pub(crate) enum What<'a> {
+    /// A message; "-" is standard input.
+    Text(&'a str),
+    /// An attachment.
+    File(&'a Path),
+}
 
 /// `send`.
 pub(crate) async fn send(
     session: &mut Session,
     contact: &str,
-    text: &str,
+    what: What<'_>,
     ttl: Duration,
     wait: Wait,
     within: Duration,
 ) -> Result<(), Failure> {
     let id = contact_id(contact)?;
-    let sent = session.send(id, read_text(text)?.into_bytes(), ttl).await?;
+    let sent = match what {
+        What::Text(text) => session.send(id, read_text(text)?.into_bytes(), ttl).await?,
+        What::File(path) => {
+            let (name, content) = files::read(path)?;
+            session.send_file(id, name, content, ttl).await?
+        }
+    };
     println!("accepted");
     if wait == Wait::Accepted {
         return Ok(());
@@ -56,21 +71,47 @@ pub(crate) async fn receive(
     session: &mut Session,
     within: Option<Duration>,
     count: Option<u64>,
+    folder: Option<&Path>,
 ) -> Result<(), Failure> {
     let rt = session.rt.clone();
     let printing = async {
         let mut left = count.unwrap_or(u64::MAX);
         while left > 0 {
-            if let Notice::Message {
-                contact,
-                message,
-                text,
-                ..
-            } = session.notice().await?
-            {
-                print_message(contact.as_str(), &text)?;
-                session.took(contact, message).await?;
-                left -= 1;
+            match (session.notice().await?, folder) {
+                (
+                    Notice::Message {
+                        contact,
+                        message,
+                        text,
+                        ..
+                    },
+                    _,
+                ) => {
+                    print_message(contact.as_str(), &text)?;
+                    session.took(contact, message).await?;
+                    left -= 1;
+                }
+                (
+                    Notice::File {
+                        contact,
+                        message,
+                        name,
+                        content,
+                        ..
+                    },
+                    Some(folder),
+                ) => {
+                    let path = files::store(folder, &name, &content)?;
+                    let said = format!("[file of {} bytes] {}", content.len(), path.display());
+                    print_message(contact.as_str(), said.as_bytes())?;
+                    session.took(contact, message).await?;
+                    left -= 1;
+                }
+                (Notice::File { contact, name, .. }, None) => {
+                    let said = format!("[file {name:?}: waits; `phantom receive --files FOLDER` stores it]");
+                    print_message(contact.as_str(), said.as_bytes())?;
+                }
+                _ => {}
             }
         }
         Ok(())

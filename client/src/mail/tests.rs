@@ -1,11 +1,15 @@
 //! The mail of contacts without a network.
 
 use phantom_core::message::contact::{Invitation, accept};
-use phantom_core::runtime::Clock;
+use phantom_core::packet::Class;
+use phantom_core::route::Ask;
 use phantom_core::runtime::tokio::{Config, TokioRuntime};
+use phantom_core::runtime::{Clock, Store};
 use proptest::prelude::*;
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
+
+use std::collections::BTreeMap;
 
 use super::*;
 
@@ -36,6 +40,9 @@ fn full(rt: &TokioRuntime) -> Mail<TokioRuntime> {
             oneshot::channel().0,
         );
     }
+    let content = Bytes::from(vec![7; 100_000]);
+    let hour = Duration::from_secs(3_600);
+    mail.send_file(at, &names[0], ("plan.pdf", &content), hour, oneshot::channel().0);
     mail
 }
 
@@ -60,7 +67,7 @@ async fn contacts_and_what_waits_for_them_read_back() {
     let mail = full(&rt);
     let again = decode(&rt, &encode(&mail)).expect("its own bytes");
     assert_eq!(again.contacts(), mail.contacts());
-    assert_eq!(again.contacts()[0].1, 2, "two messages wait");
+    assert_eq!(again.contacts()[0].1, 3, "two messages and an attachment wait");
     assert_eq!(encode(&again), encode(&mail));
 }
 
@@ -193,6 +200,142 @@ impl Pair {
             })
             .collect()
     }
+}
+
+/// What both sides have to ask about attachments, carried between them by a mailbox that keeps everything.
+async fn carry_pieces(pair: &mut Pair, nodes: &mut BTreeMap<BoxAddress, Record>) {
+    let at = pair.at;
+    loop {
+        let mut busy = false;
+        for mail in [&mut pair.alice, &mut pair.bob] {
+            mail.load_files().await;
+            while let Some(PieceAsk { file, piece, ask }) = mail.next_piece(at.now) {
+                busy = true;
+                match ask {
+                    Ask::Write(record) => {
+                        nodes.insert(*record.address(), *record);
+                        let stored = WriteOutcome::Stored { replicas: 2 };
+                        mail.piece_written(at.now, (file, piece), Some(stored));
+                    }
+                    Ask::Read(class, addresses) => {
+                        assert_eq!(class, Class::Bulk);
+                        let record = nodes.get(&addresses[0]).cloned().map(Box::new);
+                        let answer = ReadAnswer {
+                            found: u32::from(record.is_some()),
+                            unknown: 0,
+                            record,
+                        };
+                        mail.piece_read(at.now, (file, piece), Some(answer));
+                    }
+                }
+            }
+        }
+        pair.carry();
+        if !busy {
+            return;
+        }
+    }
+}
+
+/// The attachments that Bob was offered since the last call.
+fn files_offered(pair: &mut Pair) -> Vec<(String, Bytes, Tag)> {
+    let heard = std::iter::from_fn(|| pair.bob_hears.try_recv().ok());
+    heard
+        .filter_map(|notice| match *notice {
+            Notice::File {
+                name,
+                content,
+                message,
+                ..
+            } => Some((name, content, message)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn an_attachment_waits_on_disk_arrives_whole_and_leaves_no_file_behind() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
+    let mut pair = Pair::new(&rt);
+    let content: Bytes = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+    let (accepted, mut answer) = oneshot::channel();
+    let hour = Duration::from_secs(3_600);
+    pair.alice
+        .send_file(pair.at, &name(1), ("plan.pdf", &content), hour, accepted);
+    pair.alice.store_files().await.expect("stored");
+    let files = rt.list("attachment-").await.expect("listed");
+    assert_eq!(files.len(), 1);
+    let sealed = rt.read(&files[0]).await.expect("read").expect("there");
+    assert!(
+        !sealed.windows(64).any(|bytes| bytes == &content[1_000..1_064]),
+        "sealed"
+    );
+    let saving = pair.alice.unsaved().expect("a new attachment");
+    pair.alice.saved(pair.at, saving);
+    let tag = answer.try_recv().expect("answered").expect("accepted");
+
+    // Alice's program starts anew before a piece was sent.
+    let state = encode(&pair.alice);
+    pair.alice.files = None;
+    pair.alice.contacts.clear();
+    pair.alice
+        .decode(&mut Reader::new(&state))
+        .expect("its own bytes");
+
+    let mut nodes = BTreeMap::new();
+    carry_pieces(&mut pair, &mut nodes).await;
+    assert_eq!(nodes.len(), 10, "300,000 bytes in pieces of 32,112");
+    let offered = files_offered(&mut pair);
+    assert_eq!(offered, [("plan.pdf".to_owned(), content, tag)]);
+    pair.alice.tidy_files().await;
+    assert_eq!(rt.list("attachment-").await.expect("listed"), [""; 0]);
+    pair.bob.took(pair.at, &name(0), tag);
+    pair.carry();
+    assert_eq!(pair.bob.contacts[0].receiver.waiting().count(), 0);
+}
+
+#[tokio::test]
+async fn an_attachment_whose_pieces_nobody_holds_is_never_announced_and_ends_in_time() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
+    let mut pair = Pair::new(&rt);
+    let content = Bytes::from(vec![1; 100_000]);
+    let hour = Duration::from_secs(3_600);
+    pair.alice
+        .send_file(pair.at, &name(1), ("a", &content), hour, oneshot::channel().0);
+    pair.alice.load_files().await;
+    while let Some(PieceAsk { file, piece, .. }) = pair.alice.next_piece(pair.at.now) {
+        pair.alice.piece_written(pair.at.now, (file, piece), None);
+    }
+    pair.wait(Duration::from_secs(3_601));
+    pair.carry();
+    let heard: Vec<_> = std::iter::from_fn(|| pair.alice_hears.try_recv().ok()).collect();
+    let expired = |notice: &Box<Notice>| matches!(**notice, Notice::Expired { .. });
+    assert_eq!(
+        heard.iter().filter(|notice| expired(notice)).count(),
+        1,
+        "{heard:?}"
+    );
+    assert_eq!(pair.alice.contacts()[0].1, 0);
+    assert!(files_offered(&mut pair).is_empty());
+}
+
+#[tokio::test]
+async fn a_contact_who_announces_nonsense_costs_no_place_in_the_inbox() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
+    let mut pair = Pair::new(&rt);
+    let input = sender::Input::Submit {
+        kind: Kind::File,
+        id: MessageId::from_bytes([9; 16]),
+        body: Bytes::from_static(b"no manifest"),
+        ttl: Duration::from_secs(3_600),
+    };
+    pair.alice.sender(pair.at, 0, input).expect("short enough");
+    pair.carry();
+    assert_eq!(pair.bob.contacts[0].receiver.waiting().count(), 0);
+    assert!(files_offered(&mut pair).is_empty());
 }
 
 #[tokio::test]

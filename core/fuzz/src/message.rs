@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
+use phantom_core::attachment::{AttachmentSecret, Manifest};
 use phantom_core::crypto::aead::NONCE_ZERO;
 use phantom_core::mailbox::{BODY_LEN, Record, TtlBucket, Unsigned, WriteOutcome};
 use phantom_core::message::chain::{BoxSecret, Chain};
@@ -12,7 +13,8 @@ use phantom_core::message::contact::{self, Contact, Invitation};
 use phantom_core::message::fragment::{CHUNK_LEN, Content, Piece};
 use phantom_core::message::sender::{self, Slot};
 use phantom_core::message::vault::{Cost, Unlock, Vault};
-use phantom_core::message::{Ack, MAX_MESSAGE, MessageId, Receiver, Sender, receiver, text};
+use phantom_core::message::{Ack, Kind, MAX_MESSAGE, MessageId, Receiver, Sender, receiver, text};
+use phantom_core::packet::Class;
 use phantom_core::units::{Instant, WallTime};
 use phantom_core::wire::{Reader, Writer};
 use rand_chacha::ChaCha12Rng;
@@ -56,6 +58,7 @@ pub(crate) fn sender_state() -> Vec<u8> {
     let mut sender = new_sender();
     let (id, body) = (MessageId::from_bytes([1; 16]), Bytes::from_static(b"hello"));
     let submit = sender::Input::Submit {
+kind: Kind::Text,
         id,
         body,
         ttl: Duration::from_secs(600),
@@ -69,6 +72,7 @@ pub(crate) fn receiver_state() -> Vec<u8> {
     let mut receiver = Receiver::new(&PAIR.reader.incoming);
     receiver.wanted(world::wall(), 32);
     let piece = Piece {
+kind: Kind::Text,
         id: MessageId::from_bytes([1; 16]),
         expires: world::wall() + Duration::from_secs(600),
         number: 1,
@@ -106,7 +110,7 @@ pub fn message(data: &[u8]) -> bool {
     let pair = &*PAIR;
     let typed = String::from_utf8_lossy(bytes);
     let wrapped = text::encode(bytes);
-    match kind % 10 {
+    match kind % 11 {
         0 => {
             let Ok(plain) = text::decode(&typed) else {
                 return false;
@@ -164,8 +168,22 @@ pub fn message(data: &[u8]) -> bool {
         }
         7 => vault_file(bytes),
         8 => vault_changed(bytes, &Unlock::Key(&[3; 32])),
-        _ => vault_changed(bytes, &Unlock::Passphrase(b"correct horse")),
+        9 => vault_changed(bytes, &Unlock::Passphrase(b"correct horse")),
+        _ => canonical(bytes, Manifest::decode(bytes), |manifest| {
+            let mut out = Vec::new();
+            manifest.write(&mut out);
+            out
+        }),
     }
+}
+
+/// A manifest, for seeds.
+pub(crate) fn manifest() -> Vec<u8> {
+    let secret = AttachmentSecret::from_rng(&mut world::rng(7));
+    let mut out = Vec::new();
+    let manifest = Manifest::of(secret, "plan.pdf", b"content").expect("short");
+    manifest.write(&mut out);
+    out
 }
 
 /// Calls `rested` until it says so.
@@ -301,7 +319,7 @@ fn sealed_plain(plain: &[u8], index: u8) -> Box<Record> {
     let tag =
         secret
             .body_key()
-            .seal_in_place(NONCE_ZERO, &Record::associated_data(bucket, not_after), &mut body);
+            .seal_in_place(NONCE_ZERO, &Record::associated_data(Class::Small, bucket, not_after), &mut body);
     body.put(&tag);
     let content = Unsigned {
         bucket,
@@ -314,6 +332,7 @@ fn sealed_plain(plain: &[u8], index: u8) -> Box<Record> {
 fn content(r: &mut Reader<'_>, wall: WallTime) -> Option<(Content, usize)> {
     let [index, low, next, flags, id, number, count, len] = r.array().ok()?;
     let piece = (flags & 1 == 1).then(|| Piece {
+kind: Kind::Text,
         id: MessageId::from_bytes([id; 16]),
         expires: wall + Duration::from_secs(u64::from(flags) * 16),
         number: number % 32,
@@ -352,6 +371,7 @@ fn writer(bytes: &[u8]) -> bool {
                 let body = Bytes::from(vec![with; usize::from(with) * usize::from(step)]);
                 let ttl = Duration::from_secs(u64::from(step) * 300);
                 sender::Input::Submit {
+kind: Kind::Text,
                     id: MessageId::from_bytes([with; 16]),
                     body,
                     ttl,

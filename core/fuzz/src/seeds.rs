@@ -19,7 +19,7 @@ use phantom_core::mailbox::{
     Unsigned, WriteCap, WriteOutcome,
 };
 use phantom_core::message::text;
-use phantom_core::packet::{HopKeyId, HopPublic, LinkHandle};
+use phantom_core::packet::{Class, HopKeyId, HopPublic, LinkHandle};
 use phantom_core::rendezvous::{BridgeSlots, Bundle, Day, SequencePins, Slot, StaticEntry};
 use phantom_core::service::{EntryHops, EntryRequest, Service};
 use phantom_core::wire::Writer;
@@ -175,6 +175,7 @@ fn mailbox() -> Vec<Vec<u8>> {
             record: record.clone(),
         },
         Request::Read {
+            class: Class::Small,
             surb,
             addresses: vec![address; 3],
         },
@@ -237,6 +238,7 @@ fn messages() -> Vec<Vec<u8>> {
         seed(7, &message::vault()),
         seed(8, &[0, 0]),
         seed(9, &[0, 0]),
+        seed(10, &message::manifest()),
     ]
 }
 

@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::crypto::aead::{AeadKey, NONCE_ZERO, TAG_LEN};
 use crate::crypto::kdf::Context;
 use crate::mailbox::{BODY_LEN, BoxAddress, Record, TtlBucket, Unsigned};
+use crate::packet::Class;
 use crate::rendezvous::cohort::{OVERLAP, SEALED_LEN};
 use crate::rendezvous::{CohortId, CohortPublic, Day, SealedRecord, Slot, SlotWriter};
 use crate::wire::{DecodeError, Reader, Writer};
@@ -131,7 +132,7 @@ pub fn drop_box(writer: &SlotWriter, rng: &mut impl CryptoRng, record: &CourierR
     let key = box_key(writer.cohort(), record.slot, record.day, &body);
     record.write(&mut body);
     body.resize(BODY_LEN - TAG_LEN, 0);
-    let associated = Record::associated_data(bucket, not_after);
+    let associated = Record::associated_data(Class::Small, bucket, not_after);
     let tag = key.seal_in_place(NONCE_ZERO, &associated, &mut body[SALT_LEN..]);
     body.extend_from_slice(&tag);
     Record::sign(
@@ -162,7 +163,7 @@ pub fn open_box(
     let plain = box_key(cohort.id(), slot, day, salt)
         .open(
             NONCE_ZERO,
-            &Record::associated_data(found.bucket(), found.not_after()),
+            &Record::associated_data(Class::Small, found.bucket(), found.not_after()),
             sealed,
         )
         .map_err(|_| CourierError::NotOurs)?;

@@ -258,6 +258,16 @@ impl Link {
         self.shared().with_session(|session| session.buffered())
     }
 
+    /// Waits until fewer than `bound` bytes are [`Link::buffered`], or the link is closed. Cancel safe.
+    pub async fn drained(&self, bound: u64) {
+        let shared = self.shared();
+        shared
+            .wait(&shared.changed, |session| {
+                (session.buffered() < bound || session.phase() == Phase::Closed).then_some(())
+            })
+            .await;
+    }
+
     /// Waits until the connection is lost (even if the link can be resumed) or the link is closed; says why.
     pub async fn down(&self) -> LinkError {
         let shared = self.shared();

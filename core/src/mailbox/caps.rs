@@ -140,6 +140,14 @@ impl WriteCap {
         Self::assemble(Scalar::from_bytes_mod_order_wide(&wide), nonce_key)
     }
 
+    /// The capability that follows from 96 uniform bytes, for two who derive them from one secret: both can then write.
+    pub(crate) fn from_uniform(bytes: &[u8; 96]) -> Self {
+        let (mut wide, mut nonce_key) = (Zeroizing::new([0; 64]), [0; 32]);
+        wide.copy_from_slice(&bytes[..64]);
+        nonce_key.copy_from_slice(&bytes[64..]);
+        Self::assemble(Scalar::from_bytes_mod_order_wide(&wide), nonce_key)
+    }
+
     /// A capability that was stored with [`WriteCap::to_bytes`].
     ///
     /// # Errors

@@ -15,9 +15,10 @@ mod ttl;
 pub use address::BoxAddress;
 pub use caps::{BoxSeed, CapError, ReadCap, WriteCap};
 pub use placement::{HandOver, Holder, OperatorId, Placement, REPLICAS, StorageSet, WRITE_QUORUM};
-pub use record::{BODY_LEN, RECORD_LEN, Record, RecordError, Unsigned, WriteOnce, write_once};
-pub use request::{
-    ANSWER_LEN_MIN, Answer, Lengths, MAX_READ, REQUEST_OVERHEAD, ReadAnswer, Request, WriteOutcome,
+pub use record::{
+    BODY_LEN, BULK_BODY_LEN, RECORD_LEN, Record, RecordError, Unsigned, WriteOnce, body_len, record_len,
+    write_once,
 };
-pub use rpc::{MAX_BATCH, MAX_OFFER, Reply, Rpc};
+pub use request::{Answer, Lengths, MAX_READ, REQUEST_OVERHEAD, ReadAnswer, Request, WriteOutcome};
+pub use rpc::{MAX_BATCH, MAX_OFFER, Reply, Rpc, batches};
 pub use ttl::{Admission, CLOCK_BOUND, TtlBucket, admit};

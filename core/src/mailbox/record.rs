@@ -8,16 +8,42 @@ use thiserror::Error;
 use super::address::BoxAddress;
 use super::caps::{BoxSeed, WriteCap};
 use super::ttl::TtlBucket;
+use crate::packet::Class;
 use crate::wire::{DecodeError, Reader, Writer};
 
-/// Length of the sealed body, the same for every box.
+/// Length of the sealed body of a small box.
 pub const BODY_LEN: usize = 3_456;
 
-/// Length of an encoded record.
-pub const RECORD_LEN: usize = 1 + HEADER_LEN + BODY_LEN + 64;
+/// Length of the sealed body of a bulk box.
+pub const BULK_BODY_LEN: usize = 32_128;
+
+/// Length of an encoded small record.
+pub const RECORD_LEN: usize = record_len(Class::Small);
 
 const HEADER_LEN: usize = BoxAddress::LEN + 1 + 8;
-const VERSION: u8 = 1;
+const SIGNATURE_LEN: usize = 64;
+
+/// Length of the sealed body of a box that travels in packets of this class.
+pub const fn body_len(class: Class) -> usize {
+    match class {
+        Class::Small => BODY_LEN,
+        Class::Bulk => BULK_BODY_LEN,
+    }
+}
+
+/// Length of an encoded record of this class.
+pub const fn record_len(class: Class) -> usize {
+    1 + HEADER_LEN + body_len(class) + SIGNATURE_LEN
+}
+
+/// The first byte of a record: format and class in one.
+const fn version(class: Class) -> u8 {
+    match class {
+        Class::Small => 1,
+        Class::Bulk => 2,
+    }
+}
+
 const CONTEXT: &[u8] = b"phantom-net 2026 box record v1";
 
 /// Why a record is not accepted. The sender's fault.
@@ -38,8 +64,17 @@ pub struct Unsigned {
     pub bucket: TtlBucket,
     /// No node keeps it beyond this, in Unix seconds; on the grid of `bucket`.
     pub not_after: u64,
-    /// Exactly [`BODY_LEN`] sealed bytes.
+    /// Sealed: exactly [`BODY_LEN`] bytes, or [`BULK_BODY_LEN`].
     pub body: Bytes,
+}
+
+impl Unsigned {
+    /// The class that its body has the length of.
+    fn class(&self) -> Option<Class> {
+        Class::ALL
+            .into_iter()
+            .find(|class| body_len(*class) == self.body.len())
+    }
 }
 
 /// A box: signed, its fields in their canonical form. Nobody but its writer can make another for the same address.
@@ -54,9 +89,12 @@ impl Record {
     /// Signs `content` for the box of `seed`. Deterministic.
     ///
     /// # Panics
-    /// When the body is not [`BODY_LEN`] long or the bound is off its grid: the caller has broken the format.
+    /// When the body has neither length or the bound is off its grid: the caller has broken the format.
     pub fn sign(cap: &WriteCap, seed: &BoxSeed, content: Unsigned) -> Self {
-        assert_eq!(content.body.len(), BODY_LEN, "a box body has one length");
+        assert!(
+            content.class().is_some(),
+            "a box body has the length of its class"
+        );
         assert_eq!(
             content.not_after % content.bucket.grid_secs(),
             0,
@@ -107,15 +145,12 @@ impl Record {
     }
 
     pub(super) fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        match r.u8()? {
-            VERSION => {}
-            got => {
-                return Err(DecodeError::BadValue {
-                    field: "box record version",
-                    got: u64::from(got),
-                });
-            }
-        }
+        let got = r.u8()?;
+        let class = Class::ALL.into_iter().find(|class| version(*class) == got);
+        let class = class.ok_or(DecodeError::BadValue {
+            field: "box record version",
+            got: u64::from(got),
+        })?;
         let address = BoxAddress::from_bytes(r.array()?);
         let bucket = TtlBucket::from_code(r.u8()?)?;
         let not_after = r.u64()?;
@@ -125,7 +160,7 @@ impl Record {
                 got: not_after,
             });
         }
-        let body = Bytes::copy_from_slice(r.take(BODY_LEN)?);
+        let body = Bytes::copy_from_slice(r.take(body_len(class))?);
         Ok(Self {
             address,
             content: Unsigned {
@@ -137,9 +172,9 @@ impl Record {
         })
     }
 
-    /// Appends the wire form, [`RECORD_LEN`] bytes.
+    /// Appends the wire form, [`record_len`] bytes.
     pub fn write(&self, out: &mut Vec<u8>) {
-        out.put_u8(VERSION);
+        out.put_u8(version(self.class()));
         out.put(self.address.as_bytes());
         out.put_u8(self.content.bucket.code());
         out.put_u64(self.content.not_after);
@@ -149,9 +184,15 @@ impl Record {
 
     /// The wire form.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(RECORD_LEN);
+        let mut out = Vec::with_capacity(record_len(self.class()));
         self.write(&mut out);
         out
+    }
+
+    /// Of which class the packets are that carry it.
+    pub fn class(&self) -> Class {
+        // Signed and decoded records have one.
+        self.content.class().unwrap_or(Class::Small)
     }
 
     /// The box.
@@ -176,9 +217,9 @@ impl Record {
 
     /// What the seal of the body covers besides it: the other fields that the writer chose. (The address is covered by
     /// the body's key, which belongs to this one box.)
-    pub fn associated_data(bucket: TtlBucket, not_after: u64) -> [u8; 10] {
+    pub fn associated_data(class: Class, bucket: TtlBucket, not_after: u64) -> [u8; 10] {
         let mut out = [0; 10];
-        (out[0], out[1]) = (VERSION, bucket.code());
+        (out[0], out[1]) = (version(class), bucket.code());
         out[2..].copy_from_slice(&not_after.to_be_bytes());
         out
     }
@@ -189,7 +230,8 @@ fn message(address: &BoxAddress, content: &Unsigned) -> Vec<u8> {
     let mut out = Vec::with_capacity(CONTEXT.len() + 1 + HEADER_LEN + 32);
     out.put(CONTEXT);
     out.put(address.as_bytes());
-    out.put(&Record::associated_data(content.bucket, content.not_after));
+    let class = content.class().unwrap_or(Class::Small); // as in `Record::class`
+    out.put(&Record::associated_data(class, content.bucket, content.not_after));
     out.put(blake3::hash(&content.body).as_bytes());
     out
 }
@@ -241,6 +283,14 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn record(seed: u64, fill: u8) -> Record {
+        of_class(Class::Small, seed, fill)
+    }
+
+    pub(crate) fn bulk_record(seed: u64, fill: u8) -> Record {
+        of_class(Class::Bulk, seed, fill)
+    }
+
+    fn of_class(class: Class, seed: u64, fill: u8) -> Record {
         let cap = WriteCap::from_rng(&mut ChaCha12Rng::seed_from_u64(1));
         Record::sign(
             &cap,
@@ -248,17 +298,21 @@ pub(crate) mod tests {
             Unsigned {
                 bucket: TtlBucket::ALL[2],
                 not_after: 60,
-                body: Bytes::from(vec![fill; BODY_LEN]),
+                body: Bytes::from(vec![fill; body_len(class)]),
             },
         )
     }
 
     #[test]
     fn what_is_signed_decodes_and_verifies() {
-        let record = record(1, 7);
-        let bytes = record.encode();
-        assert_eq!(bytes.len(), RECORD_LEN);
-        assert_eq!(Record::decode_verified(&bytes), Ok(record));
+        for (record, class) in [(record(1, 7), Class::Small), (bulk_record(1, 7), Class::Bulk)] {
+            let bytes = record.encode();
+            assert_eq!((bytes.len(), record.class()), (record_len(class), class));
+            assert_eq!(Record::decode_verified(&bytes), Ok(record));
+        }
+        let mut relabelled = bulk_record(1, 7).encode();
+        relabelled[0] = 1;
+        assert!(Record::decode(&relabelled).is_err());
     }
 
     #[test]
@@ -283,7 +337,7 @@ pub(crate) mod tests {
             mut bytes in prop::collection::vec(any::<u8>(), RECORD_LEN - 1..RECORD_LEN + 2), fix: bool
         ) {
             if fix {
-                (bytes[0], bytes[33]) = (VERSION, 0);
+                (bytes[0], bytes[33]) = (version(Class::Small), 0);
             }
             if let Ok(record) = Record::decode(&bytes) {
                 prop_assert_eq!(record.encode(), bytes);

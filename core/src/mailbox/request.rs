@@ -1,12 +1,13 @@
 //! What a client asks of the storage hop and what comes back, inside packets. Spec: SPEC §4.4.
 //!
-//! All requests of a network have one length and all answers another, whatever they ask or say: writes, reads, found and
-//! not found look alike. Unused bytes are zero, and a decoder insists on that.
+//! All requests about small boxes have one length and all answers another, whatever they ask or say: writes, reads, found and
+//! not found look alike. A bulk box takes a bulk packet where it travels: towards its nodes when it is written, back when it is
+//! read; whoever watches a link sees the class of a packet. Unused bytes are zero, and a decoder insists on that.
 
 use std::fmt;
 
 use super::address::BoxAddress;
-use super::record::{RECORD_LEN, Record};
+use super::record::{RECORD_LEN, Record, record_len};
 use crate::packet::{Class, SURB_LEN};
 use crate::wire::{DecodeError, Reader, Writer};
 
@@ -16,21 +17,22 @@ pub const MAX_READ: usize = 32;
 /// Bytes of a request besides its reply block and its record or addresses.
 pub const REQUEST_OVERHEAD: usize = 2;
 
-/// The shortest answer that holds every case.
-pub const ANSWER_LEN_MIN: usize = 1 + 1 + 4 + 4 + 1 + RECORD_LEN;
+/// Bytes of an answer besides its record.
+const ANSWER_OVERHEAD: usize = 1 + 1 + 4 + 4 + 1;
 
 const VERSION: u8 = 1;
 const WRITE: u8 = 1;
 const READ: u8 = 2;
+const READ_BULK: u8 = 3;
 
-const _: () = assert!(Lengths::SMALL.fit());
+const _: () = assert!(Lengths::SMALL.fit(Class::Small) && Lengths::BULK.fit(Class::Bulk));
 // The smaller case must not decide the size.
 const _: () = assert!(MAX_READ * BoxAddress::LEN < RECORD_LEN);
 
 /// The lengths that the packet format gives to this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lengths {
-    /// The payload of a packet of the small class towards the storage hop.
+    /// The payload of a packet towards the storage hop.
     pub request: usize,
     /// The payload of a packet that goes back through a reply block.
     pub answer: usize,
@@ -40,15 +42,24 @@ pub struct Lengths {
 
 impl Lengths {
     /// Those of the small packet class.
-    pub const SMALL: Self = Self {
-        request: Class::Small.capacity(),
-        answer: Class::Small.capacity(),
-        surb: SURB_LEN,
-    };
+    pub const SMALL: Self = Self::of(Class::Small);
 
-    /// Whether every request and answer fits.
-    pub const fn fit(self) -> bool {
-        self.request >= REQUEST_OVERHEAD + self.surb + RECORD_LEN && self.answer >= ANSWER_LEN_MIN
+    /// Those of the bulk packet class.
+    pub const BULK: Self = Self::of(Class::Bulk);
+
+    /// Those of a packet class.
+    pub const fn of(class: Class) -> Self {
+        Self {
+            request: class.capacity(),
+            answer: class.capacity(),
+            surb: SURB_LEN,
+        }
+    }
+
+    /// Whether every request and answer about boxes of this class fits.
+    pub const fn fit(self, class: Class) -> bool {
+        self.request >= REQUEST_OVERHEAD + self.surb + record_len(class)
+            && self.answer >= ANSWER_OVERHEAD + record_len(class)
     }
 }
 
@@ -66,23 +77,50 @@ pub enum Request {
     Read {
         /// The reply block.
         surb: Vec<u8>,
+        /// Of which class the boxes are; one of another class is said to exist and not returned.
+        class: Class,
         /// One to [`MAX_READ`], in the order of preference.
         addresses: Vec<BoxAddress>,
     },
 }
 
 impl Request {
+    /// The class of the packet that carries it.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Write { record, .. } => record.class(),
+            Self::Read { .. } => Class::Small,
+        }
+    }
+
+    /// The class of the packet that carries its answer, which its reply block is made for.
+    pub const fn answer_class(&self) -> Class {
+        match self {
+            Self::Write { .. } => Class::Small,
+            Self::Read { class, .. } => *class,
+        }
+    }
+
     /// The wire form, `lengths.request` bytes.
     ///
     /// # Panics
     /// When the reply block, the number of addresses or `lengths` break the format: a mistake of the caller.
     pub fn encode(&self, lengths: Lengths) -> Vec<u8> {
-        assert!(lengths.fit(), "requests do not fit {lengths:?}");
+        assert!(lengths.fit(self.class()), "requests do not fit {lengths:?}");
         let mut out = Vec::with_capacity(lengths.request);
         out.put_u8(VERSION);
         let (kind, surb) = match self {
             Self::Write { surb, .. } => (WRITE, surb),
-            Self::Read { surb, .. } => (READ, surb),
+            Self::Read {
+                surb,
+                class: Class::Small,
+                ..
+            } => (READ, surb),
+            Self::Read {
+                surb,
+                class: Class::Bulk,
+                ..
+            } => (READ_BULK, surb),
         };
         assert_eq!(surb.len(), lengths.surb, "a reply block has one length");
         out.put_u8(kind);
@@ -117,7 +155,7 @@ impl Request {
                 surb,
                 record: Box::new(Record::read(&mut r)?),
             },
-            READ => {
+            READ | READ_BULK => {
                 let count = usize::from(r.u8()?);
                 if count == 0 || count > MAX_READ {
                     return Err(DecodeError::BadValue {
@@ -128,7 +166,12 @@ impl Request {
                 let addresses = (0..count)
                     .map(|_| r.array().map(BoxAddress::from_bytes))
                     .collect::<Result<_, DecodeError>>()?;
-                Self::Read { surb, addresses }
+                let class = if kind == READ { Class::Small } else { Class::Bulk };
+                Self::Read {
+                    surb,
+                    class,
+                    addresses,
+                }
             }
             got => {
                 return Err(DecodeError::BadValue {
@@ -240,7 +283,6 @@ impl Answer {
     /// # Panics
     /// When `lengths` break the format: a mistake of the caller.
     pub fn encode(&self, lengths: Lengths) -> Vec<u8> {
-        assert!(lengths.fit(), "answers do not fit {lengths:?}");
         let mut out = Vec::with_capacity(lengths.answer);
         out.put_u8(VERSION);
         match self {
@@ -258,6 +300,7 @@ impl Answer {
                 }
             }
         }
+        assert!(out.len() <= lengths.answer, "an answer does not fit {lengths:?}");
         out.resize(lengths.answer, 0);
         out
     }
@@ -334,12 +377,12 @@ fn zeros(mut r: Reader<'_>) -> Result<(), DecodeError> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::record::tests::record;
+    use super::super::record::tests::{bulk_record, record};
     use super::*;
 
     const LENGTHS: Lengths = Lengths::SMALL;
 
-    fn requests() -> [Request; 3] {
+    fn requests() -> [Request; 4] {
         let addresses = |n| (0..n).map(|i| BoxAddress::from_bytes([i; 32])).collect();
         [
             Request::Write {
@@ -348,10 +391,17 @@ mod tests {
             },
             Request::Read {
                 surb: vec![9; LENGTHS.surb],
+                class: Class::Small,
                 addresses: addresses(1),
             },
             Request::Read {
                 surb: vec![9; LENGTHS.surb],
+                class: Class::Small,
+                addresses: addresses(32),
+            },
+            Request::Read {
+                surb: vec![9; LENGTHS.surb],
+                class: Class::Bulk,
                 addresses: addresses(32),
             },
         ]
@@ -395,18 +445,35 @@ mod tests {
     fn what_does_not_fit_is_known_before_it_is_sent() {
         let exact = Lengths {
             request: 2 + 400 + RECORD_LEN,
-            answer: ANSWER_LEN_MIN,
+            answer: ANSWER_OVERHEAD + RECORD_LEN,
             surb: 400,
         };
-        assert!(exact.fit());
-        assert!(!Lengths { surb: 401, ..exact }.fit());
-        assert!(
-            !Lengths {
-                answer: ANSWER_LEN_MIN - 1,
-                ..exact
-            }
-            .fit()
-        );
+        let fit = |lengths: Lengths| lengths.fit(Class::Small);
+        assert!(fit(exact) && !exact.fit(Class::Bulk));
+        assert!(!fit(Lengths { surb: 401, ..exact }));
+        let answer = exact.answer - 1;
+        assert!(!fit(Lengths { answer, ..exact }));
+    }
+
+    #[test]
+    fn a_bulk_box_travels_in_bulk_packets_where_it_is_carried_and_only_there() {
+        let write = Request::Write {
+            surb: vec![9; LENGTHS.surb],
+            record: Box::new(bulk_record(1, 2)),
+        };
+        assert_eq!((write.class(), write.answer_class()), (Class::Bulk, Class::Small));
+        let bytes = write.encode(Lengths::BULK);
+        assert_eq!(bytes.len(), Class::Bulk.capacity());
+        assert_eq!(Request::decode(&bytes, Lengths::BULK), Ok(write));
+        let [.., read] = requests();
+        assert_eq!((read.class(), read.answer_class()), (Class::Small, Class::Bulk));
+        let answer = Answer::Read(ReadAnswer {
+            found: 1,
+            unknown: 0,
+            record: Some(Box::new(bulk_record(1, 2))),
+        });
+        let bytes = answer.encode(Lengths::BULK);
+        assert_eq!(Answer::decode(&bytes, Lengths::BULK), Ok(answer));
     }
 
     proptest! {
@@ -414,9 +481,9 @@ mod tests {
 
         #[test]
         fn mutated_and_arbitrary_input_never_panics_and_stays_canonical(
-            pick in 0usize..10, at in 0usize..4_000, value: u8, cut in 0usize..4_000, short: bool
+            pick in 0usize..11, at in 0usize..4_000, value: u8, cut in 0usize..4_000, short: bool
         ) {
-            let mut bytes = if pick < 3 { requests()[pick].encode(LENGTHS) } else { answers()[pick - 3].encode(LENGTHS) };
+            let mut bytes = if pick < 4 { requests()[pick].encode(LENGTHS) } else { answers()[pick - 4].encode(LENGTHS) };
             let at = at % bytes.len();
             bytes[at] = value;
             if short {

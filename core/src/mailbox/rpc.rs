@@ -1,15 +1,16 @@
 //! What storage nodes say to each other over their links: put, get, and hand-over in bounded batches. Spec: SPEC §4.6.
 
 use super::address::BoxAddress;
-use super::record::{RECORD_LEN, Record};
+use super::record::{RECORD_LEN, Record, record_len};
 use super::request::{MAX_READ, WriteOutcome, version};
 use crate::link::rpc::REQUEST_MAX;
+use crate::packet::Class;
 use crate::wire::{DecodeError, Reader, Writer};
 
 /// How many addresses one offer may name.
 pub const MAX_OFFER: usize = 512;
 
-/// How many records one batch may carry: as many as fit into a request over a link.
+/// How many small records one batch may carry: as many as fit into a request over a link. Of bulk records, one.
 pub const MAX_BATCH: usize = (REQUEST_MAX - BATCH_HEAD) / RECORD_LEN;
 
 /// Service (SPEC §2.9), version, kind and count before the records of a batch.
@@ -19,6 +20,7 @@ const VERSION: u8 = 1;
 
 // The numbers of SPEC §4.6: every call fits into a request.
 const _: () = assert!(MAX_BATCH == 11 && BATCH_HEAD + 32 * MAX_OFFER <= REQUEST_MAX);
+const _: () = assert!(BATCH_HEAD + record_len(Class::Bulk) <= REQUEST_MAX);
 
 /// A call to a co-replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +33,7 @@ pub enum Rpc {
     Offer(Vec<BoxAddress>),
     /// Say which of these are held; the answer is [`Reply::Have`]. 1 to [`MAX_READ`].
     Have(Vec<BoxAddress>),
-    /// Store these; the answer, [`Reply::Batch`], says which are held durably now. 1 to [`MAX_BATCH`].
+    /// Store these; the answer, [`Reply::Batch`], says which are held durably now. As [`batches`] cuts them.
     Batch(Vec<Record>),
 }
 
@@ -196,6 +198,21 @@ impl Reply {
     }
 }
 
+/// Cuts records into lists that each fit into one [`Rpc::Batch`].
+pub fn batches(mut records: &[Record]) -> impl Iterator<Item = &[Record]> {
+    std::iter::from_fn(move || {
+        let mut room = REQUEST_MAX - BATCH_HEAD;
+        let fits = records.iter().take_while(|record| {
+            let left = room.checked_sub(record_len(record.class()));
+            room = left.unwrap_or(0);
+            left.is_some()
+        });
+        let batch;
+        (batch, records) = records.split_at(fits.count());
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
 fn put_count(out: &mut Vec<u8>, count: usize, bound: usize) {
     assert!(
         (1..=bound).contains(&count),
@@ -240,7 +257,7 @@ fn flags(r: &mut Reader<'_>, field: &'static str, bound: usize) -> Result<Vec<bo
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::record::tests::record;
+    use super::super::record::tests::{bulk_record, record};
     use super::*;
     use crate::service::Service;
 
@@ -251,6 +268,8 @@ mod tests {
             Rpc::Get(address),
             Rpc::Offer(vec![address; MAX_OFFER]),
             Rpc::Batch((0..MAX_BATCH as u64).map(|n| record(n, 2)).collect()),
+            Rpc::Batch(vec![bulk_record(1, 2)]),
+            Rpc::Put(Box::new(bulk_record(2, 2))),
         ]
     }
 
@@ -259,6 +278,7 @@ mod tests {
             Reply::Put(WriteOutcome::Stored { replicas: 1 }),
             Reply::Get(None),
             Reply::Get(Some(Box::new(record(1, 2)))),
+            Reply::Get(Some(Box::new(bulk_record(1, 2)))),
             Reply::Offer((0..13).map(|i| i % 3 == 0).collect()),
             Reply::Batch(vec![true; MAX_BATCH]),
         ]
@@ -294,15 +314,33 @@ mod tests {
         );
     }
 
+    #[test]
+    fn batches_carry_every_record_once_and_each_fits_into_a_request() {
+        let mixed: Vec<_> = (0..40)
+            .map(|n| match n % 7 {
+                3 => bulk_record(n, 1),
+                _ => record(n, 1),
+            })
+            .collect();
+        let small: Vec<_> = (0..25).map(|n| record(n, 1)).collect();
+        assert_eq!(batches(&small).map(<[_]>::len).collect::<Vec<_>>(), [11, 11, 3]);
+        assert_eq!(batches(&[]).count(), 0);
+        for batch in batches(&mixed) {
+            let request = Service::Mailbox.request(&Rpc::Batch(batch.to_vec()).encode());
+            assert!(request.len() <= REQUEST_MAX, "{} bytes", request.len());
+        }
+        assert_eq!(batches(&mixed).flatten().cloned().collect::<Vec<_>>(), mixed);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
 
         #[test]
         fn mutated_and_arbitrary_input_never_panics_and_stays_canonical(
-            pick in 0usize..9, at: prop::sample::Index, value: u8,
+            pick in 0usize..12, at: prop::sample::Index, value: u8,
             noise in prop::collection::vec(any::<u8>(), 0..64)
         ) {
-            let mut bytes = if pick < 4 { calls()[pick].encode() } else { replies()[pick - 4].encode() };
+            let mut bytes = if pick < 6 { calls()[pick].encode() } else { replies()[pick - 6].encode() };
             let at = at.index(bytes.len());
             bytes[at] = value;
             for input in [bytes, noise] {

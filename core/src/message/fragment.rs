@@ -6,9 +6,10 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::chain::BoxSecret;
-use super::{Ack, MAX_MESSAGE, MessageId, WINDOW};
+use super::{Ack, Kind, MAX_MESSAGE, MessageId, WINDOW};
 use crate::crypto::aead::{NONCE_ZERO, TAG_LEN};
 use crate::mailbox::{BODY_LEN, Record, TtlBucket, Unsigned, WriteCap};
+use crate::packet::Class;
 use crate::rest::Rest as _;
 use crate::units::WallTime;
 use crate::wire::{DecodeError, Reader, Writer};
@@ -47,6 +48,8 @@ pub struct Content {
 /// A piece of a message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Piece {
+    /// Of what.
+    pub kind: Kind,
     /// Which message.
     pub id: MessageId,
     /// It is not delivered from then on.
@@ -63,7 +66,7 @@ impl Content {
     /// Seals and signs the box. Deterministic: the same arguments give the same record.
     pub fn seal(&self, cap: &WriteCap, secret: &BoxSecret, bucket: TtlBucket, not_after: u64) -> Record {
         let mut body = Vec::with_capacity(BODY_LEN);
-        body.put_u8(u8::from(self.piece.is_some()));
+        body.put_u8(self.piece.as_ref().map_or(0, |piece| piece.kind.code()));
         body.put_u8(u8::from(self.eliciting));
         body.put_u64(self.low);
         self.ack.encode(&mut body);
@@ -75,7 +78,7 @@ impl Content {
             body.put_bytes(&piece.chunk);
         }
         body.resize(PLAIN_LEN, 0);
-        let associated = Record::associated_data(bucket, not_after);
+        let associated = Record::associated_data(Class::Small, bucket, not_after);
         let tag = secret
             .body_key()
             .seal_in_place(NONCE_ZERO, &associated, &mut body);
@@ -93,7 +96,7 @@ impl Content {
 
     /// Opens a box that was found at the address of `secret`; `None` if it was not sealed for it, or says nonsense.
     pub fn open(record: &Record, secret: &BoxSecret) -> Option<Self> {
-        let associated = Record::associated_data(record.bucket(), record.not_after());
+        let associated = Record::associated_data(Class::Small, record.bucket(), record.not_after());
         let plain = secret
             .body_key()
             .open(NONCE_ZERO, &associated, record.body())
@@ -103,13 +106,13 @@ impl Content {
 
     fn decode(plain: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(plain);
-        let (has_piece, eliciting) = (flag(&mut r)?, flag(&mut r)?);
-        let (low, ack) = (r.u64()?, Ack::decode(&mut r)?);
-        let piece = if has_piece {
-            Some(Piece::decode(&mut r)?)
-        } else {
-            None
+        let kind = match r.u8()? {
+            0 => None,
+            code => Some(Kind::from_code(code)?),
         };
+        let eliciting = flag(&mut r)?;
+        let (low, ack) = (r.u64()?, Ack::decode(&mut r)?);
+        let piece = kind.map(|kind| Piece::decode(kind, &mut r)).transpose()?;
         match r.rest().iter().find(|&&b| b != 0) {
             None => Ok(Self {
                 low,
@@ -126,7 +129,7 @@ impl Content {
 }
 
 impl Piece {
-    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn decode(kind: Kind, r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let id = MessageId::from_bytes(r.array()?);
         let expires = WallTime::from_unix_nanos(r.u64()?);
         let (number, count) = (r.u8()?, r.u8()?);
@@ -135,6 +138,7 @@ impl Piece {
         let full = chunk.len() == CHUNK_LEN;
         let bad = number >= count
             || usize::from(count) > MAX_FRAGMENTS
+            || (kind == Kind::File && count != 1)
             || (!last && !full)
             || (chunk.is_empty() && count > 1)
             || usize::from(number) * CHUNK_LEN + chunk.len() > MAX_MESSAGE;
@@ -145,6 +149,7 @@ impl Piece {
             });
         }
         Ok(Self {
+            kind,
             id,
             expires,
             number,
@@ -194,6 +199,8 @@ struct Partial {
 /// A whole message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
+    /// What it is.
+    pub kind: Kind,
     /// Its name.
     pub id: MessageId,
     /// It is not to be delivered from then on.
@@ -222,7 +229,8 @@ impl Reassembly {
     /// # Errors
     /// [`Contradiction`]; the piece is dropped.
     pub fn add(&mut self, index: u64, piece: Piece) -> Result<Option<Message>, Contradiction> {
-        let (number, count) = (usize::from(piece.number), usize::from(piece.count));
+        // A file's has one piece, so the last one tells.
+        let (kind, number, count) = (piece.kind, usize::from(piece.number), usize::from(piece.count));
         let start = index.checked_sub(number as u64).ok_or(Contradiction)?;
         let end = start.checked_add(count as u64).ok_or(Contradiction)?;
         if !self.partial.contains_key(&start) {
@@ -258,6 +266,7 @@ impl Reassembly {
                 body
             });
         Ok(Some(Message {
+            kind,
             id: whole.id,
             expires: whole.expires,
             body: body.into(),
@@ -364,6 +373,7 @@ mod tests {
             |n: u8| &body[usize::from(n) * CHUNK_LEN..body.len().min((usize::from(n) + 1) * CHUNK_LEN)];
         (0..count)
             .map(|number| Piece {
+                kind: Kind::Text,
                 id: MessageId::from_bytes([4; 16]),
                 expires: WallTime::from_unix_secs(50),
                 number,
@@ -430,6 +440,7 @@ mod tests {
             "overlaps the message at 10"
         );
         let other = Piece {
+            kind: Kind::Text,
             id: MessageId::from_bytes([5; 16]),
             ..p[1].clone()
         };

@@ -12,6 +12,7 @@ use crate::event::Tag;
 use crate::wire::{DecodeError, Reader, Writer};
 
 mod announce;
+pub(crate) mod backoff;
 pub mod chain;
 pub mod contact;
 pub mod fragment;
@@ -67,6 +68,36 @@ impl MessageId {
 impl fmt::Debug for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "MessageId(#{:016x})", self.tag().0)
+    }
+}
+
+/// What a message is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// For the user, as it is.
+    #[default]
+    Text,
+    /// A [`crate::attachment::Manifest`]; one box.
+    File,
+}
+
+impl Kind {
+    /// Its wire form; 0 is left for no message at all.
+    const fn code(self) -> u8 {
+        match self {
+            Self::Text => 1,
+            Self::File => 2,
+        }
+    }
+
+    fn from_code(got: u8) -> Result<Self, DecodeError> {
+        [Self::Text, Self::File]
+            .into_iter()
+            .find(|kind| kind.code() == got)
+            .ok_or(DecodeError::BadValue {
+                field: "kind of a message",
+                got: u64::from(got),
+            })
     }
 }
 

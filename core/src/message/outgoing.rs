@@ -2,14 +2,13 @@
 //! Spec: SPEC §5.4, §5.8.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::announce::{self, Announcement};
 use super::chain::{BoxSecret, Chain};
 use super::fragment::{CHUNK_LEN, Content, Piece, fragments};
-use super::{Ack, MessageId};
+use super::{Ack, Kind, MessageId};
 use crate::mailbox::{Record, TtlBucket, WriteCap};
 use crate::units::{Instant, WallTime};
 
@@ -32,6 +31,7 @@ pub(super) struct State {
 
 /// An accepted message; in submission order, so that indexes rise with it.
 pub(super) struct Outgoing {
+    pub(super) kind: Kind,
     pub(super) id: MessageId,
     pub(super) expires: WallTime,
     pub(super) bucket: TtlBucket,
@@ -95,6 +95,7 @@ impl Plan {
             let from = usize::from(number) * CHUNK_LEN;
             let to = message.body.len().min(from + CHUNK_LEN);
             Some(Piece {
+                kind: message.kind,
                 id,
                 expires: message.expires,
                 number,
@@ -110,14 +111,4 @@ impl Plan {
         };
         content.seal(cap, &self.secret, self.bucket, self.bucket.bound(self.until))
     }
-}
-
-/// `first · 2^attempts`, at most `max`.
-pub(super) fn backoff(first: Duration, max: Duration, attempts: u32) -> Duration {
-    first.saturating_mul(1 << attempts.min(20)).min(max)
-}
-
-/// Between three and five quarters of `pause`.
-pub(super) fn jittered(pause: Duration, random: u32) -> Duration {
-    pause / 4 * 3 + (pause / 2 / 65_536) * (random >> 16)
 }

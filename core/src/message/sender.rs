@@ -18,10 +18,11 @@ use rand_core::Rng;
 use thiserror::Error;
 
 use super::announce::Announcement;
-use super::fragment::fragments;
+use super::backoff::{doubled, jittered};
+use super::fragment::{CHUNK_LEN, fragments};
 use super::outbox::Outbox;
-use super::outgoing::{Outgoing, Phase, Plan, Progress, State, backoff, jittered};
-use super::{ACK_RESERVE, Ack, MAX_MESSAGE, MessageId, WINDOW};
+use super::outgoing::{Outgoing, Phase, Plan, Progress, State};
+use super::{ACK_RESERVE, Ack, Kind, MAX_MESSAGE, MessageId, WINDOW};
 use crate::mailbox::{Record, TtlBucket, WriteOutcome};
 use crate::rest::Rest as _;
 use crate::units::{Instant, WallTime};
@@ -89,6 +90,8 @@ pub enum Slot {
 pub enum Input {
     /// The user wants this delivered within `ttl`.
     Submit {
+        /// What it is; a file's manifest fits into one box.
+        kind: Kind,
         /// Fresh from [`MessageId::from_rng`].
         id: MessageId,
         /// Up to [`MAX_MESSAGE`] bytes.
@@ -141,6 +144,8 @@ pub enum Output {
     },
     /// The message is durable: from now on it arrives or expires.
     Accepted {
+        /// What it is.
+        kind: Kind,
         /// Which.
         id: MessageId,
         /// When it ends.
@@ -224,7 +229,7 @@ impl<R: Rng> Sender<R> {
     /// [`enum@Error`], for a message that is not accepted only; nothing has changed then.
     pub fn handle(&mut self, now: Instant, wall: WallTime, input: Input) -> Result<(), Error> {
         let result = match input {
-            Input::Submit { id, body, ttl } => self.submit(wall, id, body, ttl),
+            Input::Submit { kind, id, body, ttl } => self.submit(wall, kind, id, body, ttl),
             Input::Written { slot, outcome } => {
                 self.written(now, slot, outcome);
                 Ok(())
@@ -279,8 +284,19 @@ impl<R: Rng> Sender<R> {
         self.state.messages.len()
     }
 
-    fn submit(&mut self, wall: WallTime, id: MessageId, body: Bytes, ttl: Duration) -> Result<(), Error> {
-        if body.len() > MAX_MESSAGE {
+    fn submit(
+        &mut self,
+        wall: WallTime,
+        kind: Kind,
+        id: MessageId,
+        body: Bytes,
+        ttl: Duration,
+    ) -> Result<(), Error> {
+        let max = match kind {
+            Kind::Text => MAX_MESSAGE,
+            Kind::File => CHUNK_LEN,
+        };
+        if body.len() > max {
             return Err(Error::TooLong { got: body.len() });
         }
         let bucket = TtlBucket::covering(ttl)
@@ -296,6 +312,7 @@ impl<R: Rng> Sender<R> {
         }
         let expires = wall + ttl;
         self.state.messages.push(Outgoing {
+            kind,
             id,
             expires,
             bucket,
@@ -304,7 +321,8 @@ impl<R: Rng> Sender<R> {
             stored: false,
         });
         let generation = self.outbox.changed();
-        self.outbox.gate(generation, Output::Accepted { id, expires });
+        self.outbox
+            .gate(generation, Output::Accepted { kind, id, expires });
         Ok(())
     }
 
@@ -330,7 +348,7 @@ impl<R: Rng> Sender<R> {
                 if !progress.stored {
                     (progress.stored, progress.attempts) = (true, 0);
                 }
-                let pause = backoff(
+                let pause = doubled(
                     self.config.refresh_first,
                     self.config.refresh_max,
                     progress.attempts,
@@ -362,7 +380,7 @@ impl<R: Rng> Sender<R> {
             | WriteOutcome::Expired
             | WriteOutcome::Conflict => {
                 progress.conflicts += u32::from(outcome == WriteOutcome::Conflict);
-                let pause = backoff(self.config.retry_first, self.config.retry_max, progress.attempts);
+                let pause = doubled(self.config.retry_first, self.config.retry_max, progress.attempts);
                 progress.phase = Phase::Due(now + jittered(pause, jitter));
                 progress.attempts += 1;
             }
@@ -623,7 +641,7 @@ impl<R: Rng> Sender<R> {
                 if deadline > now {
                     in_flight += 1;
                 } else {
-                    let pause = backoff(retry_first, retry_max, progress.attempts);
+                    let pause = doubled(retry_first, retry_max, progress.attempts);
                     progress.phase = Phase::Due(now + jittered(pause, jitter));
                     progress.attempts += 1;
                 }
@@ -719,7 +737,9 @@ impl fmt::Debug for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             // A message's bytes are the user's.
-            Self::Submit { id, body, ttl } => write!(f, "Submit({id:?}, {} bytes, {ttl:?})", body.len()),
+            Self::Submit { kind, id, body, ttl } => {
+                write!(f, "Submit({kind:?}, {id:?}, {} bytes, {ttl:?})", body.len())
+            }
             Self::Written { slot, outcome } => write!(f, "Written({slot:?}, {outcome:?})"),
             Self::Failed { slot } => write!(f, "Failed({slot:?})"),
             Self::PeerAck(ack) => write!(f, "PeerAck({ack:?})"),

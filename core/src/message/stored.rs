@@ -16,12 +16,13 @@ use super::fragment::{Message, Reassembly, flag, fragments};
 use super::outgoing::{self, Outgoing, Plan, Progress};
 use super::receiver::{self, Receiver};
 use super::sender::{Config, Sender};
-use super::{Ack, MAX_MESSAGE, MessageId, WINDOW};
+use super::{Ack, Kind, MAX_MESSAGE, MessageId, WINDOW};
 use crate::mailbox::{ReadCap, TtlBucket, WriteCap};
 use crate::units::WallTime;
 use crate::wire::{DecodeError, Reader, Writer};
 
-const VERSION: u8 = 1;
+/// 2: messages have a kind.
+const VERSION: u8 = 2;
 /// Far above any configuration: only bounds what a broken file can claim.
 const MESSAGES_BOUND: usize = 4_096;
 
@@ -62,6 +63,7 @@ impl<R: Rng> Sender<R> {
         }
         out.put_u16(state.messages.len() as u16);
         for message in &state.messages {
+            out.put_u8(message.kind.code());
             out.put(message.id.as_bytes());
             out.put_u64(message.expires.as_unix_nanos());
             out.put_u8(message.bucket.code());
@@ -121,6 +123,7 @@ impl<R: Rng> Sender<R> {
         };
         let mut messages: Vec<Outgoing> = Vec::new();
         for _ in 0..r.count("messages", MESSAGES_BOUND)? {
+            let kind = Kind::from_code(r.u8()?)?;
             let id = MessageId::from_bytes(r.array()?);
             let (expires, bucket) = (time(&mut r)?, TtlBucket::from_code(r.u8()?)?);
             let stored = flag(&mut r)?;
@@ -138,6 +141,7 @@ impl<R: Rng> Sender<R> {
                 });
             }
             messages.push(Outgoing {
+                kind,
                 id,
                 expires,
                 bucket,
@@ -240,6 +244,7 @@ impl Receiver {
         state.reassembly.encode(&mut out);
         out.put_u16(state.inbox.len() as u16);
         for (_, message) in &state.inbox {
+            out.put_u8(message.kind.code());
             out.put(message.id.as_bytes());
             out.put_u64(message.expires.as_unix_nanos());
             put_long(&mut out, &message.body);
@@ -277,10 +282,17 @@ impl Receiver {
         let reassembly = Reassembly::decode(&mut r)?;
         let mut inbox = Vec::new();
         for _ in 0..r.count("inbox", MESSAGES_BOUND)? {
+            let kind = Kind::from_code(r.u8()?)?;
             let (id, expires) = (MessageId::from_bytes(r.array()?), time(&mut r)?);
             let body = long(&mut r)?;
             if !has(&id) {
-                inbox.push((0, Message { id, expires, body }));
+                let message = Message {
+                    kind,
+                    id,
+                    expires,
+                    body,
+                };
+                inbox.push((0, message));
             }
         }
         r.finish()?;

@@ -13,7 +13,7 @@ use rand_core::{Rng, SeedableRng};
 use self::world::{CALM, Faults, World, config, wall};
 use super::receiver::{self, Receiver};
 use super::sender::{self, Sender, Slot};
-use super::{MAX_MESSAGE, MessageId, WINDOW};
+use super::{Kind, MAX_MESSAGE, MessageId, WINDOW};
 use crate::mailbox::WriteOutcome;
 use crate::units::Instant;
 
@@ -112,6 +112,7 @@ fn nothing_leaves_before_its_state_is_durable() {
     let mut world = World::new(7, CALM);
     let id = MessageId::from_bytes([1; 16]);
     let input = sender::Input::Submit {
+        kind: Kind::Text,
         id,
         body: Bytes::from_static(b"x"),
         ttl: HOUR,
@@ -176,6 +177,7 @@ fn nothing_prints_a_message_or_a_key() {
     world.sides[1].online = false;
     let body = Bytes::from_static(b"secret words");
     let input = sender::Input::Submit {
+        kind: Kind::Text,
         id: MessageId::from_bytes([1; 16]),
         body,
         ttl: HOUR,
@@ -213,7 +215,15 @@ fn a_box_that_could_not_be_sent_is_due_as_soon_as_there_is_a_way() {
     };
     let id = MessageId::from_bytes([1; 16]);
     let body = Bytes::from_static(b"x");
-    step(Instant::ZERO, sender::Input::Submit { id, body, ttl: HOUR });
+    step(
+        Instant::ZERO,
+        sender::Input::Submit {
+            kind: Kind::Text,
+            id,
+            body,
+            ttl: HOUR,
+        },
+    );
     let slot = step(Instant::ZERO, sender::Input::Persisted(1))[0];
     let mut now = Instant::ZERO;
     for _ in 0..6 {
@@ -240,7 +250,15 @@ fn answered(outcomes: &[WriteOutcome]) -> (usize, bool) {
         outputs.collect::<Vec<_>>()
     };
     let (id, body) = (MessageId::from_bytes([1; 16]), Bytes::from_static(b"x"));
-    step(Instant::ZERO, sender::Input::Submit { id, body, ttl: HOUR });
+    step(
+        Instant::ZERO,
+        sender::Input::Submit {
+            kind: Kind::Text,
+            id,
+            body,
+            ttl: HOUR,
+        },
+    );
     step(Instant::ZERO, sender::Input::Persisted(1));
     let (mut now, mut writes, slot) = (Instant::ZERO, 1, Slot::Chain(0));
     for outcome in outcomes {
@@ -283,6 +301,7 @@ fn what_cannot_be_kept_is_not_accepted() {
     let mut submit = |len: usize, ttl: Duration| {
         let id = MessageId::from_bytes([len as u8; 16]);
         let input = sender::Input::Submit {
+            kind: Kind::Text,
             id,
             body: vec![0; len].into(),
             ttl,

@@ -36,8 +36,8 @@ pub enum Unsent {
 pub enum Ask {
     /// To take a box.
     Write(Box<Record>),
-    /// Which of these exist; at least one.
-    Read(Vec<BoxAddress>),
+    /// Which of these boxes of a class exist; at least one.
+    Read(Class, Vec<BoxAddress>),
 }
 
 /// Requests since the start.
@@ -149,14 +149,14 @@ impl<P> Requests<P> {
             why,
         };
         let packet = Packet::from_bytes(bytes).map_err(|_| refused(Refusal::Malformed))?;
-        let id = ReplyId::of(&packet);
+        let (id, class) = (ReplyId::of(&packet), packet.class());
         // An answer after its time, or a second one.
         let pending = self.pending.get(&id).ok_or(refused(Refusal::Misdirected))?;
         let content = pending
             .keys
             .open(packet)
             .map_err(|error| refused(error.refusal()))?;
-        let answer = Answer::decode(&content, Lengths::SMALL).map_err(|_| refused(Refusal::Malformed))?;
+        let answer = Answer::decode(&content, Lengths::of(class)).map_err(|_| refused(Refusal::Malformed))?;
         let pending = self.pending.remove(&id).ok_or(refused(Refusal::Misdirected))?;
         self.counts.answered += 1;
         self.suspects.clear(&pending.nodes);
@@ -203,17 +203,27 @@ fn wrap(
 ) -> Result<(Bytes, SurbKeys, [NodeId; 4]), Unsent> {
     let address = match &ask {
         Ask::Write(record) => record.address(),
-        Ask::Read(addresses) => addresses.first().ok_or(NoPath::NoStorage)?,
+        Ask::Read(_, addresses) => addresses.first().ok_or(NoPath::NoStorage)?,
     };
     let path = view.path(rng, time, entry, address, avoid)?;
-    let (surb, keys) = Surb::create(rng, Class::Small, &path.reply, path.handle)?;
+    let answer_class = match &ask {
+        Ask::Write(_) => Class::Small,
+        Ask::Read(class, _) => *class,
+    };
+    let (surb, keys) = Surb::create(rng, answer_class, &path.reply, path.handle)?;
     let surb = surb.encode().to_vec();
     let request = match ask {
         Ask::Write(record) => Request::Write { surb, record },
-        Ask::Read(addresses) => Request::Read { surb, addresses },
+        Ask::Read(class, addresses) => Request::Read {
+            surb,
+            class,
+            addresses,
+        },
     };
-    let payload = request.encode(Lengths::SMALL);
-    let packet = packet::build(rng, Class::Small, &path.forward, &payload)?;
+    debug_assert_eq!(request.answer_class(), answer_class);
+    let class = request.class();
+    let payload = request.encode(Lengths::of(class));
+    let packet = packet::build(rng, class, &path.forward, &payload)?;
     Ok((packet.into_bytes(), keys, path.nodes))
 }
 
@@ -228,7 +238,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(15);
 
     fn ask(n: u8) -> Ask {
-        Ask::Read(vec![BoxAddress::from_bytes([n; 32])])
+        Ask::Read(Class::Small, vec![BoxAddress::from_bytes([n; 32])])
     }
 
     fn make(requests: &mut Requests<u8>, now: Instant, n: u8) -> Result<Bytes, Unsent> {
@@ -243,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn every_request_is_one_packet_of_the_small_class() {
+    fn a_request_about_small_boxes_is_one_packet_of_the_small_class() {
         let mut requests = Requests::new(LIMIT);
         let packet = make(&mut requests, Instant::ZERO, 1).expect("sent");
         assert_eq!(packet.len(), Class::Small.packet_len());

@@ -14,6 +14,7 @@ use crate::stage::Stage;
 
 /// Messages each way between the first two users.
 const MESSAGES: usize = 20;
+const FILE_BYTES: u32 = 1_000_000;
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 const DELIVER_LIMIT: Duration = Duration::from_secs(30);
 const FETCH_LIMIT: Duration = Duration::from_secs(30);
@@ -50,6 +51,13 @@ pub(crate) async fn tell(stage: &mut Stage) -> Result<(), Failure> {
     stage.say(format!(
         "{MESSAGES} messages passed each way: {}",
         figures(&mut latencies)
+    ));
+
+    stage.begin("a file of 1 MB");
+    let took = hand_over(stage, &mut alice, &mut bob).await?;
+    stage.say(format!(
+        "Alice sent Bob a file of 1 MB: with him, byte for byte, after {}",
+        seconds(took)
     ));
 
     stage.begin("killing the published entries");
@@ -165,6 +173,21 @@ async fn exchange(a: &mut Client, b: &mut Client) -> Result<Vec<Duration>, Failu
     } else {
         Err(Failure(format!("{} messages never came", sent.len())))
     }
+}
+
+/// One sends a file, the other has it stored; how long that took.
+async fn hand_over(stage: &Stage, from: &mut Client, to: &mut Client) -> Result<Duration, Failure> {
+    let content: Vec<u8> = (0..FILE_BYTES).map(|n| (n % 251) as u8).collect();
+    std::fs::write(stage.dir().join("plan.bin"), &content)?;
+    let begun = Instant::now();
+    from.request(json!({ "send_file": { "contact": to.name, "path": "plan.bin", "ttl": "1 h" } }))
+        .await?;
+    let stored = |notice: &Value| notice["file"]["path"].as_str().map(str::to_owned);
+    let (at, path) = to.notice(DELIVER_LIMIT, "the file", stored).await?;
+    if std::fs::read(stage.dir().join(&path))? != content {
+        return Err(Failure(format!("{path} is not the file that was sent")));
+    }
+    Ok(at - begun)
 }
 
 /// The text of a message from this contact.

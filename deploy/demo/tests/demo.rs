@@ -20,6 +20,7 @@ fn the_story_ends_well() {
     );
     for said in [
         "20 messages passed each way",
+        "Alice sent Bob a file of 1 MB: with him, byte for byte",
         "the 2 published entries are killed",
         "Carol wrote to Alice",
         "Dave wrote to Bob",

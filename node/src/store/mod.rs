@@ -21,7 +21,10 @@ use std::time::Duration;
 use phantom_core::crypto::aead::AeadKey;
 use phantom_core::event::{Event, Tag};
 use phantom_core::high_water::HighWater;
-use phantom_core::mailbox::{Admission, BoxAddress, Record, TtlBucket, WriteOnce, admit, write_once};
+use phantom_core::mailbox::{
+    Admission, BoxAddress, RECORD_LEN, Record, TtlBucket, WriteOnce, admit, record_len, write_once,
+};
+use phantom_core::packet::Class;
 use phantom_core::runtime::{Clock, Entropy, Events, Store};
 use phantom_core::units::{Instant, WallTime};
 use rand_core::Rng;
@@ -31,14 +34,14 @@ use index::{Index, Place, SegmentId};
 use quota::Quota;
 pub use quota::{QuotaConfig, Source};
 pub use recover::{Recoverable, recoverable};
-use segment::{FRAME_LEN, Name, Segment, slot_end};
+use segment::{Name, Segment, frame_len, slot_end};
 pub use time::NodeTime;
 
 /// What a runtime must offer to the store.
 pub trait Disk: Clock + Store + Entropy + Events + Clone + Send + Sync + 'static {}
 impl<T: Clock + Store + Entropy + Events + Clone + Send + Sync + 'static> Disk for T {}
 
-/// Default of [`StoreConfig::writers_max`]: 3.5 MiB of boxes.
+/// Default of [`StoreConfig::writers_max`]: 3.5 MiB of small boxes, 32 MiB of bulk ones.
 pub const WRITERS_MAX: usize = 1_024;
 
 /// How a store is set up.
@@ -164,7 +167,7 @@ struct State {
     index: Index,
     segments: BTreeMap<SegmentId, Arc<Segment>>,
     /// The segment that takes boxes of this bucket and slot.
-    open: BTreeMap<(TtlBucket, u64), SegmentId>,
+    open: BTreeMap<(TtlBucket, u64, Class), SegmentId>,
     /// Segments whose files could not be removed yet.
     doomed: Vec<Name>,
     next: SegmentId,
@@ -222,7 +225,9 @@ impl<R: Disk> BoxStore<R> {
     /// [`StoreError`].
     pub async fn put(&self, source: Source, record: &Record) -> Result<Stored, StoreError> {
         let inner = &self.0;
-        if !self.state().quota.take(source, inner.rt.now()) {
+        // A bulk box takes as much of the disk as so many small ones.
+        let boxes = record_len(record.class()).div_ceil(RECORD_LEN) as u32;
+        if !self.state().quota.take(source, boxes, inner.rt.now()) {
             return Err(StoreError::OverQuota);
         }
         let writers_max = inner.config.writers_max;
@@ -250,7 +255,7 @@ impl<R: Disk> BoxStore<R> {
             if self.state().find(record.address()).is_some() {
                 continue;
             }
-            let segment = self.open_segment(record.bucket(), expires).await?;
+            let segment = self.open_segment(record, expires).await?;
             let (place, end) = self.append(&segment, expires, record).await?;
             drop(writing);
             if let Err(error) = segment.log.commit(&inner.rt, end).await {
@@ -307,7 +312,10 @@ impl<R: Disk> BoxStore<R> {
         // The first write may still be on its way to the disk.
         segment
             .log
-            .commit(&self.0.rt, (u64::from(place.frame) + 1) * FRAME_LEN as u64)
+            .commit(
+                &self.0.rt,
+                (u64::from(place.frame) + 1) * segment.frame_len() as u64,
+            )
             .await?;
         let Some((expires, held)) = self.read(record.address(), place, segment).await? else {
             return Ok(None);
@@ -351,8 +359,9 @@ impl<R: Disk> BoxStore<R> {
         place: Place,
         segment: &Segment,
     ) -> Result<Option<(WallTime, Record)>, StoreError> {
-        let offset = u64::from(place.frame) * FRAME_LEN as u64;
-        let sealed = match self.0.rt.read_at(segment.log.file(), offset, FRAME_LEN).await {
+        let len = segment.frame_len();
+        let offset = u64::from(place.frame) * len as u64;
+        let sealed = match self.0.rt.read_at(segment.log.file(), offset, len).await {
             Ok(sealed) => Some(sealed),
             // Shorter than it was, or purged since it was found: gone. Other errors may pass.
             Err(e) if matches!(e.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound) => None,
@@ -409,8 +418,9 @@ impl<R: Disk> BoxStore<R> {
                     segment: cursor.segment,
                     frame: cursor.frame,
                 };
-                let offset = u64::from(place.frame) * FRAME_LEN as u64;
-                match self.0.rt.read_at(segment.log.file(), offset, FRAME_LEN).await {
+                let len = segment.frame_len();
+                let offset = u64::from(place.frame) * len as u64;
+                match self.0.rt.read_at(segment.log.file(), offset, len).await {
                     Ok(sealed) => {
                         if let Some((expires, record)) = segment.open(place.frame, &sealed)
                             && expires > self.0.time.now()
@@ -513,20 +523,22 @@ impl<R: Disk> BoxStore<R> {
         }
     }
 
-    /// The segment that takes a box of `bucket` that expires then; begins one if there is none. `writing` is held.
-    async fn open_segment(&self, bucket: TtlBucket, expires: WallTime) -> Result<Arc<Segment>, StoreError> {
+    /// The segment that takes boxes like `record` that expire then; begins one if there is none. `writing` is held.
+    async fn open_segment(&self, record: &Record, expires: WallTime) -> Result<Arc<Segment>, StoreError> {
         let inner = &self.0;
-        let slot = (bucket, slot_end(bucket, expires));
+        let (bucket, class) = (record.bucket(), record.class());
+        let frame = frame_len(class) as u64;
+        let slot = (bucket, slot_end(bucket, expires), class);
         let name = {
             let mut state = self.state();
             let (used, capacity) = (state.used(), inner.config.capacity);
-            if used + FRAME_LEN as u64 > capacity {
+            if used + frame > capacity {
                 return Err(StoreError::Full { used, capacity });
             }
             let open = state.open.get(&slot).and_then(|id| state.segments.get(id));
             if let Some(segment) = open
                 && segment.log.is_open()
-                && segment.log.len() + FRAME_LEN as u64 <= inner.config.segment_len_max.max(FRAME_LEN as u64)
+                && segment.log.len() + frame <= inner.config.segment_len_max.max(frame)
             {
                 return Ok(Arc::clone(segment));
             }
@@ -538,6 +550,7 @@ impl<R: Disk> BoxStore<R> {
                 ends: slot.1,
                 bucket,
                 id,
+                class,
             }
         };
         let segment = Arc::new(Segment::new(

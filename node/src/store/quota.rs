@@ -51,8 +51,8 @@ impl Quota {
         }
     }
 
-    /// Takes one box's worth from `source`; false if there is none.
-    pub(super) fn take(&mut self, source: Source, now: Instant) -> bool {
+    /// Takes so many boxes' worth from `source`; false if there is not as much.
+    pub(super) fn take(&mut self, source: Source, boxes: u32, now: Instant) -> bool {
         if source == Source::OWN {
             return true;
         }
@@ -64,7 +64,7 @@ impl Quota {
             }
         }
         let full_at = self.full_at.entry(source).or_insert(now);
-        let after = (*full_at).max(now) + self.config.per_box;
+        let after = (*full_at).max(now) + self.config.per_box * boxes;
         if after.saturating_since(now) > self.config.per_box * self.config.burst {
             return false;
         }
@@ -90,20 +90,20 @@ mod tests {
     #[test]
     fn a_link_gets_its_burst_then_its_rate_and_others_theirs() {
         let mut quota = Quota::new(CONFIG);
-        let taken = (0..5).filter(|_| quota.take(Source(1), at(0))).count();
+        let taken = (0..5).filter(|_| quota.take(Source(1), 1, at(0))).count();
         assert_eq!(taken, 3);
-        assert!(quota.take(Source(2), at(0)));
-        assert!(!quota.take(Source(1), at(9)));
-        assert!(quota.take(Source(1), at(10)) && !quota.take(Source(1), at(10)));
-        assert!((0..100).all(|_| quota.take(Source::OWN, at(10))));
+        assert!(quota.take(Source(2), 1, at(0)));
+        assert!(!quota.take(Source(1), 1, at(9)));
+        assert!(quota.take(Source(1), 1, at(10)) && !quota.take(Source(1), 1, at(10)));
+        assert!((0..100).all(|_| quota.take(Source::OWN, 1, at(10))));
     }
 
     #[test]
     fn the_table_is_bounded_and_forgets_only_idle_links() {
         let mut quota = Quota::new(CONFIG);
-        assert!(quota.take(Source(1), at(0)) && quota.take(Source(2), at(0)));
-        assert!(!quota.take(Source(3), at(0)), "no room for a third");
-        assert!(quota.take(Source(3), at(10)), "both others are idle");
+        assert!(quota.take(Source(1), 1, at(0)) && quota.take(Source(2), 1, at(0)));
+        assert!(!quota.take(Source(3), 1, at(0)), "no room for a third");
+        assert!(quota.take(Source(3), 1, at(10)), "both others are idle");
         assert!(quota.full_at.len() <= 2);
     }
 }

@@ -13,7 +13,7 @@ use phantom_core::units::WallTime;
 use zeroize::Zeroizing;
 
 use super::index::Place;
-use super::segment::{FRAME_LEN, Name, PREFIX, Segment, open};
+use super::segment::{Name, PREFIX, Segment, frame_len, open};
 use super::{BoxStore, Disk, StoreError};
 
 /// Which files of a segment are there.
@@ -43,8 +43,8 @@ async fn read_key<S: Store>(store: &S, name: Name) -> io::Result<Option<AeadKey>
 }
 
 /// The frames of a file, numbered; a torn end is left out.
-fn frames(data: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
-    (0u32..).zip(data.chunks_exact(FRAME_LEN))
+fn frames(name: Name, data: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
+    (0u32..).zip(data.chunks_exact(frame_len(name.class)))
 }
 
 impl<R: Disk> BoxStore<R> {
@@ -82,7 +82,7 @@ impl<R: Disk> BoxStore<R> {
             let (mut latest, mut count) = (WallTime::UNIX_EPOCH, 0);
             {
                 let mut state = self.state();
-                for (frame, sealed) in frames(&data) {
+                for (frame, sealed) in frames(name, &data) {
                     count = frame.saturating_add(1);
                     let Some((expires, record)) = open(&key, frame, sealed) else {
                         state.damaged += 1;
@@ -143,7 +143,7 @@ pub async fn recoverable<S: Store>(store: &S) -> io::Result<(Vec<Recoverable>, V
         };
         // One frame at a time: a world is largest in memory when its disks are searched at the end.
         for frame in 0.. {
-            let Some(sealed) = frame_at(store, &file, frame).await? else {
+            let Some(sealed) = frame_at(store, name, frame).await? else {
                 break;
             };
             if let Some((expires, record)) = open(&key, frame, &sealed) {
@@ -159,9 +159,12 @@ pub async fn recoverable<S: Store>(store: &S) -> io::Result<(Vec<Recoverable>, V
 }
 
 /// A frame of a segment file; `None` behind the last whole one.
-async fn frame_at<S: Store>(store: &S, file: &str, frame: u32) -> io::Result<Option<Bytes>> {
-    let offset = u64::from(frame) * FRAME_LEN as u64;
-    match store.read_at(file, offset, FRAME_LEN).await {
+async fn frame_at<S: Store>(store: &S, name: Name, frame: u32) -> io::Result<Option<Bytes>> {
+    let len = frame_len(name.class);
+    match store
+        .read_at(&name.data_file(), u64::from(frame) * len as u64, len)
+        .await
+    {
         Ok(sealed) => Ok(Some(sealed)),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(error) => Err(error),

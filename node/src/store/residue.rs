@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use phantom_core::crypto::aead::AeadKey;
-use phantom_core::mailbox::BODY_LEN;
+use phantom_core::mailbox::body_len;
 use phantom_core::units::WallTime;
 
-use super::segment::{FRAME_LEN, Name, open, slot_len};
+use super::segment::{Name, frame_len, open, slot_len};
 
 /// What is remembered of a body or a key, and looked for.
 const PIECE: usize = 32;
@@ -105,9 +105,10 @@ impl Residue {
     fn note_segment(&mut self, name: Name, key: Piece, read: impl Fn(&str, u64, usize) -> Option<Bytes>) {
         let file = name.data_file();
         let mut number = self.segments.get(&name).map_or(0, |seen| seen.frames);
-        while let Some(frame) = read(&file, u64::from(number) * FRAME_LEN as u64, FRAME_LEN) {
+        let len = frame_len(name.class);
+        while let Some(frame) = read(&file, u64::from(number) * len as u64, len) {
             let opened = open(&AeadKey::from_bytes(key), number, &frame);
-            let at = number as usize % (BODY_LEN / PIECE) * PIECE;
+            let at = number as usize % (body_len(name.class) / PIECE) * PIECE;
             number += 1;
             let Some((expires, record)) = opened else {
                 continue;

@@ -4,32 +4,40 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use phantom_core::crypto::aead::{AeadKey, TAG_LEN, nonce};
-use phantom_core::mailbox::{RECORD_LEN, Record, TtlBucket};
+use phantom_core::mailbox::{Record, TtlBucket, record_len};
+use phantom_core::packet::Class;
 use phantom_core::units::WallTime;
 
 use super::index::SegmentId;
 use super::log::Log;
 
-/// A frame: expiry (8 bytes, nanoseconds), record, tag; sealed as one.
-pub(super) const FRAME_LEN: usize = 8 + RECORD_LEN + TAG_LEN;
+/// The length of a frame: expiry (8 bytes, nanoseconds), record, tag; sealed as one.
+pub(super) const fn frame_len(class: Class) -> usize {
+    8 + record_len(class) + TAG_LEN
+}
 
 /// What all files of the store's boxes begin with.
 pub(super) const PREFIX: &str = "box-";
 
-/// What a segment's name says: boxes of this bucket that expire until then.
+/// What a segment's name says: boxes of this bucket and class that expire until then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Name {
     /// Unix seconds; no box in it expires later.
     pub(super) ends: u64,
     pub(super) bucket: TtlBucket,
     pub(super) id: SegmentId,
+    pub(super) class: Class,
 }
 
 impl Name {
-    /// `box-<ends>-<bucket>-<id>`, without `.seg` or `.key`.
+    /// `box-<ends>-<bucket>-<id>`, behind it `-bulk` for bulk boxes; without `.seg` or `.key`.
     fn stem(self) -> String {
+        let class = match self.class {
+            Class::Small => "",
+            Class::Bulk => "-bulk",
+        };
         format!(
-            "{PREFIX}{:012}-{:02}-{:08x}",
+            "{PREFIX}{:012}-{:02}-{:08x}{class}",
             self.ends,
             self.bucket.code(),
             self.id
@@ -52,6 +60,10 @@ impl Name {
             ends: parts.next()?.parse().ok()?,
             bucket: TtlBucket::from_code(parts.next()?.parse().ok()?).ok()?,
             id: SegmentId::from_str_radix(parts.next()?, 16).ok()?,
+            class: match parts.next() {
+                None => Class::Small,
+                Some(_) => Class::Bulk,
+            },
         };
         let data = match kind {
             "seg" => true,
@@ -98,7 +110,7 @@ impl Segment {
     /// A segment of an earlier run, of `frames` frames, the last of which to expire does so at `latest`. It takes no
     /// more: its end may be torn, and a frame number must not serve twice under one key.
     pub(super) fn recovered(name: Name, key: AeadKey, frames: u32, latest: WallTime) -> Self {
-        let log = Log::of_len(name.data_file(), u64::from(frames) * FRAME_LEN as u64);
+        let log = Log::of_len(name.data_file(), u64::from(frames) * frame_len(name.class) as u64);
         log.close();
         Self {
             name,
@@ -112,9 +124,14 @@ impl Segment {
         self.name.id
     }
 
+    /// The length of each of its frames.
+    pub(super) const fn frame_len(&self) -> usize {
+        frame_len(self.name.class)
+    }
+
     /// Frames in it.
     pub(super) fn frames(&self) -> u32 {
-        u32::try_from(self.log.len() / FRAME_LEN as u64).unwrap_or(u32::MAX)
+        u32::try_from(self.log.len() / self.frame_len() as u64).unwrap_or(u32::MAX)
     }
 
     /// When all its boxes have expired.
@@ -133,7 +150,7 @@ impl Segment {
 
     /// The frame of this number.
     pub(super) fn seal(&self, frame: u32, expires: WallTime, record: &Record) -> Vec<u8> {
-        let mut plain = Vec::with_capacity(FRAME_LEN);
+        let mut plain = Vec::with_capacity(self.frame_len());
         plain.extend_from_slice(&expires.as_unix_nanos().to_be_bytes());
         record.write(&mut plain);
         let tag = self.key.seal_in_place(nonce(u64::from(frame)), b"", &mut plain);
@@ -163,19 +180,24 @@ mod tests {
 
     #[test]
     fn names_read_back_and_others_are_not_ours() {
-        let name = Name {
-            ends: 1_800_000_000,
-            bucket: TtlBucket::ALL[3],
-            id: 0xabc,
-        };
-        assert_eq!(Name::parse(&name.data_file()), Some((name, true)));
-        assert_eq!(Name::parse(&name.key_file()), Some((name, false)));
+        for class in Class::ALL {
+            let name = Name {
+                ends: 1_800_000_000,
+                bucket: TtlBucket::ALL[3],
+                id: 0xabc,
+                class,
+            };
+            assert_eq!(Name::parse(&name.data_file()), Some((name, true)));
+            assert_eq!(Name::parse(&name.key_file()), Some((name, false)));
+        }
         for other in [
             "box-1-2-3.seg",
             "box-001800000000-03-00000abc.tmp",
             "box-",
             "time",
             "box-001800000000-99-00000abc.seg",
+            "box-001800000000-03-00000abc-huge.seg",
+            "box-001800000000-03-00000abc-bulk-bulk.seg",
         ] {
             assert_eq!(Name::parse(other), None, "{other}");
         }

@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
-use phantom_core::mailbox::{BODY_LEN, BoxSeed, Unsigned, WriteCap};
+use phantom_core::mailbox::{BODY_LEN, BULK_BODY_LEN, BoxSeed, Unsigned, WriteCap};
 use phantom_core::trusted_time::TimeLimits;
 use proptest::prelude::*;
 use rand_chacha::ChaCha12Rng;
@@ -24,6 +24,18 @@ fn signed(seed: u64, bucket: TtlBucket, until: WallTime, fill: u8) -> Record {
         body: Bytes::from(vec![fill; BODY_LEN]),
     };
     Record::sign(&cap, &BoxSeed::derive(&[2; 32], b"test", seed), content)
+}
+
+/// A bulk box for as long as [`record`]'s.
+fn bulk(disk: &TestDisk, seed: u64) -> Record {
+    let small = record(disk, seed);
+    let cap = WriteCap::from_rng(&mut ChaCha12Rng::seed_from_u64(1));
+    let content = Unsigned {
+        bucket: small.bucket(),
+        not_after: small.not_after(),
+        body: Bytes::from(vec![seed.to_le_bytes()[0]; BULK_BODY_LEN]),
+    };
+    Record::sign(&cap, &BoxSeed::derive(&[3; 32], b"test", seed), content)
 }
 
 fn record(disk: &TestDisk, seed: u64) -> Record {
@@ -81,11 +93,67 @@ async fn a_box_is_written_once_and_read_until_it_expires() {
 }
 
 #[tokio::test]
+async fn boxes_of_both_classes_are_found_again_after_a_restart() {
+    let disk = TestDisk::new(1);
+    let (small, large) = (record(&disk, 1), bulk(&disk, 2));
+    let config = StoreConfig {
+        segment_len_max: 2 * frame_len(Class::Bulk) as u64,
+        ..StoreConfig::default()
+    };
+    let first = with(&disk, config).await;
+    for record in [&small, &large, &bulk(&disk, 3), &bulk(&disk, 4)] {
+        assert!(matches!(
+            first.put(Source(1), record).await,
+            Ok(Stored::New { .. })
+        ));
+    }
+    assert_eq!(first.stats().segments, 3, "one of small boxes, two of bulk");
+    drop(first);
+    let store = with(&disk, config).await;
+    assert_eq!(store.get(small.address()).await.unwrap(), Some(small.clone()));
+    assert_eq!(store.get(large.address()).await.unwrap(), Some(large.clone()));
+    let (page, _) = store.page(Cursor::default(), 10).await.unwrap();
+    assert_eq!(page.len(), 4);
+    assert!(matches!(store.put(Source(1), &large).await, Ok(Stored::Already)));
+}
+
+#[tokio::test]
+async fn a_bulk_box_costs_a_link_what_it_takes() {
+    let disk = TestDisk::new(1);
+    let quota = QuotaConfig {
+        burst: 25,
+        ..QuotaConfig::default()
+    };
+    let store = with(
+        &disk,
+        StoreConfig {
+            quota,
+            ..StoreConfig::default()
+        },
+    )
+    .await;
+    for seed in 0..2 {
+        assert!(store.put(Source(1), &bulk(&disk, seed)).await.is_ok());
+    }
+    assert!(matches!(
+        store.put(Source(1), &bulk(&disk, 3)).await,
+        Err(StoreError::OverQuota)
+    ));
+    assert!(
+        store.put(Source(1), &record(&disk, 4)).await.is_ok(),
+        "five small ones are left"
+    );
+}
+
+#[tokio::test]
 async fn nothing_is_left_after_a_purge_and_everything_without_one() {
     let disk = TestDisk::new(1);
     let store = store(&disk).await;
-    for seed in 0..20 {
+    for seed in 0..15 {
         store.put(Source::OWN, &record(&disk, seed)).await.unwrap();
+    }
+    for seed in 0..5 {
+        store.put(Source::OWN, &bulk(&disk, seed)).await.unwrap();
     }
     let sealed: Vec<u8> = disk
         .dump()
@@ -100,7 +168,7 @@ async fn nothing_is_left_after_a_purge_and_everything_without_one() {
         .flat_map(|(_, b)| b)
         .collect();
     assert!(
-        !residue(&disk, &record(&disk, 3).encode()),
+        !residue(&disk, &record(&disk, 3).encode()) && !residue(&disk, &bulk(&disk, 3).encode()),
         "bodies are sealed on disk"
     );
     disk.pass(2 * MINUTE);
@@ -436,7 +504,7 @@ async fn capacity_and_quota_are_bounds() {
         links_max: 4,
     };
     let config = StoreConfig {
-        capacity: 4 * FRAME_LEN as u64,
+        capacity: 4 * frame_len(Class::Small) as u64,
         quota,
         ..StoreConfig::default()
     };
@@ -459,7 +527,7 @@ async fn capacity_and_quota_are_bounds() {
 async fn pages_give_every_live_box_once() {
     let disk = TestDisk::new(1);
     let config = StoreConfig {
-        segment_len_max: 5 * FRAME_LEN as u64,
+        segment_len_max: 5 * frame_len(Class::Small) as u64,
         ..StoreConfig::default()
     };
     let store = with(&disk, config).await;
@@ -523,7 +591,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
             let disk = TestDisk::new(seed);
-            let config = StoreConfig { segment_len_max: 4 * FRAME_LEN as u64, ..StoreConfig::default() };
+            let config = StoreConfig { segment_len_max: 4 * frame_len(Class::Small) as u64, ..StoreConfig::default() };
             let mut store = with(&disk, config).await;
             let mut acknowledged: Vec<(Record, WallTime)> = Vec::new();
             let mut gone: BTreeSet<BoxAddress> = BTreeSet::new();

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use phantom_client::user::{Command, Commands, ContactId, Notice, UserSide};
 use phantom_core::event::Sensitive;
 use phantom_core::invite::Invitation;
+use phantom_core::message::MAX_MESSAGE;
 use phantom_core::message::contact::Contact;
 use phantom_core::rendezvous::CohortPublic;
 use phantom_core::runtime::{Frugal, Owned, Runtime};
@@ -195,6 +196,12 @@ impl<R: Runtime> User<R> {
                     message,
                     expires,
                     ..
+                }
+                | Notice::File {
+                    contact,
+                    message,
+                    expires,
+                    ..
                 } => {
                     let seen = Seen::Shown { message, expires };
                     self.society.note(self.rt.now(), self.host, seen);
@@ -375,13 +382,25 @@ impl<R: Runtime> User<R> {
                 let size = low + rng.next_u64() % (high.saturating_sub(low) + 1);
                 let mut text = vec![0; usize::try_from(size).unwrap_or(0)];
                 rng.fill_bytes(&mut text);
-                rt.sensitive(Sensitive::Payload, &text);
+                // The head of what is long: a leak would show it too.
+                rt.sensitive(Sensitive::Payload, &text[..text.len().min(MAX_MESSAGE)]);
                 let (accepted, answer) = oneshot::channel();
-                let command = Command::Send {
-                    contact: id.clone(),
-                    text: Bytes::from(text),
-                    ttl: work.ttl,
-                    accepted,
+                let (contact, content, ttl) = (id.clone(), Bytes::from(text), work.ttl);
+                let command = if content.len() > MAX_MESSAGE {
+                    Command::SendFile {
+                        contact,
+                        name: "attachment".to_owned(),
+                        content,
+                        ttl,
+                        accepted,
+                    }
+                } else {
+                    Command::Send {
+                        contact,
+                        text: content,
+                        ttl,
+                        accepted,
+                    }
                 };
                 if commands.send(command).await.is_err() {
                     return;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use phantom_core::attachment::ATTACHMENT_MAX;
 use phantom_placed::{At, Problem};
 
 use super::check::Checker;
@@ -66,10 +67,13 @@ pub(super) fn deeds(checker: &mut Checker, scenario: &Scenario) {
                 .map(|(name, _)| name.as_str())
                 .collect();
             checker.known("graph that carries messages", to, graphs);
-            if size.value.1.0.0 > 65_536 || size.value.0.0.0 == 0 {
+            if size.value.1.0.0 > ATTACHMENT_MAX as u64 || size.value.0.0.0 == 0 {
                 checker.wrong(
                     size.at,
-                    format!("a message has 1 B to 64 KiB, not {}", size.value),
+                    format!(
+                        "a message has 1 B to 8 MiB (above 64 KiB it goes as an attachment), not {}",
+                        size.value
+                    ),
                 );
             }
             if !(Duration::from_secs(1)..=Duration::from_secs(14 * 86_400)).contains(&ttl.0) {

@@ -375,8 +375,8 @@ fn mistakes_are_shown_at_their_exact_place_with_the_choices() {
         ),
         (
             "size = \"1 kB\"",
-            "size = \"1 MB\"",
-            "t.toml:44:64: a message has 1 B to 64 KiB, not 1 MB",
+            "size = \"9 MB\"",
+            "t.toml:44:64: a message has 1 B to 8 MiB (above 64 KiB it goes as an attachment), not 9 MB",
         ),
         (
             "ttl = \"1 h\"",

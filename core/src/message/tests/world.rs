@@ -7,10 +7,10 @@ use bytes::Bytes;
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 
-use super::super::MessageId;
 use super::super::contact::{Contact, Invitation, accept};
 use super::super::receiver::{self, Receiver};
 use super::super::sender::{self, Config, Sender, Slot};
+use super::super::{Kind, MessageId};
 use crate::mailbox::{Admission, BoxAddress, Record, WriteOnce, WriteOutcome, admit, write_once};
 use crate::units::{Instant, WallTime};
 
@@ -210,6 +210,7 @@ impl World {
         self.rng.fill_bytes(&mut body);
         let body = Bytes::from(body);
         let input = sender::Input::Submit {
+            kind: Kind::Text,
             id,
             body: body.clone(),
             ttl,
@@ -268,7 +269,7 @@ impl World {
                         record: record.clone(),
                     });
                 }
-                sender::Output::Accepted { id, expires } => {
+                sender::Output::Accepted { id, expires, .. } => {
                     self.accepted.insert(id, expires);
                 }
                 sender::Output::Stored(_) => {}
