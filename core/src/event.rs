@@ -3,6 +3,7 @@
 //! An event never carries a secret: what must stay hidden is marked with [`Sensitive`] instead. Identifiers in events
 //! ([`Tag`]) are one-way short hashes.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -93,6 +94,72 @@ pub enum Refusal {
     OverQuota,
     /// It contradicts what is held already (a second, different write to a box).
     Conflict,
+}
+
+/// What is found out about a path: a way in that is in use, or one that it is held against. Spec: SPEC §11.4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum PathVerdict {
+    /// Far slower than before: to be confirmed.
+    MaybeThrottled,
+    /// Silent with data queued: to be confirmed.
+    MaybeFrozen,
+    /// Slow, and another path is not: throttled.
+    Throttled,
+    /// Some bytes passed, then none with data queued.
+    Frozen,
+    /// No byte ever passed with data queued, or the connection is gone.
+    Dead,
+    /// Slow, but so is another path: the network is slow.
+    NetworkSlow,
+    /// It moves again.
+    Recovered,
+    /// Slow, but nothing to compare with, or too little data: it stays.
+    Undecided,
+    /// Throttled, and this cause had its switch already: it stays, being no worse than the others.
+    BestOfTheBad,
+}
+
+impl fmt::Display for PathVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MaybeThrottled => "far slower than before; another path is asked",
+            Self::MaybeFrozen => "silent; another path is asked",
+            Self::Throttled => "held back: another path is faster at the same time",
+            Self::Frozen => "frozen: some bytes passed, then none",
+            Self::Dead => "dead",
+            Self::NetworkSlow => "slow, and so is another path: the network is slow",
+            Self::Recovered => "moves again",
+            Self::Undecided => "slow, but there was nothing to compare it with",
+            Self::BestOfTheBad => "held back, as others were: it stays",
+        })
+    }
+}
+
+/// Why a path is taken into use. Spec: SPEC §11.5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum PathReason {
+    /// The ladder found it, and nothing was in use.
+    First,
+    /// The one before was confirmed throttled.
+    Throttled,
+    /// The one before was frozen.
+    Frozen,
+    /// The one before was dead.
+    Dead,
+    /// A kind that was left works again, and better.
+    Return,
+}
+
+impl fmt::Display for PathReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::First => "it answered first",
+            Self::Throttled => "the one before was held back",
+            Self::Frozen => "the one before was frozen",
+            Self::Dead => "the one before was dead",
+            Self::Return => "it works again, and better",
+        })
+    }
 }
 
 /// A name that is written into the program.
@@ -302,4 +369,20 @@ pub enum Event {
     },
     /// A friend's invitation was handed over, out of band.
     InvitationReceived,
+    /// A client found something out about a way in: a doubt, a verdict, or that a doubt was none.
+    PathJudged {
+        /// The entry's address.
+        entry: SocketAddr,
+        /// What.
+        verdict: PathVerdict,
+    },
+    /// A client's requests go over another way in from now on.
+    PathTaken {
+        /// The address of the entry that was in use, if one was.
+        from: Option<SocketAddr>,
+        /// The entry's address.
+        to: SocketAddr,
+        /// Why.
+        why: PathReason,
+    },
 }

@@ -5,24 +5,19 @@ use std::time::Duration;
 /// How the machine behaves. The defaults are those of the specification (SPEC §11); the tests hold for these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Between two dials of a race. Default 250 ms (RFC 8305 §5).
-    pub dial_gap: Duration,
-    /// A dial that has not ended by itself is given up after this. Default 10 s: a handshake over a bad path takes three
-    /// round trips and a lost packet or two.
+    /// The dial of a second path that has not ended by itself is given up after this. Default 10 s: a handshake over a bad path
+    /// takes three round trips and a lost packet or two.
     pub dial_limit: Duration,
-    /// Dials under way at once. Default 10 (Psiphon's figure).
-    pub dials_max: usize,
     /// Sockets to one server, or to one address of any, dials included. Default 6: more than 12 TLS connections to one
     /// server die together where connections are counted (net4people#546), and two clients may share an address.
     pub sockets_per_server_max: usize,
-    /// Dials of one candidate in one round of a race. Default 3.
-    pub tries_max: u8,
-    /// Wait before a candidate that failed for no censor's reason is dialled again: doubled each time. Default 2 s.
+    /// A connection that ended in order within this time is not dialled again for so long, doubled each time: no window forbids
+    /// it. Default 2 s.
     pub retry_base: Duration,
-    /// Wait after a round in which nothing connected: doubled each time, half of it random. Default 30 s.
-    pub round_base: Duration,
-    /// The longest such wait. Default 10 min.
-    pub round_max: Duration,
+    /// What lasted longer than this has not ended at once. Default 10 s.
+    pub settled_after: Duration,
+    /// A server that answered and carried nothing is not dialled for so long. Default 60 s.
+    pub useless: Duration,
 
     /// A (client, server, port) that was cut off is not dialled again for so long; doubled each time. Default 180 s: the
     /// residual block after a flagged first packet (Wu et al. 2023 §6), QUIC and SNI boxes; the 90 s box is inside it.
@@ -43,6 +38,9 @@ pub struct Config {
     pub gap_max: Duration,
     /// The first part of a busy period, with a round trip, is no sample of slowness: slow start. Default 1 s.
     pub settle: Duration,
+    /// Time in which fewer bytes than this are queued is no sample of speed: it is the user who is slow then. Default 16 KiB, four
+    /// small packets. Silence is judged with any byte queued.
+    pub queue_min: u64,
     /// Goodput is held against the baseline over so much settled time. Default 5 s.
     pub slow_window: Duration,
     /// Suspected below baseline / this. Default 4: rates that vary by 3 stay above, iat-mode 2 (700 kbit/s) policed to
@@ -108,14 +106,11 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            dial_gap: Duration::from_millis(250),
             dial_limit: Duration::from_secs(10),
-            dials_max: 10,
             sockets_per_server_max: 6,
-            tries_max: 3,
             retry_base: Duration::from_secs(2),
-            round_base: Duration::from_secs(30),
-            round_max: Duration::from_secs(600),
+            settled_after: Duration::from_secs(10),
+            useless: Duration::from_secs(60),
             residual: Duration::from_secs(180),
             residual_jitter: Duration::from_secs(30),
             residual_max: Duration::from_secs(900),
@@ -124,6 +119,7 @@ impl Default for Config {
             report_every: Duration::from_millis(500),
             gap_max: Duration::from_secs(3),
             settle: Duration::from_secs(1),
+            queue_min: 16 * 1_024,
             slow_window: Duration::from_secs(5),
             slow_factor: 4,
             baseline_min: 20,

@@ -1,7 +1,8 @@
 //! What a driver can do wrong. A refused input changes nothing.
 
+use phantom_core::units::Instant;
+
 use crate::path::PathId;
-use crate::time::Instant;
 
 /// Why an input was refused: each is the driver's fault, never a peer's or a censor's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

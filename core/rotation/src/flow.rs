@@ -8,8 +8,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use phantom_core::units::Instant;
+
 use crate::config::Config;
-use crate::time::Instant;
 
 /// Length of the pieces of which the recent past is made.
 const FINE: Duration = Duration::from_millis(250);
@@ -69,6 +70,8 @@ pub(crate) struct Flow {
     last: Option<Reading>,
     /// Since when data has been queued without a pause.
     busy_since: Option<Instant>,
+    /// Since when enough has been queued to judge speed by.
+    deep_since: Option<Instant>,
     /// When a byte moved last, or the busy period began.
     moved_at: Instant,
     /// The piece that is being filled, of settled time.
@@ -106,9 +109,10 @@ impl Flow {
         if moved > 0 {
             self.moved_at = now;
         }
-        let was_busy = last.is_some_and(|last| last.queued > 0);
-        match self.busy_since {
-            Some(since) if was_busy && time <= config.gap_max => {
+        let deep = |queued: u64| queued >= config.queue_min;
+        let was_deep = last.is_some_and(|last| deep(last.queued));
+        match self.deep_since {
+            Some(since) if was_deep && time <= config.gap_max => {
                 let busy = now.saturating_since(since);
                 if busy > rtt {
                     self.sample(config, now, time, moved, rtt);
@@ -126,6 +130,11 @@ impl Flow {
                 self.recent.clear();
             }
             (self.busy_since, self.moved_at) = (Some(now), now);
+        }
+        if !deep(queued) {
+            self.deep_since = None;
+        } else if self.deep_since.is_none() || time > config.gap_max {
+            self.deep_since = Some(now);
         }
     }
 
@@ -185,14 +194,15 @@ impl Flow {
             .map(|last| last.at + config.report_every)
     }
 
-    /// How long data has waited and no byte moved. Zero when readings are missing: then nobody knows.
-    pub(crate) fn silence(&self, config: &Config, now: Instant) -> Duration {
-        match (self.busy_since, self.last) {
-            (Some(_), Some(last)) if now.saturating_since(last.at) <= config.gap_max => {
-                now.saturating_since(self.moved_at)
-            }
-            _ => Duration::ZERO,
-        }
+    /// Whether data waits, and readings say so: without them nobody knows.
+    pub(crate) fn waits(&self, config: &Config, now: Instant) -> bool {
+        let fresh = |last: Reading| now.saturating_since(last.at) <= config.gap_max;
+        self.busy_since.is_some() && self.last.is_some_and(fresh)
+    }
+
+    /// When a byte moved last, or data began to wait.
+    pub(crate) const fn moved_at(&self) -> Instant {
+        self.moved_at
     }
 
     /// Typical bytes per second, once there are enough samples.
@@ -242,10 +252,8 @@ impl Flow {
 
     /// The same, and data waits now: without readings nobody knows.
     pub(crate) fn slow_now(&self, config: &Config, now: Instant) -> Option<Slow> {
-        let fresh = self
-            .last
-            .is_some_and(|last| now.saturating_since(last.at) <= config.gap_max);
-        (fresh && self.is_busy()).then(|| self.slow(config)).flatten()
+        let enough = self.waits(config, now) && self.deep_since.is_some();
+        enough.then(|| self.slow(config)).flatten()
     }
 
     /// Starts a comparison.
@@ -271,7 +279,13 @@ mod tests {
         for _ in 0..secs * 4 {
             *from += 250;
             let delivered = flow.delivered() + rate / 4;
-            flow.reading(&config, Instant::from_nanos(*from * 1_000_000), 1, delivered, RTT);
+            flow.reading(
+                &config,
+                Instant::from_nanos(*from * 1_000_000),
+                1 << 20,
+                delivered,
+                RTT,
+            );
         }
     }
 
@@ -304,10 +318,7 @@ mod tests {
         }
         assert_eq!(flow.slow(&config), None);
         assert!(flow.baseline(&config) > Some(90_000));
-        assert_eq!(
-            flow.silence(&config, Instant::from_nanos(at * 1_000_000)),
-            Duration::ZERO
-        );
+        assert!(!flow.waits(&config, Instant::from_nanos(at * 1_000_000)));
     }
 
     #[test]
@@ -328,13 +339,30 @@ mod tests {
         let (mut flow, mut at) = (Flow::default(), 0);
         feed(&mut flow, &mut at, 30, 100_000);
         let woke = Instant::from_nanos((at + 60_000) * 1_000_000);
-        assert_eq!(
-            flow.silence(&config, woke),
-            Duration::ZERO,
-            "no reading for so long"
-        );
+        assert!(!flow.waits(&config, woke), "no reading for so long");
         let delivered = flow.delivered();
         flow.reading(&config, woke, 1, delivered, RTT);
-        assert_eq!(flow.silence(&config, woke), Duration::ZERO);
+        assert!(flow.waits(&config, woke));
+        assert_eq!(flow.moved_at(), woke);
+    }
+
+    #[test]
+    fn a_user_who_sends_one_packet_at_a_time_does_not_make_a_path_slow() {
+        let config = Config::default();
+        let (mut flow, mut at) = (Flow::default(), 0);
+        feed(&mut flow, &mut at, 60, 100_000);
+        for _ in 0..120 {
+            at += 500;
+            let delivered = flow.delivered() + 1_000;
+            flow.reading(
+                &config,
+                Instant::from_nanos(at * 1_000_000),
+                4_300,
+                delivered,
+                RTT,
+            );
+        }
+        assert_eq!(flow.slow(&config), None);
+        assert_eq!(flow.baseline(&config), Some(100_000));
     }
 }

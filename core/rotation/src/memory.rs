@@ -9,10 +9,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use phantom_core::event::PathVerdict as Verdict;
+use phantom_core::units::WallTime;
 use serde::{Deserialize, Serialize};
 
 use crate::path::{Candidate, Kind, NetworkId, ServerId};
-use crate::time::UnixSecs;
 
 /// Networks remembered; the one used longest ago gives way.
 pub const NETWORKS_MAX: usize = 16;
@@ -45,13 +46,13 @@ const WINNER_SECS_MAX: u64 = 7 * 86_400;
 pub struct Standing {
     good: u32,
     bad: u32,
-    at: UnixSecs,
+    at: WallTime,
 }
 
 impl Standing {
     /// As of now. A clock that stepped back changes nothing.
-    fn decayed(self, now: UnixSecs, half_life: u64) -> Self {
-        let age = now.saturating_since(self.at);
+    fn decayed(self, now: WallTime, half_life: u64) -> Self {
+        let age = now.saturating_since(self.at).as_secs();
         Self {
             good: halved(self.good, age, half_life),
             bad: halved(self.bad, age, half_life),
@@ -59,7 +60,7 @@ impl Standing {
         }
     }
 
-    fn add(&mut self, now: UnixSecs, half_life: u64, good: u32, bad: u32) {
+    fn add(&mut self, now: WallTime, half_life: u64, good: u32, bad: u32) {
         *self = self.decayed(now, half_life);
         self.good = self.good.saturating_add(good).min(TALLY_MAX);
         self.bad = self.bad.saturating_add(bad).min(TALLY_MAX);
@@ -88,6 +89,46 @@ pub(crate) struct Weights {
     pub(crate) address: u32,
 }
 
+/// User bytes moved: full weight everywhere.
+pub(crate) const WEIGHTS_PROVEN: Weights = Weights {
+    kind: ONE,
+    server: ONE,
+    address: ONE,
+};
+/// A throttle picks a kind of traffic.
+const WEIGHTS_THROTTLED: Weights = Weights {
+    kind: 4 * ONE,
+    server: ONE,
+    address: ONE,
+};
+/// A freeze picks a kind, or a hoster's addresses.
+const WEIGHTS_FROZEN: Weights = Weights {
+    kind: 2 * ONE,
+    server: 2 * ONE,
+    address: 2 * ONE,
+};
+/// A dead path is more often a dead server.
+pub(crate) const WEIGHTS_DEAD: Weights = Weights {
+    kind: ONE / 2,
+    server: ONE,
+    address: 2 * ONE,
+};
+/// One failed dial says little.
+pub(crate) const WEIGHTS_DIAL: Weights = Weights {
+    kind: ONE / 4,
+    server: ONE / 2,
+    address: ONE,
+};
+
+/// What a verdict says of the kind, the server and the address.
+pub(crate) const fn weights_of(verdict: Verdict) -> Weights {
+    match verdict {
+        Verdict::Throttled => WEIGHTS_THROTTLED,
+        Verdict::Frozen => WEIGHTS_FROZEN,
+        _ => WEIGHTS_DEAD,
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry<K> {
     of: K,
@@ -97,7 +138,7 @@ struct Entry<K> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Winner {
     candidate: Candidate,
-    at: UnixSecs,
+    at: WallTime,
 }
 
 /// A residual window as it is written: see [`crate::windows`].
@@ -105,15 +146,15 @@ struct Winner {
 pub(crate) struct SavedWindow {
     pub(crate) client: IpAddr,
     pub(crate) server: SocketAddr,
-    pub(crate) until: UnixSecs,
-    pub(crate) quiet_until: UnixSecs,
+    pub(crate) until: WallTime,
+    pub(crate) quiet_until: WallTime,
     pub(crate) cuts: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Network {
     id: NetworkId,
-    used: UnixSecs,
+    used: WallTime,
     #[serde(default)]
     winner: Option<Winner>,
     #[serde(default = "Vec::new")]
@@ -181,7 +222,7 @@ fn tally<K: PartialEq + Clone>(
     entries: &mut Vec<Entry<K>>,
     max: usize,
     of: &K,
-    now: UnixSecs,
+    now: WallTime,
     half_life: u64,
     (good, bad): (u32, u32),
 ) {
@@ -206,7 +247,7 @@ fn tally<K: PartialEq + Clone>(
     entries[at].standing.add(now, half_life, good, bad);
 }
 
-fn score_of<K: PartialEq>(entries: &[Entry<K>], of: &K, now: UnixSecs, half_life: u64) -> u64 {
+fn score_of<K: PartialEq>(entries: &[Entry<K>], of: &K, now: WallTime, half_life: u64) -> u64 {
     let known = entries.iter().find(|known| known.of == *of);
     known
         .map_or(Standing::default(), |known| known.standing)
@@ -216,7 +257,7 @@ fn score_of<K: PartialEq>(entries: &[Entry<K>], of: &K, now: UnixSecs, half_life
 
 impl Memory {
     /// The network is used now: it is remembered, and dates from the future (the clock stepped back, or a lie) become now.
-    pub(crate) fn enter(&mut self, id: NetworkId, now: UnixSecs) {
+    pub(crate) fn enter(&mut self, id: NetworkId, now: WallTime) {
         let known = self.networks.iter().position(|network| network.id == id);
         let mut network = match known {
             Some(at) => self.networks.remove(at),
@@ -255,7 +296,7 @@ impl Memory {
     }
 
     /// Something was learned of a path on the network in use.
-    pub(crate) fn learn(&mut self, now: UnixSecs, of: &Candidate, good: bool, weights: Weights) {
+    pub(crate) fn learn(&mut self, now: WallTime, of: &Candidate, good: bool, weights: Weights) {
         let Some(network) = self.networks.last_mut() else {
             return;
         };
@@ -288,7 +329,7 @@ impl Memory {
     }
 
     /// User bytes moved over this path: it goes first next time.
-    pub(crate) fn won(&mut self, now: UnixSecs, candidate: &Candidate) {
+    pub(crate) fn won(&mut self, now: WallTime, candidate: &Candidate) {
         if let Some(network) = self.networks.last_mut() {
             network.winner = Some(Winner {
                 candidate: candidate.clone(),
@@ -298,16 +339,16 @@ impl Memory {
     }
 
     /// Whether this one served last on the network in use, not too long ago.
-    pub(crate) fn is_winner(&self, now: UnixSecs, candidate: &Candidate) -> bool {
+    pub(crate) fn is_winner(&self, now: WallTime, candidate: &Candidate) -> bool {
         let winner = self.network().and_then(|network| network.winner.as_ref());
         winner.is_some_and(|winner| {
-            winner.candidate == *candidate && now.saturating_since(winner.at) <= WINNER_SECS_MAX
+            winner.candidate == *candidate && now.saturating_since(winner.at).as_secs() <= WINNER_SECS_MAX
         })
     }
 
     /// How promising a path is on the network in use: the product of three shares, in millionths of the best. A path of
     /// which nothing is known has 125,000.
-    pub(crate) fn score(&self, now: UnixSecs, of: &Candidate) -> u64 {
+    pub(crate) fn score(&self, now: WallTime, of: &Candidate) -> u64 {
         let Some(network) = self.network() else {
             return 125_000;
         };
@@ -317,8 +358,17 @@ impl Memory {
             / 1_000
     }
 
+    /// Every kind remembered on the network in use, with [`Memory::kind_score`].
+    pub(crate) fn kinds(&self, now: WallTime) -> Vec<(Kind, u64)> {
+        let kinds = self.network().map_or(&[][..], |network| &network.kinds);
+        kinds
+            .iter()
+            .map(|known| (known.of.clone(), self.kind_score(now, &known.of)))
+            .collect()
+    }
+
     /// The share of good events of a kind on the network in use, in thousandths; 500 for the unknown.
-    pub(crate) fn kind_score(&self, now: UnixSecs, kind: &Kind) -> u64 {
+    pub(crate) fn kind_score(&self, now: WallTime, kind: &Kind) -> u64 {
         self.network()
             .map_or(500, |network| score_of(&network.kinds, kind, now, HALF_LIFE_KIND))
     }
@@ -356,33 +406,36 @@ mod tests {
     #[test]
     fn what_is_learned_decays_to_nothing_and_never_past_it() {
         let mut memory = Memory::default();
-        memory.enter(NetworkId([1; 16]), UnixSecs(1_000));
-        memory.learn(UnixSecs(1_000), &candidate(0), false, WEIGHTS);
-        let mut last = memory.score(UnixSecs(1_000), &candidate(0));
+        memory.enter(NetworkId([1; 16]), WallTime::from_unix_secs(1_000));
+        memory.learn(WallTime::from_unix_secs(1_000), &candidate(0), false, WEIGHTS);
+        let mut last = memory.score(WallTime::from_unix_secs(1_000), &candidate(0));
         assert!(last < 125_000);
         for hour in 1..200 {
-            let score = memory.score(UnixSecs(1_000 + hour * 1_800), &candidate(0));
+            let score = memory.score(WallTime::from_unix_secs(1_000 + hour * 1_800), &candidate(0));
             assert!(score >= last && score <= 125_000, "hour {hour}");
             last = score;
         }
         assert_eq!(last, 125_000);
         assert_eq!(
-            memory.score(UnixSecs(0), &candidate(0)),
-            memory.score(UnixSecs(1_000), &candidate(0))
+            memory.score(WallTime::from_unix_secs(0), &candidate(0)),
+            memory.score(WallTime::from_unix_secs(1_000), &candidate(0))
         );
     }
 
     #[test]
     fn a_kind_that_fails_everywhere_casts_doubt_on_servers_never_tried_with_it() {
         let mut memory = Memory::default();
-        memory.enter(NetworkId([1; 16]), UnixSecs(0));
+        memory.enter(NetworkId([1; 16]), WallTime::from_unix_secs(0));
         for n in [0, 2, 4] {
-            memory.learn(UnixSecs(0), &candidate(n), false, WEIGHTS);
+            memory.learn(WallTime::from_unix_secs(0), &candidate(n), false, WEIGHTS);
         }
-        assert!(memory.score(UnixSecs(0), &candidate(6)) < memory.score(UnixSecs(0), &candidate(7)));
-        memory.enter(NetworkId([2; 16]), UnixSecs(0));
+        assert!(
+            memory.score(WallTime::from_unix_secs(0), &candidate(6))
+                < memory.score(WallTime::from_unix_secs(0), &candidate(7))
+        );
+        memory.enter(NetworkId([2; 16]), WallTime::from_unix_secs(0));
         assert_eq!(
-            memory.score(UnixSecs(0), &candidate(6)),
+            memory.score(WallTime::from_unix_secs(0), &candidate(6)),
             125_000,
             "another network"
         );
@@ -392,12 +445,12 @@ mod tests {
     fn it_stays_bounded_and_reads_back_as_it_was_written() {
         let mut memory = Memory::default();
         for n in 0..100u8 {
-            memory.enter(NetworkId([n; 16]), UnixSecs(u64::from(n)));
+            memory.enter(NetworkId([n; 16]), WallTime::from_unix_secs(u64::from(n)));
             for m in 0..200 {
                 let mut of = candidate(m);
                 of.kind = Kind::new(&format!("kind-{m}")).expect("a name");
-                memory.learn(UnixSecs(u64::from(n)), &of, m % 2 == 0, WEIGHTS);
-                memory.won(UnixSecs(u64::from(n)), &of);
+                memory.learn(WallTime::from_unix_secs(u64::from(n)), &of, m % 2 == 0, WEIGHTS);
+                memory.won(WallTime::from_unix_secs(u64::from(n)), &of);
             }
         }
         let text = serde_json::to_string(&memory).expect("it can be written");
@@ -422,9 +475,9 @@ mod tests {
         let text = format!(r#"{{"networks":[{}]}}"#, vec![network.as_str(); 100].join(","));
         let mut memory: Memory = serde_json::from_str(&text).expect("well formed");
         assert_eq!((memory.networks.len(), memory.networks[0].kinds.len()), (1, 1));
-        memory.enter(NetworkId([0; 16]), UnixSecs(5));
-        memory.learn(UnixSecs(6), &candidate(1), false, WEIGHTS);
-        assert!(memory.score(UnixSecs(u64::MAX), &candidate(1)) <= 125_000);
+        memory.enter(NetworkId([0; 16]), WallTime::from_unix_secs(5));
+        memory.learn(WallTime::from_unix_secs(6), &candidate(1), false, WEIGHTS);
+        assert!(memory.score(WallTime::from_unix_secs(u64::MAX), &candidate(1)) <= 125_000);
         for bad in [
             "",
             "{",

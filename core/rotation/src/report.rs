@@ -1,14 +1,17 @@
-//! What people are told: `phantom doctor` prints it.
+//! What people are told: `phantom status` prints it.
 
 use std::collections::VecDeque;
 use std::fmt;
 
-use crate::machine::{Failure, StateName, Verdict, Why};
-use crate::path::Candidate;
-use crate::time::Instant;
+use phantom_core::units::Instant;
 
-/// Lines of the diary.
-const LINES_MAX: usize = 64;
+use phantom_core::event::PathReason as Why;
+
+use crate::machine::{Failure, StateName};
+use crate::path::{Candidate, Kind};
+
+/// Lines of the diary: thousands of clients have one.
+const LINES_MAX: usize = 16;
 
 /// Everything the machine knows, at one instant. Shown without addresses: it may be pasted somewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +22,10 @@ pub struct Report {
     pub state: StateName,
     /// The path in use.
     pub in_use: Option<InUse>,
-    /// Every candidate.
+    /// Every candidate that is known now: those of a doubt.
     pub tried: Vec<Tried>,
+    /// Every kind that something is known of on this network, with the share of good events in thousandths.
+    pub kinds: Vec<(Kind, u64)>,
     /// The last events, oldest first.
     pub lines: Vec<Line>,
 }
@@ -45,14 +50,10 @@ pub struct InUse {
 pub struct Tried {
     /// Which.
     pub candidate: Candidate,
-    /// Dials in this round.
-    pub dials: u8,
     /// How the last failed dial failed.
     pub last: Option<Failure>,
     /// How promising it is, in millionths; 125,000 when nothing is known.
     pub score: u64,
-    /// The same of its kind alone, in thousandths; 500 when nothing is known.
-    pub kind_score: u64,
     /// It is left alone until then: a censor may be blocking it for a while.
     pub not_before: Option<Instant>,
 }
@@ -86,40 +87,14 @@ impl Diary {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Unanswered => "no answer at all",
             Self::Silence => "nothing came back",
             Self::Reset => "reset",
             Self::Refused => "refused",
             Self::Garbled => "something else answered",
             Self::Ended => "ended by the other side",
+            Self::Useless => "it answers and carries nothing",
             Self::Local => "this machine could not send",
-        })
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::MaybeThrottled => "far slower than before; another path is asked",
-            Self::MaybeFrozen => "silent; another path is asked",
-            Self::Throttled => "held back: another path is faster at the same time",
-            Self::Frozen => "frozen: some bytes passed, then none",
-            Self::Dead => "dead",
-            Self::NetworkSlow => "slow, and so is another path: the network is slow",
-            Self::Recovered => "moves again",
-            Self::Undecided => "slow, but there was nothing to compare it with",
-            Self::BestOfTheBad => "held back, as others were: it stays",
-        })
-    }
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::First => "it answered first",
-            Self::Throttled => "the one before was held back",
-            Self::Frozen => "the one before was frozen",
-            Self::Dead => "the one before was dead",
-            Self::Return => "it works again, and better",
         })
     }
 }
@@ -144,7 +119,7 @@ impl fmt::Display for Report {
             }
             None => writeln!(f, "in use: nothing ({})", self.state)?,
         }
-        if !self.tried.is_empty() && self.tried.iter().all(|tried| tried.kind_score < 400) {
+        if !self.kinds.is_empty() && self.kinds.iter().all(|(_, score)| *score < 400) {
             writeln!(
                 f,
                 "every kind of transport has done badly on this network: the least bad is used"

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use rand_core::Rng;
 
+use phantom_core::units::Instant;
+
 use crate::config::Config;
-use crate::time::Instant;
 
 /// Windows held. One more is not dialled rather than forgotten.
 pub(crate) const WINDOWS_MAX: usize = 128;
@@ -59,28 +60,9 @@ impl Windows {
         server: SocketAddr,
         silent: bool,
     ) {
-        // A window that is over is kept for its number of cuts, until its place is needed.
-        if self.0.len() >= WINDOWS_MAX && !self.has(client, server) {
-            self.0.retain(|known| now < known.until.max(known.quiet_until));
-        }
-        let at = match self
-            .0
-            .iter()
-            .position(|known| (known.client, known.server) == (client, server))
-        {
-            Some(at) => at,
-            None => {
-                self.0.push(Window {
-                    client,
-                    server,
-                    until: now,
-                    quiet_until: now,
-                    cuts: 0,
-                });
-                self.0.len() - 1
-            }
+        let Some(known) = self.at(now, client, server) else {
+            return;
         };
-        let known = &mut self.0[at];
         let whole = config
             .residual
             .saturating_mul(1 << known.cuts.min(8))
@@ -89,6 +71,47 @@ impl Windows {
         known.until = known.until.max(now + whole + random(rng, config.residual_jitter));
         if silent {
             known.quiet_until = now + config.quiet + random(rng, config.quiet_jitter);
+        }
+    }
+
+    /// A server is left alone for so long, for no censor's reason.
+    pub(crate) fn rest(&mut self, now: Instant, time: Duration, client: IpAddr, server: SocketAddr) {
+        if let Some(known) = self.at(now, client, server) {
+            known.until = known.until.max(now + time);
+        }
+    }
+
+    /// The same, doubled each time.
+    pub(crate) fn put_off(&mut self, now: Instant, base: Duration, client: IpAddr, server: SocketAddr) {
+        if let Some(known) = self.at(now, client, server) {
+            known.until = known.until.max(now + base.saturating_mul(1 << known.cuts.min(8)));
+            known.cuts = known.cuts.saturating_add(1);
+        }
+    }
+
+    /// The window of `server`, made if there is room.
+    fn at(&mut self, now: Instant, client: IpAddr, server: SocketAddr) -> Option<&mut Window> {
+        let same = |known: &Window| (known.client, known.server) == (client, server);
+        if !self.0.iter().any(same) {
+            self.make_room(now);
+            if self.0.len() >= WINDOWS_MAX {
+                return None;
+            }
+            self.0.push(Window {
+                client,
+                server,
+                until: now,
+                quiet_until: now,
+                cuts: 0,
+            });
+        }
+        self.0.iter_mut().find(|known| same(known))
+    }
+
+    /// A window that is over is kept for its number of cuts, until its place is needed.
+    fn make_room(&mut self, now: Instant) {
+        if self.0.len() >= WINDOWS_MAX {
+            self.0.retain(|known| now < known.until.max(known.quiet_until));
         }
     }
 

@@ -1,356 +1,38 @@
-//! The machine: its states, what it hears and what it wants done.
+//! The machine: what it hears and what it wants done ([`words`]), and what it keeps ([`state`]).
 //!
-//! [`race`] finds a path, [`session`] judges the one in use.
+//! [`dials`] says who may be dialled and what failures say, [`doubt`] judges the path in use, [`leave`] changes it, [`trial`] finds
+//! the way back.
 
-mod race;
-mod session;
+mod dials;
+mod doubt;
+mod leave;
+mod report;
+mod state;
+mod trial;
+mod words;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use phantom_core::event::{PathReason as Why, PathVerdict as Verdict};
+use phantom_core::units::{Instant, WallTime};
 use rand_core::Rng;
 
+use self::state::{Cause, Charge, Comparison, Known, Left, Path, Phase, Second, Session, State};
+pub use self::words::{Failure, Input, Output, StateName};
 use crate::config::Config;
 use crate::error::Error;
-use crate::flow::Flow;
-use crate::memory::{Memory, SavedWindow, Weights};
-use crate::path::{Candidate, Direction, Kind, NetworkId, PathId, ServerId};
-use crate::report::{Diary, InUse, Report, Tried};
-use crate::time::{Instant, UnixSecs};
+use crate::memory::{Memory, SavedWindow, WEIGHTS_PROVEN};
+use crate::path::{Candidate, Direction, NetworkId, PathId};
+use crate::report::Diary;
 use crate::windows::{Window, Windows};
 
 /// Candidates held.
 pub const CANDIDATES_MAX: usize = 64;
 /// Outputs that may wait; a driver that drains after every input stays far below.
 pub const OUTPUTS_MAX: usize = 256;
-
-/// What the driver tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// A way in is wanted on this network. On another network than before, or from another address, all paths are closed
-    /// first; on the same one nothing happens.
-    Start {
-        /// The network.
-        network: NetworkId,
-        /// The address that packets leave from, as far as the client knows it.
-        client: IpAddr,
-        /// The wall clock: what is remembered is dated with it.
-        wall: UnixSecs,
-    },
-    /// The ways in, in place of those given before; at most [`CANDIDATES_MAX`]. Paths in use stay.
-    Candidates(Vec<Candidate>),
-    /// A dial succeeded: the server is authenticated and user bytes can be sent.
-    Connected(PathId),
-    /// A dial failed.
-    Failed(PathId, Failure),
-    /// How far user bytes got on a path: at least every [`Config::report_every`] while any are queued, when the queue
-    /// fills or empties, and before each [`Input::Tick`].
-    Progress {
-        /// The path.
-        path: PathId,
-        /// Which way.
-        direction: Direction,
-        /// User bytes that wait: see [`Direction`].
-        queued: u64,
-        /// User bytes that arrived since the path opened.
-        delivered: u64,
-        /// The smoothed round trip of the path.
-        rtt: Duration,
-    },
-    /// A connected path ended, and not because the machine wanted it.
-    Closed(PathId, Failure),
-    /// The instant of the last [`Output::WaitUntil`] has come.
-    Tick,
-    /// No way in is wanted: everything is closed.
-    Stop,
-}
-
-/// How a dial failed or a path ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Failure {
-    /// Nothing came back.
-    Silence,
-    /// Reset by whoever.
-    Reset,
-    /// Refused at the first packet.
-    Refused,
-    /// What came was not the protocol's: a block page, a wrong key.
-    Garbled,
-    /// Ended in order.
-    Ended,
-    /// The host's own fault: no route, no such program. Says nothing about the path.
-    Local,
-}
-
-impl Failure {
-    /// Whether a censor could have done it, so that a residual block may follow.
-    const fn may_be_a_cut(self) -> bool {
-        matches!(self, Self::Silence | Self::Reset | Self::Refused | Self::Garbled)
-    }
-}
-
-/// What the machine found out about a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Verdict {
-    /// Far slower than before: to be confirmed.
-    MaybeThrottled,
-    /// Silent with data queued: to be confirmed.
-    MaybeFrozen,
-    /// Slow, and another path is not: throttled.
-    Throttled,
-    /// Some bytes passed, then none with data queued.
-    Frozen,
-    /// No byte ever passed with data queued, or the connection is gone.
-    Dead,
-    /// Slow, but so is another path: the network is slow.
-    NetworkSlow,
-    /// It moves again.
-    Recovered,
-    /// Slow, but nothing to compare with, or too little data: it stays.
-    Undecided,
-    /// Throttled, and this cause had its switch already: it stays, being no worse than the others.
-    BestOfTheBad,
-}
-
-/// Why a path is taken into use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Why {
-    /// Won the race after a start.
-    First,
-    /// The one before was confirmed throttled.
-    Throttled,
-    /// The one before was frozen.
-    Frozen,
-    /// The one before was dead.
-    Dead,
-    /// A kind that was left works again, and better.
-    Return,
-}
-
-/// What the machine wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Dial; answer with [`Input::Connected`] or [`Input::Failed`].
-    Dial {
-        /// Names the connection from now on.
-        path: PathId,
-        /// What to dial.
-        candidate: Candidate,
-    },
-    /// Move some of the user bytes queued on `from` to `to` as well, and keep both supplied while there are any: about half
-    /// each, and what waits unacknowledged on a silent `from` too.
-    Share {
-        /// The path in use.
-        from: PathId,
-        /// The second path.
-        to: PathId,
-    },
-    /// All user bytes go over this path from now on, those queued on another too.
-    Adopt {
-        /// The path.
-        path: PathId,
-        /// Why.
-        why: Why,
-    },
-    /// Close the path or give up the dial; no answer is needed. User bytes that wait on it go to the path in use.
-    Close {
-        /// The path.
-        path: PathId,
-        /// At once and without another packet as far as the host can (no FIN, no retransmission): a censor may renew its
-        /// block with each.
-        silently: bool,
-    },
-    /// For logs and people: nothing to do.
-    Found {
-        /// The path.
-        path: PathId,
-        /// What was found.
-        verdict: Verdict,
-    },
-    /// Nothing to do before this instant, unless something is heard.
-    WaitUntil(Instant),
-    /// Nothing to do unless something is heard.
-    Idle,
-}
-
-/// A state by its name, for reports and the table of transitions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum StateName {
-    /// No way in is wanted.
-    Stopped,
-    /// Dials are under way, or the next is due soon.
-    Racing,
-    /// Nothing may be dialled now.
-    Waiting,
-    /// A path is in use and nothing is wrong with it.
-    Steady,
-    /// A path is in use and doubted; a second one is dialled, or there is none.
-    Doubting,
-    /// A path is in use and doubted; a second one carries user bytes too.
-    Comparing,
-    /// A path is in use; a kind that was left is dialled.
-    Trying,
-    /// A path is in use; a kind that was left carries user bytes too.
-    Weighing,
-}
-
-impl fmt::Display for StateName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
-/// The path in use.
-#[derive(Clone, Copy, Debug)]
-struct Session {
-    path: PathId,
-    since: Instant,
-    why: Why,
-}
-
-/// Why the path in use is doubted.
-#[derive(Clone, Copy, Debug)]
-enum Doubted {
-    /// Slow in this direction, at this many bytes per second.
-    Slow { direction: Direction, rate: u64 },
-    /// Silent.
-    Silent,
-}
-
-/// A second path.
-#[derive(Clone, Copy, Debug)]
-enum Second {
-    None,
-    Dialling(PathId),
-    Sharing(PathId, Comparison),
-}
-
-/// Comparisons so far.
-#[derive(Clone, Copy, Debug, Default)]
-struct Comparison {
-    done: u8,
-    agreed: u8,
-    /// Bytes per second of the path in use in the last two, the last one first.
-    before: [u64; 2],
-    /// Bytes of the second path in the first comparison and in all.
-    first_bytes: u64,
-    bytes: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Doubt {
-    began: Instant,
-    of: Doubted,
-    second: Second,
-    /// Seconds dialled so far.
-    seconds: u8,
-}
-
-#[derive(Clone, Debug)]
-struct Trial {
-    began: Instant,
-    kind: Kind,
-    second: Second,
-}
-
-/// A path that was found silent while nothing else was connected: it may move again.
-#[derive(Clone, Copy, Debug)]
-struct Limping {
-    session: Session,
-    verdict: Verdict,
-    /// User bytes it had delivered then.
-    delivered: u64,
-    /// It is given up then.
-    until: Instant,
-}
-
-#[derive(Clone, Debug)]
-enum State {
-    Stopped,
-    Racing {
-        /// The earliest instant of the next dial.
-        next_dial: Instant,
-        limping: Option<Limping>,
-        /// Why the winner will be taken into use.
-        why: Why,
-    },
-    Waiting {
-        until: Instant,
-        limping: Option<Limping>,
-        why: Why,
-    },
-    Steady(Session),
-    Doubting(Session, Doubt),
-    Trying(Session, Trial),
-}
-
-/// A candidate and what this run of the machine did with it.
-#[derive(Clone, Debug)]
-struct Known {
-    candidate: Candidate,
-    /// Dials in this round.
-    tries: u8,
-    /// Not dialled before.
-    due: Instant,
-    /// Random order among equals, so that not every client dials the same one first.
-    tie: u64,
-    /// When it was last dialled as a second path.
-    compared: Option<Instant>,
-    last: Option<Failure>,
-    /// Connections in a row that ended in order before they had moved much.
-    short: u8,
-}
-
-#[derive(Clone, Debug)]
-enum Phase {
-    Dialling { deadline: Instant },
-    Open,
-}
-
-#[derive(Clone, Debug)]
-struct Path {
-    candidate: Candidate,
-    phase: Phase,
-    flows: [Flow; 2],
-    proven: bool,
-    /// It was slow and came back by itself.
-    recovered: bool,
-    /// When it showed last that it reaches its server.
-    alive: Instant,
-}
-
-impl Path {
-    fn flow(&self, direction: Direction) -> &Flow {
-        &self.flows[direction as usize]
-    }
-
-    fn delivered(&self) -> u64 {
-        self.flows
-            .iter()
-            .fold(0, |sum, flow| sum.saturating_add(flow.delivered()))
-    }
-}
-
-/// What made a path be left. Each has one switch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Cause {
-    Throttled(Kind),
-    Frozen(Kind, ServerId),
-    Dead(Kind, ServerId),
-}
-
-/// A kind that was left, to be tried again.
-#[derive(Clone, Debug)]
-struct Left {
-    kind: Kind,
-    /// Its typical bytes per second.
-    rate: u64,
-    due: Instant,
-    wait: Duration,
-}
 
 /// The rotation machine with a random number generator `G`.
 pub struct Rotation<G> {
@@ -359,19 +41,17 @@ pub struct Rotation<G> {
     memory: Memory,
     now: Instant,
     /// The wall clock and the monotonic one at the last start.
-    wall: (UnixSecs, Instant),
+    wall: (WallTime, Instant),
     network: Option<NetworkId>,
     client: IpAddr,
     candidates: Vec<Known>,
-    paths: BTreeMap<PathId, Path>,
+    /// Two, seldom three: in use, second, and one that is being closed.
+    paths: Vec<Path>,
     windows: Windows,
     state: State,
     pending: VecDeque<Output>,
     next_path: NonZeroU64,
-    /// Rounds of the race without a connection.
-    rounds: u32,
-    /// Failures that count once something else has shown that the network works.
-    charges: Vec<(Instant, Candidate, Weights)>,
+    charges: Vec<Charge>,
     causes: Vec<Cause>,
     left: Vec<Left>,
     /// No doubt for slowness before this, and how many were dismissed in a row.
@@ -382,6 +62,8 @@ pub struct Rotation<G> {
     /// When second paths were dialled lately.
     seconds: VecDeque<Instant>,
     diary: Diary,
+    /// Whether what is remembered has changed since [`Rotation::memory`].
+    changed: bool,
 }
 
 impl<G: Rng> Rotation<G> {
@@ -392,16 +74,15 @@ impl<G: Rng> Rotation<G> {
             rng,
             memory,
             now: Instant::ZERO,
-            wall: (UnixSecs::default(), Instant::ZERO),
+            wall: (WallTime::default(), Instant::ZERO),
             network: None,
             client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             candidates: Vec::new(),
-            paths: BTreeMap::new(),
+            paths: Vec::new(),
             windows: Windows::default(),
             state: State::Stopped,
             pending: VecDeque::new(),
             next_path: NonZeroU64::MIN,
-            rounds: 0,
             charges: Vec::new(),
             causes: Vec::new(),
             left: Vec::new(),
@@ -410,6 +91,7 @@ impl<G: Rng> Rotation<G> {
             works: (Instant::ZERO, Instant::ZERO),
             seconds: VecDeque::new(),
             diary: Diary::default(),
+            changed: false,
         }
     }
 
@@ -426,6 +108,12 @@ impl<G: Rng> Rotation<G> {
                 client,
                 wall,
             } => self.start(network, client, wall),
+            Input::Entered(candidate) => self.entered(candidate),
+            Input::Missed(candidate, how) => {
+                if !matches!(self.state, State::Stopped) {
+                    self.dial_failed(&candidate, how);
+                }
+            }
             Input::Candidates(candidates) => self.set_candidates(candidates),
             Input::Connected(path) => self.connected(path),
             Input::Failed(path, how) => self.failed(path, how),
@@ -456,75 +144,26 @@ impl<G: Rng> Rotation<G> {
     }
 
     /// The state by its name.
-    pub fn state(&self) -> StateName {
-        match &self.state {
-            State::Stopped => StateName::Stopped,
-            State::Racing { .. } => StateName::Racing,
-            State::Waiting { .. } => StateName::Waiting,
-            State::Steady(_) => StateName::Steady,
-            State::Doubting(_, doubt) => match doubt.second {
-                Second::Sharing(..) => StateName::Comparing,
-                Second::None | Second::Dialling(_) => StateName::Doubting,
-            },
-            State::Trying(_, trial) => match trial.second {
-                Second::Sharing(..) => StateName::Weighing,
-                Second::None | Second::Dialling(_) => StateName::Trying,
-            },
-        }
+    pub const fn state(&self) -> StateName {
+        self.state.name()
     }
 
     /// The path that user bytes go over, if there is one. One that was found frozen while nothing else was connected counts:
     /// it may move again.
     pub fn in_use(&self) -> Option<PathId> {
-        self.session().map(|session| session.path)
+        self.state.session().map(|session| session.path)
+    }
+
+    /// Whether [`Rotation::memory`] has changed in a way that is worth keeping since it was last asked for.
+    pub const fn has_news(&self) -> bool {
+        self.changed
     }
 
     /// What to keep for the next run.
     pub fn memory(&mut self) -> &Memory {
         self.save_windows();
+        self.changed = false;
         &self.memory
-    }
-
-    /// For people: what is in use and why, what was tried, what each showed.
-    pub fn report(&self) -> Report {
-        let wall = self.wall_now();
-        let in_use = self.session().and_then(|session| {
-            let path = self.paths.get(&session.path)?;
-            let rate = |direction| {
-                let flow = path.flow(direction);
-                (flow.typical() > 0).then(|| flow.typical())
-            };
-            Some(InUse {
-                candidate: path.candidate.clone(),
-                since: session.since,
-                why: session.why,
-                typical_up: rate(Direction::Up),
-                typical_down: rate(Direction::Down),
-            })
-        });
-        let tried = self
-            .candidates
-            .iter()
-            .map(|known| {
-                let address = known.candidate.address;
-                let free = self.windows.free_at(self.now, self.client, address, 0);
-                Tried {
-                    candidate: known.candidate.clone(),
-                    dials: known.tries,
-                    last: known.last,
-                    score: self.memory.score(wall, &known.candidate),
-                    kind_score: self.memory.kind_score(wall, &known.candidate.kind),
-                    not_before: free.filter(|free| *free > self.now),
-                }
-            })
-            .collect();
-        Report {
-            now: self.now,
-            state: self.state(),
-            in_use,
-            tried,
-            lines: self.diary.lines(),
-        }
     }
 
     fn check(&self, now: Instant, input: &Input) -> Result<(), Error> {
@@ -537,7 +176,7 @@ impl<G: Rng> Rotation<G> {
         if self.pending.len() >= OUTPUTS_MAX / 2 {
             return Err(Error::NotDrained(self.pending.len()));
         }
-        let find = |path: &PathId| self.paths.get(path).ok_or(Error::UnknownPath(*path));
+        let find = |path: &PathId| self.path(*path).ok_or(Error::UnknownPath(*path));
         match input {
             Input::Connected(id) | Input::Failed(id, _) => match find(id)?.phase {
                 Phase::Dialling { .. } => Ok(()),
@@ -571,16 +210,50 @@ impl<G: Rng> Rotation<G> {
                     wanted: CANDIDATES_MAX,
                 })
             }
-            Input::Candidates(_) | Input::Start { .. } | Input::Tick | Input::Stop => Ok(()),
+            Input::Candidates(_)
+            | Input::Entered(_)
+            | Input::Missed(..)
+            | Input::Start { .. }
+            | Input::Tick
+            | Input::Stop => Ok(()),
         }
     }
 
-    fn wall_now(&self) -> UnixSecs {
-        let (wall, at) = self.wall;
-        UnixSecs(wall.0.saturating_add(self.now.saturating_since(at).as_secs()))
+    fn path(&self, id: PathId) -> Option<&Path> {
+        self.paths.iter().find(|path| path.id == id)
     }
 
-    fn start(&mut self, network: NetworkId, client: IpAddr, wall: UnixSecs) {
+    fn path_mut(&mut self, id: PathId) -> Option<&mut Path> {
+        self.paths.iter_mut().find(|path| path.id == id)
+    }
+
+    fn take_path(&mut self, id: PathId) -> Option<Path> {
+        let at = self.paths.iter().position(|path| path.id == id)?;
+        Some(self.paths.remove(at))
+    }
+
+    fn new_path(&mut self, candidate: Candidate, phase: Phase) -> PathId {
+        let id = PathId(self.next_path);
+        self.next_path = self.next_path.saturating_add(1);
+        self.paths.push(Path {
+            id,
+            candidate,
+            phase,
+            flows: Default::default(),
+            proven: false,
+            recovered: false,
+            since: self.now,
+            alive: self.now,
+        });
+        id
+    }
+
+    fn wall_now(&self) -> WallTime {
+        let (wall, at) = self.wall;
+        wall + self.now.saturating_since(at)
+    }
+
+    fn start(&mut self, network: NetworkId, client: IpAddr, wall: WallTime) {
         let same = self.network == Some(network) && self.client == client;
         if same && !matches!(self.state, State::Stopped) {
             return;
@@ -591,14 +264,14 @@ impl<G: Rng> Rotation<G> {
             (self.causes, self.left) = (Vec::new(), Vec::new());
         }
         (self.network, self.client) = (Some(network), client);
-        (self.rounds, self.dismissed, self.next_doubt) = (0, 0, self.now);
+        (self.dismissed, self.next_doubt) = (0, self.now);
         self.charges.clear();
         self.memory.enter(network, wall);
         for saved in self.memory.windows().to_vec() {
             // Dates are the file's: no further ahead than a window can be.
-            let left = |until: UnixSecs| {
-                let secs = until.saturating_since(wall).min(crate::memory::WINDOW_SECS_MAX);
-                self.now + Duration::from_secs(secs)
+            let left = |until: WallTime| {
+                let most = Duration::from_secs(crate::memory::WINDOW_SECS_MAX);
+                self.now + until.saturating_since(wall).min(most)
             };
             self.windows.restore(Window {
                 client: saved.client,
@@ -609,34 +282,22 @@ impl<G: Rng> Rotation<G> {
             });
         }
         self.diary.note(self.now, "started on a network".to_owned());
-        self.new_round();
-        self.race(Why::First, None);
+        self.seek(Why::First);
+    }
+
+    /// Nothing is in use: the ladder is to look.
+    fn seek(&mut self, why: Why) {
+        self.state = State::Seeking(why);
+        self.pending.push_back(Output::Seek);
     }
 
     fn stop(&mut self) {
-        let open: Vec<PathId> = self.paths.keys().copied().collect();
+        let open: Vec<PathId> = self.paths.iter().map(|path| path.id).collect();
         for id in open {
             self.abandon(id);
         }
         self.save_windows();
         self.state = State::Stopped;
-    }
-
-    /// Closes a path whose fate nobody will know: where a first packet may have been flagged, a block may follow.
-    fn abandon(&mut self, id: PathId) {
-        if let Some(Path {
-            phase: Phase::Dialling { .. },
-            candidate,
-            ..
-        }) = self.paths.get(&id)
-        {
-            let address = candidate.address;
-            self.windows
-                .cut(&self.config, &mut self.rng, self.now, self.client, address, true);
-            self.close(id, true);
-        } else {
-            self.close(id, false);
-        }
     }
 
     fn save_windows(&mut self) {
@@ -645,13 +306,11 @@ impl<G: Rng> Rotation<G> {
             return;
         }
         let wall = self.wall_now();
+        // Rounded up to a second: too late is better than too early.
         let saved = |until: Instant| {
-            // Rounded up: a second too late is better than one too early.
             let left = until.saturating_since(self.now);
-            UnixSecs(
-                wall.0
-                    .saturating_add(left.as_nanos().div_ceil(1_000_000_000) as u64),
-            )
+            let secs = (wall + left).as_unix_nanos().div_ceil(1_000_000_000);
+            WallTime::from_unix_secs(secs)
         };
         let mut live: Vec<SavedWindow> = self
             .windows
@@ -680,85 +339,117 @@ impl<G: Rng> Rotation<G> {
                 Some(at) => old.swap_remove(at),
                 None => Known {
                     candidate,
-                    tries: 0,
                     due: self.now,
                     tie: self.rng.next_u64(),
                     compared: None,
                     last: None,
-                    short: 0,
                 },
             };
             self.candidates.push(known);
         }
-        // Whoever waits because there was nothing to dial may have something now; a window still holds.
-        if let State::Waiting { why, limping, .. } = self.state {
-            self.race(why, limping);
-        }
-    }
-
-    fn session(&self) -> Option<Session> {
-        match &self.state {
-            State::Stopped => None,
-            State::Racing { limping, .. } | State::Waiting { limping, .. } => {
-                limping.map(|limping| limping.session)
-            }
-            State::Steady(session) | State::Doubting(session, _) | State::Trying(session, _) => {
-                Some(*session)
-            }
+        if let State::Doubting(session, doubt) = self.state
+            && matches!(doubt.second, Second::Asked)
+        {
+            self.dial_for_doubt(session, doubt);
+        } else if let State::Trying(session, trial) = self.state.clone()
+            && matches!(trial.second, Second::Asked)
+        {
+            self.dial_for_trial(session, trial);
         }
     }
 
     /// Forgets a path and has it closed.
     fn close(&mut self, id: PathId, silently: bool) {
-        if self.paths.remove(&id).is_some() {
+        if self.take_path(id).is_some() {
             self.pending.push_back(Output::Close { path: id, silently });
         }
     }
 
     fn found(&mut self, path: PathId, verdict: Verdict) {
         self.pending.push_back(Output::Found { path, verdict });
-        if let Some(known) = self.paths.get(&path) {
+        if let Some(known) = self.path(path) {
+            let text = format!(
+                "{} over {:?}: {verdict}",
+                known.candidate.kind, known.candidate.server
+            );
+            self.diary.note(self.now, text);
+        }
+    }
+
+    /// The ladder reached one.
+    fn entered(&mut self, candidate: Candidate) {
+        self.reached();
+        self.network_works(&candidate);
+        let id = self.new_path(candidate, Phase::Open);
+        match self.state {
+            State::Seeking(why) => self.adopt(id, why),
+            State::Limping(limping) => {
+                self.adopt(id, limping.why);
+                // It is blamed only where another connected soon after its verdict: later than that, the network may have been
+                // silent all the time.
+                let soon = self.now <= limping.since + dials::ALIVE_AGE_MAX;
+                self.drop_limping(limping, soon);
+            }
+            State::Stopped | State::Steady(_) | State::Doubting(..) | State::Trying(..) => {
+                self.close(id, false)
+            }
+        }
+    }
+
+    /// Takes a connected path into use. The one before is the caller's to close, afterwards: its bytes need somewhere to go.
+    fn adopt(&mut self, id: PathId, why: Why) {
+        self.pending.push_back(Output::Adopt { path: id, why });
+        if let Some(path) = self.path(id) {
+            let (candidate, proven) = (path.candidate.clone(), path.proven);
             self.diary.note(
                 self.now,
-                format!(
-                    "{} over {:?}: {verdict}",
-                    known.candidate.kind, known.candidate.server
-                ),
+                format!("{} over {:?} is in use: {why}", candidate.kind, candidate.server),
             );
+            if proven {
+                self.memory.won(self.wall_now(), &candidate);
+                self.changed = true;
+            }
         }
+        self.state = State::Steady(Session {
+            path: id,
+            since: self.now,
+            why,
+        });
     }
 
     fn connected(&mut self, id: PathId) {
-        if let Some(path) = self.paths.get_mut(&id) {
-            path.phase = Phase::Open;
-            path.alive = self.now;
-        }
+        let now = self.now;
+        let Some(path) = self.path_mut(id) else { return };
+        (path.phase, path.alive) = (Phase::Open, now);
+        let candidate = path.candidate.clone();
         self.reached();
-        self.network_works();
-        let session = self.session();
-        match &mut self.state {
-            State::Racing { .. } | State::Waiting { .. } => return self.won(id),
-            State::Doubting(_, Doubt { second, .. }) | State::Trying(_, Trial { second, .. }) => {
-                if matches!(second, Second::Dialling(dialled) if *dialled == id) {
-                    *second = Second::Sharing(id, Comparison::default());
-                    if let Some(session) = session {
-                        self.pending.push_back(Output::Share {
-                            from: session.path,
-                            to: id,
-                        });
-                        self.start_meters(session.path, id);
-                    }
-                    return;
-                }
-            }
-            State::Stopped | State::Steady(_) => {}
+        self.network_works(&candidate);
+        if let Some(session) = self.state.session()
+            && let Some(second) = self.state.second_mut()
+            && matches!(second, Second::Dialling(dialled) if *dialled == id)
+        {
+            *second = Second::Sharing(id, Comparison::default());
+            self.pending.push_back(Output::Share {
+                from: session.path,
+                to: id,
+            });
+            self.start_meters(session.path, id);
+        } else if let State::Seeking(why) = self.state {
+            // The path in use ended while this one was dialled.
+            self.adopt(id, why);
+            self.pending.push_back(Output::Rest);
+        } else if let State::Limping(limping) = self.state {
+            self.adopt(id, limping.why);
+            self.pending.push_back(Output::Rest);
+            self.drop_limping(limping, true);
+        } else {
+            // Nobody waits for it any more: that it answers is known now.
+            self.close(id, false);
         }
-        // One that lost the race: that it answers is known now.
-        self.close(id, false);
     }
 
     fn failed(&mut self, id: PathId, how: Failure) {
-        let Some(path) = self.paths.remove(&id) else {
+        let Some(path) = self.take_path(id) else {
             return;
         };
         self.dial_failed(&path.candidate, how);
@@ -766,38 +457,24 @@ impl<G: Rng> Rotation<G> {
     }
 
     fn closed(&mut self, id: PathId, how: Failure) {
-        let in_use = self.session().is_some_and(|session| session.path == id);
+        let in_use = self.in_use() == Some(id);
         if in_use {
             self.found(id, Verdict::Dead);
         }
-        let Some(path) = self.paths.remove(&id) else {
+        let Some(path) = self.take_path(id) else {
             return;
         };
-        if how.may_be_a_cut() {
-            let address = path.candidate.address;
-            let silent = how == Failure::Silence;
-            self.windows.cut(
-                &self.config,
-                &mut self.rng,
-                self.now,
-                self.client,
-                address,
-                silent,
-            );
-        }
+        self.path_ended(&path, how);
         if in_use {
-            self.lost(path, how);
+            self.lost(&path, how);
         } else {
-            if how.may_be_a_cut() {
-                self.charge(path.candidate, WEIGHTS_DEAD);
-            }
             self.second_lost(id);
         }
     }
 
     fn progress(&mut self, id: PathId, direction: Direction, queued: u64, delivered: u64, rtt: Duration) {
         let (now, wall) = (self.now, self.wall_now());
-        let Some(path) = self.paths.get_mut(&id) else {
+        let Some(path) = self.paths.iter_mut().find(|path| path.id == id) else {
             return;
         };
         let moved = delivered > path.flow(direction).delivered();
@@ -809,15 +486,11 @@ impl<G: Rng> Rotation<G> {
             path.proven = true;
             let candidate = path.candidate.clone();
             self.memory.learn(wall, &candidate, true, WEIGHTS_PROVEN);
-            for known in &mut self.candidates {
-                if known.candidate == candidate {
-                    known.short = 0;
-                }
-            }
             self.windows.clear(now, self.client, candidate.address);
-            if self.session().is_some_and(|session| session.path == id) {
+            if self.in_use() == Some(id) {
                 self.memory.won(wall, &candidate);
             }
+            self.changed = true;
         }
         if moved {
             self.reached();
@@ -829,11 +502,11 @@ impl<G: Rng> Rotation<G> {
         let late: Vec<PathId> = self
             .paths
             .iter()
-            .filter(|(_, path)| matches!(path.phase, Phase::Dialling { deadline } if deadline <= self.now))
-            .map(|(id, _)| *id)
+            .filter(|path| matches!(path.phase, Phase::Dialling { deadline } if deadline <= self.now))
+            .map(|path| path.id)
             .collect();
         for id in late {
-            if let Some(path) = self.paths.get(&id) {
+            if let Some(path) = self.path(id) {
                 let candidate = path.candidate.clone();
                 self.close(id, true);
                 self.dial_failed(&candidate, Failure::Silence);
@@ -841,12 +514,12 @@ impl<G: Rng> Rotation<G> {
             }
         }
         // A step may change the state, and the new one has its own step at the same instant: a doubt that finds no second
-        // path, a silence that ends in a race. Each change leads forward, so few are enough.
+        // path, a silence without one. Each change leads forward, so few are enough.
         for _ in 0..4 {
             let before = std::mem::discriminant(&self.state);
             match self.state {
-                State::Stopped => {}
-                State::Racing { .. } | State::Waiting { .. } => self.race_step(),
+                State::Stopped | State::Seeking(_) => {}
+                State::Limping(limping) => self.limping_step(limping),
                 State::Steady(session) => self.steady_step(session),
                 State::Doubting(..) => self.doubt_step(),
                 State::Trying(..) => self.trial_step(),
@@ -855,31 +528,39 @@ impl<G: Rng> Rotation<G> {
                 break;
             }
         }
+        self.rest();
+    }
+
+    /// An idle machine holds little: thousands of clients run in one simulation.
+    fn rest(&mut self) {
+        if matches!(self.state.second(), Second::None) && !self.candidates.is_empty() {
+            let now = self.now;
+            self.candidates.retain(|known| {
+                known
+                    .compared
+                    .is_some_and(|at| now.saturating_since(at) < doubt::COMPARED_LATELY)
+            });
+            self.candidates.shrink_to_fit();
+        }
+        if self.pending.is_empty() && self.pending.capacity() > 8 {
+            self.pending = VecDeque::new();
+        }
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        let dials = self.paths.values().filter_map(|path| match path.phase {
+        let dials = self.paths.iter().filter_map(|path| match path.phase {
             Phase::Dialling { deadline } => Some(deadline),
             Phase::Open => None,
         });
         let readings = self
             .paths
-            .values()
+            .iter()
             .flat_map(|path| &path.flows)
             .filter_map(|flow| flow.next_reading(&self.config));
         let own = match &self.state {
             State::Stopped => return None,
-            State::Racing {
-                next_dial, limping, ..
-            } => {
-                let given_up = limping.map(|limping| limping.until);
-                let next_dial = self.can_dial_soon().then_some(*next_dial);
-                next_dial.into_iter().chain(given_up).min()
-            }
-            State::Waiting { until, limping, .. } => {
-                Some(limping.map_or(*until, |limping| limping.until.min(*until)))
-            }
-            State::Steady(_) => None,
+            State::Seeking(_) | State::Steady(_) => None,
+            State::Limping(limping) => Some(limping.until),
             State::Doubting(_, doubt) => Some(doubt.began + self.config.doubt_limit),
             State::Trying(_, trial) => Some(trial.began + self.trial_limit()),
         };
@@ -888,34 +569,3 @@ impl<G: Rng> Rotation<G> {
         Some(at.max(self.now + Duration::from_millis(1)))
     }
 }
-
-/// User bytes moved: full weight everywhere.
-const WEIGHTS_PROVEN: Weights = Weights {
-    kind: crate::memory::ONE,
-    server: crate::memory::ONE,
-    address: crate::memory::ONE,
-};
-/// A throttle picks a kind of traffic.
-const WEIGHTS_THROTTLED: Weights = Weights {
-    kind: 4 * crate::memory::ONE,
-    server: crate::memory::ONE,
-    address: crate::memory::ONE,
-};
-/// A freeze picks a kind, or a hoster's addresses.
-const WEIGHTS_FROZEN: Weights = Weights {
-    kind: 2 * crate::memory::ONE,
-    server: 2 * crate::memory::ONE,
-    address: 2 * crate::memory::ONE,
-};
-/// A dead path is more often a dead server.
-const WEIGHTS_DEAD: Weights = Weights {
-    kind: crate::memory::ONE / 2,
-    server: crate::memory::ONE,
-    address: 2 * crate::memory::ONE,
-};
-/// One failed dial says little.
-const WEIGHTS_DIAL: Weights = Weights {
-    kind: crate::memory::ONE / 4,
-    server: crate::memory::ONE / 2,
-    address: crate::memory::ONE,
-};

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use phantom_core::units::{Instant, WallTime};
 use phantom_rotation::*;
 use proptest::prelude::*;
 use rand_chacha::ChaCha12Rng;
@@ -11,7 +12,9 @@ use rand_core::SeedableRng as _;
 
 use crate::lab::candidate;
 
-const FAILURES: [Failure; 6] = [
+const FAILURES: [Failure; 8] = [
+    Failure::Unanswered,
+    Failure::Useless,
     Failure::Silence,
     Failure::Reset,
     Failure::Refused,
@@ -43,14 +46,18 @@ proptest! {
     #[test]
     fn inputs_in_any_order_break_no_bound(
         seed: u64,
-        steps in proptest::collection::vec((0..14u8, any::<u64>(), 0..20_000u64), 1..400),
+        steps in proptest::collection::vec((0..17u8, any::<u64>(), 0..20_000u64), 1..400),
     ) {
         let mut machine = Rotation::new(Config::default(), Memory::default(), ChaCha12Rng::seed_from_u64(seed));
         let mut now = Instant::ZERO;
         let mut client: IpAddr = [10, 0, 0, 1].into();
         let mut paths: BTreeMap<PathId, Seen> = BTreeMap::new();
         let mut gone: BTreeSet<PathId> = BTreeSet::new();
-        // Cuts that a censor could have made: no dial for 180 s.
+        // What the ladder reached, until the machine gives it a name.
+        let mut arriving: Option<Candidate> = None;
+        // Whether the machine waits for candidates.
+        let mut asked = false;
+        // First packets that may have been flagged, and resets: no dial for 180 s.
         let mut cuts: BTreeMap<(IpAddr, std::net::SocketAddr), Instant> = BTreeMap::new();
         for (what, arg, wait) in steps {
             // Mostly short steps, sometimes long.
@@ -58,7 +65,7 @@ proptest! {
             let ids: Vec<PathId> = paths.keys().copied().collect();
             let picked = (!ids.is_empty()).then(|| ids[arg as usize % ids.len()]);
             let stale = gone.iter().next().copied();
-            let how = FAILURES[(arg >> 8) as usize % 6];
+            let how = FAILURES[(arg >> 8) as usize % 8];
             let input = match (what, picked) {
                 (0, _) => Input::Stop,
                 (1 | 2, _) => {
@@ -66,10 +73,21 @@ proptest! {
                     Input::Start {
                         network: NetworkId([net; 16]),
                         client: [10, 0, 0, net].into(),
-                        wall: UnixSecs(arg >> (arg % 64)),
+                        wall: WallTime::from_unix_nanos(arg >> (arg % 64)),
                     }
                 }
                 (3, _) => Input::Candidates(candidates(arg)),
+                (14, _) => {
+                    let all = candidates(19);
+                    let one = all[arg as usize % all.len()].clone();
+                    // A ladder asks before it dials.
+                    match machine.free_at(now, &one, 0) {
+                        Some(free) if free <= now => Input::Entered(one),
+                        _ => Input::Tick,
+                    }
+                }
+                (15, _) => Input::Missed(candidates(19)[arg as usize % 19].clone(), how),
+                (16, _) if asked => Input::Candidates(candidates(19)),
                 (4 | 5, Some(id)) => Input::Connected(id),
                 (6, Some(id)) => Input::Failed(id, how),
                 (7, Some(id)) => Input::Closed(id, how),
@@ -102,12 +120,24 @@ proptest! {
                     }
                     Input::Failed(id, how) | Input::Closed(id, how) => {
                         if let Some(seen) = paths.remove(id) {
-                            if !matches!(how, Failure::Ended | Failure::Local) {
+                            let flagged = match how {
+                                Failure::Reset | Failure::Garbled => true,
+                                Failure::Silence => !seen.open,
+                                _ => false,
+                            };
+                            if flagged {
                                 cuts.insert((client, seen.candidate.address), now);
                             }
                             gone.insert(*id);
                         }
                     }
+                    Input::Missed(candidate, Failure::Reset | Failure::Garbled | Failure::Silence)
+                        if machine.state() != StateName::Stopped =>
+                    {
+                        cuts.insert((client, candidate.address), now);
+                    }
+                    Input::Entered(candidate) => arriving = Some(candidate.clone()),
+                    Input::Candidates(_) => asked = false,
                     Input::Progress { path, delivered, .. } => {
                         if let Some(seen) = paths.get_mut(path) {
                             seen.delivered = seen.delivered.max(*delivered);
@@ -132,6 +162,8 @@ proptest! {
                         break;
                     }
                     Output::Idle => break,
+                    Output::Seek | Output::Rest => {}
+                    Output::Survey => asked = true,
                     Output::Dial { path, candidate } => {
                         if let Some(cut) = cuts.get(&(client, candidate.address)) {
                             prop_assert!(now >= *cut + Duration::from_secs(180), "dialled inside a window");
@@ -147,11 +179,17 @@ proptest! {
                     Output::Share { from, to } => {
                         prop_assert!(paths[&from].open && paths[&to].open && from != to);
                     }
-                    Output::Adopt { path, .. } => prop_assert!(paths[&path].open),
+                    Output::Adopt { path, .. } => {
+                        if let Some(candidate) = arriving.take_if(|_| !paths.contains_key(&path)) {
+                            paths.insert(path, Seen { candidate, open: true, delivered: 0 });
+                        }
+                        prop_assert!(paths[&path].open);
+                    }
                     Output::Close { path, silently } => {
                         let seen = paths.remove(&path);
-                        prop_assert!(seen.is_some(), "closed twice");
-                        if let Some(seen) = seen.filter(|_| silently) {
+                        let unwanted = seen.is_none().then(|| arriving.take()).flatten();
+                        prop_assert!(seen.is_some() || unwanted.is_some(), "closed twice");
+                        if let Some(seen) = seen.filter(|seen| silently && !seen.open) {
                             cuts.insert((before, seen.candidate.address), now);
                         }
                         gone.insert(path);

@@ -1,4 +1,4 @@
-//! Finding a way in: order, bounds and windows.
+//! Finding a way in: what the machine lets a ladder dial, and in which order.
 
 use phantom_rotation::*;
 
@@ -9,12 +9,15 @@ fn access() -> Link {
     Link::new(Pace::Steady(4_000.0), None)
 }
 
+/// Whoever dialled.
 fn dials(lab: &Lab) -> Vec<(u64, Candidate)> {
-    let dials = lab.events.iter().filter_map(|event| match &event.output {
+    let seconds = lab.events.iter().filter_map(|event| match &event.output {
         Output::Dial { candidate, .. } => Some((event.at_ms, candidate.clone())),
         _ => None,
     });
-    dials.collect()
+    let mut dials: Vec<_> = lab.dialled.iter().cloned().chain(seconds).collect();
+    dials.sort_by_key(|(at, _)| *at);
+    dials
 }
 
 #[test]
@@ -153,16 +156,41 @@ fn a_restart_forgets_no_window() {
     }
 }
 
+/// Addresses that were never answered are no windows, for who is offline condemns nobody; what was flagged is.
 #[test]
-fn where_everything_fails_dials_become_rare_and_the_report_says_so() {
+fn a_client_that_was_offline_is_in_soon_after() {
+    let mut times = Vec::new();
     for seed in 0..SEEDS {
-        let cut = Censor::Cut {
-            from_ms: 0,
-            until_ms: u64::MAX,
-        };
+        let until_ms = 40_000 + seed * 500;
+        let cut = Censor::Cut { from_ms: 0, until_ms };
         let routes = vec![
             route("obfs4", 1, 80.0, 1e6).with(cut.clone()),
             route("meek", 2, 80.0, 1e6).with(cut),
+        ];
+        let mut lab = Lab::new(seed, access(), routes, Load::Bulk);
+        while lab.in_use.is_none() {
+            lab.step();
+            assert!(lab.now < 600_000, "seed {seed}");
+        }
+        times.push(lab.now - until_ms);
+    }
+    let (p50, most) = (percentile(&mut times, 50), percentile(&mut times, 100));
+    println!("offline for 40 to 140 s: in after p50 {p50} ms, most {most} ms");
+    assert!(most <= 35_000, "a ladder waits 30 s");
+}
+
+#[test]
+fn where_every_first_packet_is_flagged_dials_become_rare_and_the_report_says_so() {
+    for seed in 0..SEEDS {
+        let flag = Censor::Flag {
+            probability: 1.0,
+            box_ms: 1,
+            renewed: false,
+            reset: false,
+        };
+        let routes = vec![
+            route("obfs4", 1, 80.0, 1e6).with(flag.clone()),
+            route("meek", 2, 80.0, 1e6).with(flag),
         ];
         let mut lab = Lab::new(seed, access(), routes, Load::Bulk);
         lab.run_until(3 * 3_600);
@@ -173,7 +201,34 @@ fn where_everything_fails_dials_become_rare_and_the_report_says_so() {
             "seed {seed}: it does not give up"
         );
         let report = lab.machine.report().to_string();
-        assert!(report.contains("nothing could be reached"), "{report}");
+        assert!(report.contains("not reached"), "{report}");
         assert!(!report.contains("192.0.2"), "no address is shown: {report}");
     }
+}
+
+/// A link that broke in silence and is resumed at once was no block, though something connected right after it.
+#[test]
+fn who_connects_again_at_once_clears_itself() {
+    let mut lab = Lab::new(1, access(), vec![route("obfs4", 1, 80.0, 1e6)], Load::Idle);
+    lab.run_until(5);
+    let path = lab.in_use.expect("in");
+    let candidate = lab.paths[&path].clone();
+    lab.kill(path, Failure::Silence);
+    lab.run_until(10);
+    assert_eq!(lab.candidate_in_use(), Some(candidate.clone()));
+    assert_eq!(lab.machine.free_at(ms(lab.now), &candidate, 0), Some(ms(lab.now)));
+    // Where another one connects, it is left alone.
+    let routes = vec![route("obfs4", 1, 80.0, 1e6), route("obfs4", 2, 80.0, 1e6)];
+    let mut lab = Lab::new(1, access(), routes, Load::Idle);
+    lab.run_until(5);
+    let path = lab.in_use.expect("in");
+    let candidate = lab.paths[&path].clone();
+    lab.routes[0].censors.push(Censor::Cut {
+        from_ms: 0,
+        until_ms: u64::MAX,
+    });
+    lab.kill(path, Failure::Silence);
+    lab.run_until(10);
+    assert_ne!(lab.candidate_in_use(), Some(candidate.clone()));
+    assert!(lab.machine.free_at(ms(lab.now), &candidate, 0) > Some(ms(lab.now + 170_000)));
 }

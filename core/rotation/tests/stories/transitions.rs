@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use phantom_core::units::{Instant, WallTime};
 use phantom_rotation::*;
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng as _;
@@ -14,8 +15,8 @@ use crate::lab::{CLIENT, candidate};
 
 const STATES: [StateName; 8] = [
     StateName::Stopped,
-    StateName::Racing,
-    StateName::Waiting,
+    StateName::Seeking,
+    StateName::Limping,
     StateName::Steady,
     StateName::Doubting,
     StateName::Comparing,
@@ -32,6 +33,10 @@ struct Bench {
     dialled: Vec<(PathId, Candidate)>,
     delivered: BTreeMap<PathId, u64>,
     sharing: Option<PathId>,
+    /// What could be dialled.
+    ways: Vec<Candidate>,
+    /// What the ladder reached, until the machine gives it a name.
+    arriving: Option<Candidate>,
     log: Vec<String>,
 }
 
@@ -48,6 +53,8 @@ impl Bench {
             dialled: Vec::new(),
             delivered: BTreeMap::new(),
             sharing: None,
+            ways: vec![candidate("obfs4", 1, 443), candidate("meek", 2, 443)],
+            arriving: None,
             log: Vec::new(),
         }
     }
@@ -60,6 +67,13 @@ impl Bench {
         loop {
             let line = match self.machine.poll_output() {
                 Output::WaitUntil(_) | Output::Idle => return,
+                Output::Seek => "Seek".to_owned(),
+                Output::Rest => "Rest".to_owned(),
+                Output::Survey => {
+                    let ways = self.ways.clone();
+                    let _ = self.machine.handle(now, Input::Candidates(ways));
+                    continue;
+                }
                 Output::Dial { path, candidate } => {
                     let line = format!("Dial {}", candidate.kind);
                     self.dialled.push((path, candidate));
@@ -70,12 +84,14 @@ impl Bench {
                     format!("Share with {}", self.kind(to))
                 }
                 Output::Adopt { path, why } => {
+                    self.name(path);
                     if self.sharing == Some(path) {
                         self.sharing = None;
                     }
                     format!("Adopt {} ({why:?})", self.kind(path))
                 }
                 Output::Close { path, silently } => {
+                    self.name(path);
                     if self.sharing == Some(path) {
                         self.sharing = None;
                     }
@@ -103,15 +119,23 @@ impl Bench {
         self.delivered.remove(&path);
     }
 
+    fn name(&mut self, path: PathId) {
+        if let Some(candidate) = self.arriving.take() {
+            self.dialled.push((path, candidate));
+            self.delivered.insert(path, 0);
+        }
+    }
+
+    fn enter(&mut self, candidate: Candidate) {
+        self.arriving = Some(candidate.clone());
+        self.tell(Input::Entered(candidate));
+    }
+
     fn start(&mut self) {
-        self.tell(Input::Candidates(vec![
-            candidate("obfs4", 1, 443),
-            candidate("meek", 2, 443),
-        ]));
         self.tell(Input::Start {
             network: NetworkId([1; 16]),
             client: CLIENT,
-            wall: UnixSecs(1_000_000),
+            wall: WallTime::from_unix_secs(1_000_000),
         });
     }
 
@@ -167,15 +191,18 @@ impl Bench {
             bench.start();
         }
         match state {
-            StateName::Stopped | StateName::Racing => {}
-            StateName::Waiting => bench.idle(30_000),
+            StateName::Stopped | StateName::Seeking => {}
             _ => {
-                let path = bench.dialling().expect("a dial");
-                bench.connect(path);
+                bench.enter(candidate("obfs4", 1, 443));
                 bench.pass(130_000, USUAL, 0);
             }
         }
         match state {
+            StateName::Limping => {
+                let all = std::mem::take(&mut bench.ways);
+                bench.pass(10_000, 0, 0);
+                bench.ways = all;
+            }
             StateName::Doubting => bench.throttle(),
             StateName::Comparing | StateName::Trying | StateName::Weighing => {
                 bench.throttle();
@@ -200,24 +227,21 @@ impl Bench {
 
 type Event = (&'static str, fn(&mut Bench));
 
-const EVENTS: [Event; 19] = [
+const EVENTS: [Event; 21] = [
     ("Start, same network", Bench::start_only),
     ("Start, another network", |bench| {
         bench.tell(Input::Start {
             network: NetworkId([2; 16]),
             client: CLIENT,
-            wall: UnixSecs(1_000_000),
+            wall: WallTime::from_unix_secs(1_000_000),
         });
     }),
-    ("Candidates, one more", |bench| {
-        bench.tell(Input::Candidates(vec![
-            candidate("obfs4", 1, 443),
-            candidate("meek", 2, 443),
-            candidate("webtunnel", 3, 443),
-        ]));
+    ("Entered", |bench| bench.enter(candidate("webtunnel", 3, 443))),
+    ("Missed, Unanswered", |bench| {
+        bench.tell(Input::Missed(candidate("webtunnel", 3, 443), Failure::Unanswered));
     }),
-    ("Candidates, none", |bench| {
-        bench.tell(Input::Candidates(Vec::new()))
+    ("Candidates unasked, one", |bench| {
+        bench.tell(Input::Candidates(vec![candidate("webtunnel", 3, 443)]));
     }),
     ("last dial: Connected", |bench| {
         if let Some(path) = bench.dialling() {
@@ -242,6 +266,11 @@ const EVENTS: [Event; 19] = [
     ("in use: Closed, Ended", |bench| {
         if let Some(path) = bench.machine.in_use() {
             bench.tell(Input::Closed(path, Failure::Ended));
+        }
+    }),
+    ("in use: Closed, Useless", |bench| {
+        if let Some(path) = bench.machine.in_use() {
+            bench.tell(Input::Closed(path, Failure::Useless));
         }
     }),
     ("second: Closed, Reset", |bench| {
@@ -275,7 +304,7 @@ impl Bench {
         self.tell(Input::Start {
             network: NetworkId([1; 16]),
             client: CLIENT,
-            wall: UnixSecs(1_000_000),
+            wall: WallTime::from_unix_secs(1_000_000),
         });
     }
 }
