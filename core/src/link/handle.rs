@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use crate::crypto::keys::LinkPublic;
 use crate::units::Instant;
 
-use super::session::{Changes, Phase, Session};
+use super::session::{Changes, Phase, Progress, Session};
 use super::{Channel, LinkError};
 
 /// A session and everybody who waits for it: handles, and the driver of its present connection.
@@ -266,6 +266,26 @@ impl Link {
                 (session.buffered() < bound || session.phase() == Phase::Closed).then_some(())
             })
             .await;
+    }
+
+    /// How far messages got, now: a lock and a copy.
+    pub fn progress(&self) -> Progress {
+        self.shared().with_session(|session| session.progress())
+    }
+
+    /// Why no connection carries the link; `None` while one does.
+    pub fn why_down(&self) -> Option<LinkError> {
+        self.shared()
+            .with_session(|session| (!session.is_up()).then(|| session.cause()))
+    }
+
+    /// Closes the link without a goodbye and drops its connection as it is: what a censor froze hears nothing more from this
+    /// program. (The host's TCP still ends the stream in its way.) The other end keeps the session for its parking time.
+    pub fn abandon(&self) {
+        let shared = self.shared();
+        shared.take_over();
+        let changes = shared.with_session(Session::break_off);
+        shared.announce(changes);
     }
 
     /// Waits until the connection is lost (even if the link can be resumed) or the link is closed; says why.

@@ -36,6 +36,7 @@ pub use establish::{Accepted, Carrier, Resumption, accept, accept_telling, conne
 pub use frame::FRAME_LEN;
 pub use handle::{Link, Sender, Until};
 pub use hello::VERSIONS;
+pub use session::Progress;
 
 /// What a message is for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -90,6 +90,11 @@ impl Outgoing {
         }
     }
 
+    /// Bytes that the other end's program has taken.
+    pub(crate) const fn acked(&self) -> u64 {
+        self.acked
+    }
+
     /// Bytes accepted and not acknowledged.
     pub(crate) const fn buffered(&self) -> u64 {
         self.end - self.acked

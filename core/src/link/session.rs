@@ -75,6 +75,20 @@ struct Pings {
     owed: u64,
 }
 
+/// How far a link's messages got. Padding of frames, acknowledgements and keep-alive count nowhere; the few bytes of the link's
+/// own messages (SPEC §2.6) do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes accepted for sending that the other end's program has not taken.
+    pub queued: u64,
+    /// Bytes that the other end's program has taken, over all connections of the session.
+    pub acknowledged: u64,
+    /// Bytes received, likewise.
+    pub received: u64,
+    /// How long the last ping took; zero before the first.
+    pub round_trip: Duration,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -177,6 +191,16 @@ impl Session {
     /// Bytes accepted from the program and not acknowledged.
     pub(crate) const fn buffered(&self) -> u64 {
         self.outgoing.buffered()
+    }
+
+    /// How far the program's bytes got.
+    pub(crate) const fn progress(&self) -> Progress {
+        Progress {
+            queued: self.outgoing.buffered(),
+            acknowledged: self.outgoing.acked(),
+            received: self.incoming.received(),
+            round_trip: self.pings.round_trip,
+        }
     }
 
     /// A new connection carries the session on: the other end has our stream up to `received`.
@@ -526,6 +550,11 @@ impl Session {
     /// A ticket was used.
     pub(crate) fn spent(&mut self, id: &TicketId) {
         self.issued.retain(|ticket| ticket.id != *id);
+    }
+
+    /// Ends the session without a word: the connection is not written to again.
+    pub(crate) fn break_off(&mut self) -> Changes {
+        self.finish(None)
     }
 
     /// Ends the session and gives back what nobody knows the fate of.

@@ -173,3 +173,41 @@ fn an_idle_acceptor_waits_for_nothing_but_its_keep_alive() {
     session.handle(at(60), Input::Timeout).unwrap();
     assert!(session.poll_frame(at(60)).is_some(), "a ping");
 }
+
+#[test]
+fn progress_counts_messages_and_neither_pings_nor_padding() {
+    let mut session = session(Role::Dialler);
+    while session.poll_frame(at(0)).is_some() {}
+    let before = session.progress();
+    assert_eq!((before.queued, before.acknowledged, before.received), (0, 0, 0));
+    let message = bytes::Bytes::from(vec![7; 500]);
+    session.send(crate::link::Channel::PACKET, message).unwrap();
+    assert_eq!(session.progress().queued, 503, "with its header");
+    while session.poll_frame(at(10)).is_some() {}
+    let ack = |consumed| {
+        let mut plain = Plain::new();
+        plain.set_header(
+            Header {
+                consumed,
+                ..Header::default()
+            },
+            0,
+        );
+        plain
+    };
+    session.handle(at(12), Input::Frame(&ack(200))).unwrap();
+    let after = session.progress();
+    assert_eq!((after.queued, after.acknowledged), (303, 200));
+    // A ping's answer counts nowhere, and says how far it is.
+    let mut pong = Plain::new();
+    let header = Header {
+        consumed: 503,
+        pong: 1,
+        ..Header::default()
+    };
+    pong.set_header(header, 0);
+    session.handle(at(13), Input::Frame(&pong)).unwrap();
+    let after = session.progress();
+    assert_eq!((after.queued, after.acknowledged, after.received), (0, 503, 0));
+    assert_eq!(after.round_trip, Duration::from_secs(13));
+}

@@ -36,6 +36,22 @@ async fn every_pattern_carries_messages_both_ways_and_shows_who_dialled() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_abandoned_link_says_nothing_more_and_the_other_end_only_sees_it_break() {
+    let world = World::listed();
+    let pair = world.link().await;
+    pass(3.0).await;
+    assert!(pair.client.why_down().is_none());
+    let said = pair.up.lock().unwrap().seen.len();
+    pair.client.send(Channel::PACKET, bytes(4_096, 1)).await.unwrap();
+    pair.client.abandon();
+    pass(60.0).await;
+    assert_eq!(pair.up.lock().unwrap().seen.len(), said);
+    assert_eq!(pair.client.why_down(), Some(LinkError::Closed));
+    assert!(pair.server.recv_until(crate::link::Until::Down).await.is_none());
+    assert_ne!(pair.server.why_down(), Some(LinkError::Closed), "no goodbye came");
+}
+
+#[tokio::test(start_paused = true)]
 async fn all_that_is_written_comes_in_units_of_one_size_whatever_it_says() {
     for world in [World::listed(), World::nodes(), World::bridge()] {
         let mut counts = Vec::new();
