@@ -92,6 +92,7 @@ struct Source {
 }
 
 struct Running {
+    start: Instant,
     deadline: Instant,
     step: Step,
 }
@@ -162,6 +163,20 @@ impl<E: Clone + PartialEq, G: Rng> Ladder<E, G> {
             candidate.due = now;
             candidate.failures = candidate.failures.min(1);
         }
+    }
+
+    /// Puts the candidates into the order of `key`, the greatest first: among those that are due for equally long the first is
+    /// dialled first. Equals keep their order.
+    pub fn arrange(&mut self, key: impl Fn(&E) -> u64) {
+        self.candidates
+            .sort_by_cached_key(|candidate| std::cmp::Reverse(key(&candidate.entry)));
+    }
+
+    /// Every candidate held, with the step that gave it.
+    pub fn candidates(&self) -> impl Iterator<Item = (Step, &E)> {
+        self.candidates
+            .iter()
+            .map(|candidate| (candidate.step, &candidate.entry))
     }
 
     /// A step's answer: the entries it found, maybe none.
@@ -271,10 +286,12 @@ impl<E: Clone + PartialEq, G: Rng> Ladder<E, G> {
         }
     }
 
-    /// The driver did not dial this one, so there is nothing to report: it is due again at `until`, or forgotten, to be
-    /// learned anew.
+    /// The driver did not dial this one, so there is nothing to report and the next may start at once: it is due again at `until`,
+    /// or forgotten, to be learned anew.
     pub fn passed_over(&mut self, attempt: AttemptId, until: Option<Instant>) {
-        self.running.remove(&attempt);
+        if let Some(running) = self.running.remove(&attempt) {
+            self.next_start = self.next_start.min(running.start);
+        }
         let Some(index) = self.candidates.iter().position(|c| c.running == Some(attempt)) else {
             return;
         };
@@ -366,6 +383,7 @@ impl<E: Clone + PartialEq, G: Rng> Ladder<E, G> {
         self.running.insert(
             attempt,
             Running {
+                start: now,
                 deadline: now + self.config.attempt_limit,
                 step,
             },

@@ -249,3 +249,28 @@ fn a_stopped_ladder_rests_until_it_is_started_again() {
         "{outs:?}"
     );
 }
+
+#[test]
+fn what_is_passed_over_costs_no_time_and_the_order_of_dials_can_be_given() {
+    let mut l = ladder(&[Step::Static]);
+    l.start(at(0));
+    drain(&mut l, at(0));
+    l.found(at(0), Step::Static, vec!["a", "b", "c"]);
+    l.arrange(|entry| u64::from(*entry == "c"));
+    let mut dialled = Vec::new();
+    loop {
+        match l.poll_output(at(250)) {
+            Output::Dial { attempt, entry, .. } => {
+                dialled.push(entry);
+                if entry != "b" {
+                    l.passed_over(attempt, Some(at(10_000)));
+                }
+            }
+            Output::WaitUntil(_) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(dialled, ["c", "a", "b"]);
+    assert_eq!(l.poll_output(at(499)), Output::WaitUntil(at(500)));
+    assert_eq!(l.candidates().count(), 3);
+}

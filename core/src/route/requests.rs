@@ -181,9 +181,15 @@ impl<P> Requests<P> {
     /// before still is. A client that forgot it would lose its next entry as well for the fault of the same dead relays,
     /// and with many of them it would never learn which they are.
     pub fn abandon(&mut self) -> Vec<P> {
-        self.counts.unanswered += self.pending.len() as u64;
-        let ended = std::mem::take(&mut self.pending).into_values();
-        ended.map(|pending| pending.purpose).collect()
+        self.abandon_if(|_| true)
+    }
+
+    /// Gives up those whose purpose is `lost`, likewise.
+    pub fn abandon_if(&mut self, lost: impl Fn(&P) -> bool) -> Vec<P> {
+        let ended = self.pending.extract_if(.., |_, pending| lost(&pending.purpose));
+        let ended: Vec<P> = ended.map(|(_, pending)| pending.purpose).collect();
+        self.counts.unanswered += ended.len() as u64;
+        ended
     }
 
     /// When the next one is over its time.
