@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use phantom_core::crypto::kdf::Context;
 use phantom_core::crypto::keys::{LinkPublic, NodeId};
@@ -15,6 +16,7 @@ use phantom_core::rendezvous::StaticEntry;
 use phantom_core::runtime::{Runtime, Share};
 use phantom_core::units::WallTime;
 use phantom_core::wire::{DecodeError, Reader, Writer};
+use phantom_rotation::{Kind, ServerId};
 
 /// Distinguishes what this module shares between the peers of a process.
 const SHARED: Context = Context::new("phantom-net 2026 shared candidate v1");
@@ -79,6 +81,15 @@ impl Candidate {
         Self { at, who }
     }
 
+    /// What rotation calls it.
+    pub(crate) fn way(&self) -> phantom_rotation::Candidate {
+        phantom_rotation::Candidate {
+            kind: Kind::new("plain").expect("a name"),
+            server: ServerId(*self.who.node.as_bytes()),
+            address: self.address(),
+        }
+    }
+
     /// Its name.
     pub(crate) fn node(&self) -> NodeId {
         self.who.node
@@ -116,6 +127,11 @@ impl Candidate {
             };
             Self::new(*address, who)
         })
+    }
+
+    /// Whether the other is the same server, or at the same IP address.
+    pub(crate) fn is_beside(&self, other: &Self) -> bool {
+        self.who.node == other.who.node || self.at.0 == other.at.0
     }
 
     pub(crate) fn is_bridge(&self) -> bool {
@@ -192,18 +208,20 @@ pub(crate) fn mark_sensitive<R: Runtime>(rt: &R, bridge: &BridgeDescriptor) {
     }
 }
 
-/// Dials, and reports how that ended.
+/// Dials, and reports how that ended. Sets `answered` when the server's host has taken the connection.
 pub(crate) async fn dial<R: Runtime>(
     rt: &R,
     step: Step,
     candidate: &Candidate,
     config: &link::Config,
+    answered: &AtomicBool,
 ) -> Result<Link, Outcome> {
     let dialled = async {
         let stream = rt
             .connect(candidate.address())
             .await
             .map_err(|e| of_io(e.kind()))?;
+        answered.store(true, Ordering::Relaxed);
         // Boxed: most dials of a client that is shut out never come so far, and wait for two minutes.
         let link = Box::pin(async move {
             let auth = candidate.auth();

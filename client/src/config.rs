@@ -1,5 +1,6 @@
 //! How a client runs. Parsed once, by whoever starts it; every field is a valid value of its type.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use phantom_core::ladder::{self, Step};
@@ -7,6 +8,7 @@ use phantom_core::message::{poll, sender};
 use phantom_core::rendezvous::Bundle;
 use phantom_core::trusted_time::TimeLimits;
 use phantom_core::{dht, link};
+use phantom_rotation::NetworkId;
 use zeroize::Zeroizing;
 
 /// What opens the client's state.
@@ -40,6 +42,13 @@ pub struct ClientConfig {
     pub ladder: ladder::Config,
     /// The entry link. Default [`link::Config::client`].
     pub link: link::Config,
+    /// When another way in is used. Default [`phantom_rotation::Config::default`], which SPEC §11 explains.
+    pub rotation: phantom_rotation::Config,
+    /// The network that the client is on, as its user's device names it (a digest of gateway, operator or SSID): what is learned of
+    /// ways in on one says little of another. Default all zeros: one network.
+    pub network: NetworkId,
+    /// The address that packets leave from, if it is known: a censor's residual block names it. Default unspecified.
+    pub address: IpAddr,
     /// How often to poll, and for how many boxes. Default every 60 s for 12.
     pub poll: poll::Config,
     /// How messages are written and repeated.
@@ -63,6 +72,9 @@ impl ClientConfig {
             steps: ladder::ORDER.to_vec(),
             ladder: ladder::Config::default(),
             link: link::Config::client(),
+            rotation: phantom_rotation::Config::default(),
+            network: NetworkId([0; 16]),
+            address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             poll: poll::Config::default(),
             sender: sender::Config::default(),
             time: TimeLimits::default(),

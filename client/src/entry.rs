@@ -1,10 +1,11 @@
-//! Getting in: drives the ladder, dials what it says, resumes what was lost. Spec: SPEC §9.
+//! Getting in: drives the ladder, dials what it says and rotation allows, resumes what was lost. Spec: SPEC §9.
 //!
 //! What takes time (a lookup, a name, a dial) is a task of its own that reports through one channel; it ends when its
 //! handle is dropped, so winning the race is dropping the rest.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use phantom_core::dht::{DhtClient, Endpoint, KnownNodes};
@@ -15,6 +16,7 @@ use phantom_core::rendezvous::fetch::fetch;
 use phantom_core::rendezvous::{SequencePins, Slot, StaticEntry};
 use phantom_core::runtime::{Frugal, Owned, Runtime};
 use phantom_core::units::{Instant, WallTime};
+use phantom_rotation::{Failure, PathId};
 use rand_core::Rng;
 use std::net::SocketAddr;
 use tokio::sync::mpsc;
@@ -23,16 +25,15 @@ use crate::candidate::{Candidate, dial, mark_sensitive, redial};
 use crate::config::ClientConfig;
 use crate::documents::Documents;
 use crate::news::News;
+use crate::rotor::{Rotor, failure_of_dial};
 use crate::state::Kept;
 
 /// Nodes of the document that one question to it gives.
 const LISTED_PER_ASK: usize = 8;
 /// Addresses of a name that are tried: who forges an answer may put many into it.
 const ADDRESSES_PER_NAME: usize = 4;
-/// How long an entry that carried nothing is not dialled.
-const SHUN_FOR: Duration = Duration::from_secs(60);
-/// Entries so shunned at a time; giving one up takes 15 s at least.
-const SHUNNED_MAX: usize = 16;
+/// How long an entry waits that may not be dialled before a connection to the same server ends.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a task of this module found out.
 pub(crate) enum Found {
@@ -46,14 +47,27 @@ pub(crate) enum Found {
     Dht(SequencePins, KnownNodes),
     /// How a dial ended.
     Dialled(AttemptId, Result<Link, Outcome>),
+    /// How the dial of a second path ended.
+    Second(PathId, Result<Link, Failure>),
     /// How a resumption ended.
     Resumed(Option<Resumption>),
 }
 
+/// A dial of the ladder's.
 struct Dial<R: Runtime> {
     _task: Owned<R::Task>,
     step: Step,
     candidate: Candidate,
+    /// Set by the task: see [`dial`].
+    answered: Arc<AtomicBool>,
+    /// It is given up then.
+    until: Instant,
+}
+
+impl<R: Runtime> Dial<R> {
+    fn failure(&self, outcome: Outcome) -> Failure {
+        failure_of_dial(outcome, self.answered.load(Ordering::Relaxed))
+    }
 }
 
 /// The driver of the ladder.
@@ -65,14 +79,16 @@ pub(crate) struct Entrance<R: Runtime> {
     /// Which climb this is: what an earlier one asked ends without ending what this one asks.
     climb: u64,
     dials: BTreeMap<AttemptId, Dial<R>>,
+    /// Those under way when another won: they end by themselves, so that what became of their first packets is known.
+    losers: Vec<(AttemptId, Dial<R>)>,
+    /// Dials that failed, for the machine of rotation.
+    pub(crate) missed: Vec<(Candidate, Failure)>,
     asking: BTreeMap<Step, Owned<R::Task>>,
     resuming: Option<Owned<R::Task>>,
     rng: Frugal,
     dht: Arc<DhtClient<R>>,
     /// How often the DHT was asked in this climb.
     dht_asks: u32,
-    /// What carried nothing lately, and until when each is not dialled; the latest first.
-    shunned: VecDeque<(Candidate, Instant)>,
     found: mpsc::Sender<Box<News>>,
 }
 
@@ -82,6 +98,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) time: WallTime,
     pub(crate) kept: &'a Kept,
     pub(crate) documents: &'a mut Documents,
+    /// Whom to dial, and in which order.
+    pub(crate) rotor: &'a Rotor,
     /// Set when the friends' step was asked.
     pub(crate) want_invitation: bool,
 }
@@ -110,12 +128,13 @@ impl<R: Runtime> Entrance<R> {
             climbing: false,
             climb: 0,
             dials: BTreeMap::new(),
+            losers: Vec::new(),
+            missed: Vec::new(),
             asking: BTreeMap::new(),
             resuming: None,
             rng: rt.rng("client entry").into(),
             dht: Arc::new(DhtClient::new(rt.clone(), dht)),
             dht_asks: 0,
-            shunned: VecDeque::new(),
             found,
         }
     }
@@ -124,12 +143,47 @@ impl<R: Runtime> Entrance<R> {
         self.ladder.report()
     }
 
-    /// Looks for a way in.
-    pub(crate) fn climb(&mut self) {
+    /// Looks for a way in, from the start.
+    pub(crate) fn climb(&mut self, rotor: &Rotor) {
         self.climbing = true;
         self.climb += 1;
         self.dht_asks = 0;
         self.ladder.start(self.rt.now());
+        self.ladder.arrange(|candidate| rotor.rank(candidate));
+    }
+
+    pub(crate) const fn is_climbing(&self) -> bool {
+        self.climbing
+    }
+
+    /// What could be dialled beside the way in that is used.
+    pub(crate) fn ways(&mut self, sources: &Sources<'_>) -> Vec<(Step, Candidate)> {
+        let time = sources.time;
+        let cached = sources
+            .kept
+            .entries
+            .iter()
+            .map(|entry| (Step::Cached, entry.clone()));
+        let mut ways: Vec<(Step, Candidate)> = cached.collect();
+        let known = self.ladder.candidates();
+        ways.extend(known.map(|(step, candidate)| (step, candidate.clone())));
+        let bridges = sources.kept.friends.iter().flat_map(Candidate::of_bridge);
+        ways.extend(bridges.map(|bridge| (Step::Friend, bridge)));
+        let listed = self.listed(sources.documents);
+        ways.extend(listed.into_iter().map(|node| (Step::Directory, node)));
+        ways.retain(|(_, candidate)| candidate.is_usable(time));
+        ways
+    }
+
+    /// Dials a second path; how that ends comes as [`Found::Second`].
+    pub(crate) fn dial_second(&self, path: PathId, step: Step, candidate: Candidate) -> Owned<R::Task> {
+        let (rt, config, found) = (self.rt.clone(), self.config.clone(), self.found.clone());
+        Owned(self.rt.spawn("client dials a second path", async move {
+            let answered = AtomicBool::new(false);
+            let link = dial(&rt, step, &candidate, &config.link, &answered).await;
+            let link = link.map_err(|outcome| failure_of_dial(outcome, answered.load(Ordering::Relaxed)));
+            let _ = found.send(Box::new(News::Found(Found::Second(path, link)))).await; // as in `resume`
+        }))
     }
 
     /// Tries, beside the ladder and once, to carry a lost link on.
@@ -150,27 +204,18 @@ impl<R: Runtime> Entrance<R> {
         })));
     }
 
-    /// A link stands that the ladder did not make.
+    /// A link stands.
     pub(crate) fn stop(&mut self) {
         self.climbing = false;
         self.ladder.stop();
-        self.dials.clear();
+        self.losers.extend(std::mem::take(&mut self.dials));
         self.asking.clear();
         self.resuming = None;
     }
 
-    /// Does not dial an entry that carried nothing, for a while.
-    pub(crate) fn shun(&mut self, candidate: Candidate) {
-        let now = self.rt.now();
-        self.shunned
-            .retain(|(shunned, until)| *shunned != candidate && now < *until);
-        self.shunned.truncate(SHUNNED_MAX - 1);
-        self.shunned.push_front((candidate, now + SHUN_FOR));
-    }
-
     /// Takes what friends gave.
-    pub(crate) fn friends(&mut self, candidates: Vec<Candidate>) {
-        self.offer(Step::Friend, candidates);
+    pub(crate) fn friends(&mut self, candidates: Vec<Candidate>, rotor: &Rotor) {
+        self.offer(Step::Friend, candidates, rotor);
     }
 
     /// Does what is due; returns when to call again at the latest.
@@ -180,32 +225,52 @@ impl<R: Runtime> Entrance<R> {
             match self.ladder.poll_output(now) {
                 Output::Ask(step) => self.ask(step, sources),
                 Output::Dial { attempt, step, entry } => {
-                    self.dial((now, sources.time), attempt, step, entry);
+                    self.dial(now, attempt, step, entry, sources);
                 }
                 Output::Cancel(attempt) => {
                     // While the race is on, only what is over its time is cancelled.
                     if let Some(dial) = self.dials.remove(&attempt) {
-                        self.rt.emit(Event::Attempt {
-                            step: dial.step,
-                            target: Some(dial.candidate.address()),
-                            outcome: Outcome::TimedOut,
-                        });
+                        self.give_up(dial);
                     }
                 }
-                Output::WaitUntil(at) => return Some(at),
+                Output::WaitUntil(at) => return Some(at.min(self.give_up_losers(now))),
                 Output::Done => self.stop(),
             }
         }
-        None
+        Some(self.give_up_losers(now)).filter(|at| *at != Instant::FAR_FUTURE)
+    }
+
+    /// A dial is over its time.
+    fn give_up(&mut self, dial: Dial<R>) {
+        self.rt.emit(Event::Attempt {
+            step: dial.step,
+            target: Some(dial.candidate.address()),
+            outcome: Outcome::TimedOut,
+        });
+        let how = dial.failure(Outcome::TimedOut);
+        self.missed.push((dial.candidate, how));
+    }
+
+    /// When the next one is over its time.
+    fn give_up_losers(&mut self, now: Instant) -> Instant {
+        while let Some(at) = self.losers.iter().position(|(_, dial)| dial.until <= now) {
+            let (_, dial) = self.losers.remove(at);
+            self.give_up(dial);
+        }
+        if self.losers.is_empty() {
+            self.losers = Vec::new(); // an idle client holds no buffers
+        }
+        let untils = self.losers.iter().map(|(_, dial)| dial.until);
+        untils.min().unwrap_or(Instant::FAR_FUTURE)
     }
 
     /// Takes what a task found out; a link that won the race, with where it leads and how that became known.
-    pub(crate) fn take(&mut self, found: Found, kept: &mut Kept) -> Option<Won> {
+    pub(crate) fn take(&mut self, found: Found, kept: &mut Kept, rotor: &Rotor) -> Option<Won> {
         let now = self.rt.now();
         match found {
-            Found::Candidates(step, candidates) => self.offer(step, candidates),
+            Found::Candidates(step, candidates) => self.offer(step, candidates, rotor),
             Found::Resolved(name, candidates) => {
-                let candidates = self.shared(candidates);
+                let candidates = self.shared(candidates, rotor);
                 self.ladder.resolved(now, Step::Static, name, candidates);
             }
             Found::End(step, climb, nothing) => {
@@ -221,6 +286,13 @@ impl<R: Runtime> Entrance<R> {
                 kept.dht_nodes = nodes;
             }
             Found::Dialled(attempt, result) => {
+                if let Some(at) = self.losers.iter().position(|(loser, _)| *loser == attempt) {
+                    let (_, dial) = self.losers.remove(at);
+                    // A link that nobody needs any more is closed; that it stands says what there was to know.
+                    let failed = result.err().map(|outcome| dial.failure(outcome));
+                    self.missed.extend(failed.map(|how| (dial.candidate, how)));
+                    return None;
+                }
                 let dial = self.dials.remove(&attempt)?;
                 match result {
                     Ok(link) => {
@@ -232,9 +304,14 @@ impl<R: Runtime> Entrance<R> {
                             link,
                         });
                     }
-                    Err(outcome) => self.ladder.ended(now, attempt, outcome),
+                    Err(outcome) => {
+                        self.ladder.ended(now, attempt, outcome);
+                        let how = dial.failure(outcome);
+                        self.missed.push((dial.candidate, how));
+                    }
                 }
             }
+            Found::Second(..) => {}
             Found::Resumed(_) => self.resuming = None,
         }
         None
@@ -252,18 +329,25 @@ impl<R: Runtime> Entrance<R> {
 
     fn dial(
         &mut self,
-        (now, time): (Instant, WallTime),
+        now: Instant,
         attempt: AttemptId,
         step: Step,
         candidate: Candidate,
+        sources: &Sources<'_>,
     ) {
-        let shunned = self
-            .shunned
-            .iter()
-            .find(|(shunned, until)| *shunned == candidate && now < *until);
-        if let Some((_, until)) = shunned {
-            return self.ladder.passed_over(attempt, Some(*until));
+        let under_way = self
+            .dials
+            .values()
+            .chain(self.losers.iter().map(|(_, dial)| dial));
+        let beside = under_way
+            .filter(|dial| dial.candidate.is_beside(&candidate))
+            .count();
+        let free = sources.rotor.free_at(now, &candidate, beside);
+        if free != Some(now) {
+            let until = free.unwrap_or(now + ASK_AGAIN);
+            return self.ladder.passed_over(attempt, Some(until));
         }
+        let time = sources.time;
         if !candidate.is_usable(time) {
             // A later descriptor of the same bridge is to take its place.
             return self.ladder.passed_over(attempt, None);
@@ -274,8 +358,10 @@ impl<R: Runtime> Entrance<R> {
             self.found.clone(),
             candidate.clone(),
         );
+        let answered = Arc::new(AtomicBool::new(false));
+        let tell = answered.clone();
         let task = Owned(self.rt.spawn("client dials", async move {
-            let result = dial(&rt, step, &to, &config.link).await;
+            let result = dial(&rt, step, &to, &config.link, &tell).await;
             let _ = found
                 .send(Box::new(News::Found(Found::Dialled(attempt, result))))
                 .await; // as in `resume`
@@ -284,6 +370,8 @@ impl<R: Runtime> Entrance<R> {
             _task: task,
             step,
             candidate,
+            answered,
+            until: now + self.config.ladder.attempt_limit,
         };
         self.dials.insert(attempt, dial);
     }
@@ -297,42 +385,45 @@ impl<R: Runtime> Entrance<R> {
             Step::Cached => {
                 let usable = sources.kept.entries.iter().filter(|entry| entry.is_usable(time));
                 let usable = usable.cloned().collect();
-                self.known(step, usable);
+                self.known(step, usable, sources.rotor);
             }
-            Step::Static => self.ask_static(),
+            Step::Static => self.ask_static(sources.rotor),
             Step::Directory => {
                 let listed = self.listed(sources.documents);
-                self.known(step, listed);
+                self.known(step, listed, sources.rotor);
             }
             Step::Dht => self.ask_dht(time, sources.kept),
             Step::Friend => {
                 sources.want_invitation = true;
                 let bridges = sources.kept.friends.iter();
                 let bridges = bridges.filter(|bridge| time < bridge.expires);
-                self.known(step, bridges.flat_map(Candidate::of_bridge).collect());
+                let bridges = bridges.flat_map(Candidate::of_bridge).collect();
+                self.known(step, bridges, sources.rotor);
             }
         }
     }
 
-    fn known(&mut self, step: Step, candidates: Vec<Candidate>) {
+    fn known(&mut self, step: Step, candidates: Vec<Candidate>, rotor: &Rotor) {
         if candidates.is_empty() {
             self.nothing(step);
         } else {
-            self.offer(step, candidates);
+            self.offer(step, candidates, rotor);
         }
     }
 
-    fn offer(&mut self, step: Step, candidates: Vec<Candidate>) {
-        let candidates = self.shared(candidates);
+    fn offer(&mut self, step: Step, candidates: Vec<Candidate>, rotor: &Rotor) {
+        let candidates = self.shared(candidates, rotor);
         self.ladder.found(self.rt.now(), step, candidates);
     }
 
-    fn shared(&self, candidates: Vec<Candidate>) -> Vec<Candidate> {
+    /// The most promising first; among equals as they were.
+    fn shared(&self, mut candidates: Vec<Candidate>, rotor: &Rotor) -> Vec<Candidate> {
+        candidates.sort_by_cached_key(|candidate| std::cmp::Reverse(rotor.rank(candidate)));
         let candidates = candidates.into_iter();
         candidates.map(|candidate| candidate.shared(&self.rt)).collect()
     }
 
-    fn ask_static(&mut self) {
+    fn ask_static(&mut self, rotor: &Rotor) {
         let entries = &self.config.installation.entries;
         let mut by_address: Vec<_> = entries
             .iter()
@@ -347,7 +438,7 @@ impl<R: Runtime> Entrance<R> {
         let entries = entries.clone();
         let none_named = !entries.iter().any(|entry| is_name(&entry));
         if none_named || !by_address.is_empty() {
-            self.known(Step::Static, by_address);
+            self.known(Step::Static, by_address, rotor);
         }
         if none_named {
             return;

@@ -4,7 +4,7 @@
 //! A program makes [`channels`], gives one end to [`run()`] with a [`ClientConfig`], and speaks to the other: [`Command`]s
 //! in, [`Notice`]s out. Inside, one task owns everything (`run`): the ladder's driver (`entry`), the link in use
 //! (`session`), the directory (`documents`), requests through the network ([`phantom_core::route`]), the machines of
-//! all contacts (`mail`), fetches for friends (`invitations`), and the sealed file (`state`).
+//! all contacts (`mail`), which way in is used (`rotor`), fetches for friends (`invitations`), and the sealed file (`state`).
 //! Spec: SPEC §5, §9; docs/ARCHITECTURE.md, "The way of a message".
 
 mod candidate;
@@ -15,6 +15,7 @@ mod files;
 mod invitations;
 mod mail;
 mod news;
+mod rotor;
 mod run;
 mod session;
 pub mod state;

@@ -1,12 +1,15 @@
-//! The client's one task: waits for the user, the link, its helpers and time, and lets everything else react.
+//! The client's one task: waits for the user, the links, its helpers and time, and lets everything else react.
 
+mod paths;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use phantom_core::event::{Event, Refusal, Sensitive, Step};
 use phantom_core::invite::{Invitation, InvitationError};
-use phantom_core::link::{Channel, Resumption};
+use phantom_core::link::Channel;
 use phantom_core::mailbox::{Answer, BoxAddress};
 use phantom_core::message::sender::Slot;
 use phantom_core::packet::Class;
@@ -14,17 +17,20 @@ use phantom_core::route::{Ask, Requests};
 use phantom_core::runtime::{Frugal, Runtime};
 use phantom_core::units::{Instant, WallTime};
 use phantom_core::wire::{DecodeError, Reader};
+use phantom_rotation::{Failure, Memory};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use self::paths::Second;
 use crate::candidate::{Candidate, mark_sensitive};
 use crate::config::ClientConfig;
 use crate::documents::Documents;
-use crate::entry::{Entrance, Found, Sources, Won};
+use crate::entry::{Entrance, Sources};
 use crate::files::{FileId, PieceAsk};
 use crate::invitations::{FetchId, Fetches};
 use crate::mail::{Index, Mail, Time};
 use crate::news::News;
+use crate::rotor::Rotor;
 use crate::session::{Session, Told};
 use crate::state::{CLIENT_FILE, DOCUMENT_FILE, Kept, Safe, StateError};
 use crate::user::{ClientSide, Command, DocumentStatus, EntryStatus, Notice, Status};
@@ -49,6 +55,12 @@ pub enum ClientError {
     State(#[from] StateError),
 }
 
+/// A request on its way: over which session, and what for.
+struct Sent {
+    over: u64,
+    purpose: Purpose,
+}
+
 /// What a request is for.
 enum Purpose {
     Write(Index, Slot),
@@ -61,6 +73,7 @@ enum Purpose {
 /// What the task woke up for.
 enum Turn {
     Link(Option<(Channel, Bytes)>),
+    Second(Option<(Channel, Bytes)>),
     News(Box<News>),
     Command(Option<Box<Command>>),
     /// Time passed, or the user took a notice.
@@ -82,8 +95,16 @@ struct Client<R: Runtime> {
     session: Option<Session<R>>,
     /// The session whose link is being resumed.
     suspended: Option<Box<Session<R>>>,
+    /// The session that was left, until rotation has it closed.
+    leaving: Option<Box<Session<R>>>,
+    /// The session that the ladder found, until rotation takes it.
+    arriving: Option<Box<Session<R>>>,
+    second: Option<Box<Second<R>>>,
+    /// Where the path led that was in use last.
+    entry_left: Option<SocketAddr>,
+    rotor: Rotor,
     sessions: u64,
-    requests: Requests<Purpose>,
+    requests: Requests<Sent>,
     mail: Mail<R>,
     fetches: Fetches,
     rng: Frugal,
@@ -110,7 +131,6 @@ pub fn run<R: Runtime>(
         rt.emit(Event::Started);
         let mut client = Box::new(open.await?);
         rt.emit(Event::Arrived);
-        client.entrance.climb();
         loop {
             let wake = client.settle().await?;
             let wants_room = client.mail.has_ready();
@@ -119,17 +139,20 @@ pub fn run<R: Runtime>(
                 biased;
                 news = news.recv() => news.map_or(Turn::Time, Turn::News),
                 message = incoming(client.session.as_ref()) => Turn::Link(message),
+                message = incoming(client.second_session()) => Turn::Second(message),
                 command = commands.recv() => Turn::Command(command),
                 room = notices.reserve(), if wants_room => {
                     drop(room);
                     Turn::Time
                 }
-                () = bulk_room(client.session.as_ref()), if wants_link => Turn::Time,
+                () = bulk_room(client.session_to_ask()), if wants_link => Turn::Time,
                 () = rt.sleep_until(wake) => Turn::Time,
             };
             match turn {
-                Turn::Link(Some((channel, bytes))) => client.incoming(channel, bytes),
+                Turn::Link(Some((channel, bytes))) => client.incoming(false, channel, bytes),
                 Turn::Link(None) => client.lost(),
+                Turn::Second(Some((channel, bytes))) => client.incoming(true, channel, bytes),
+                Turn::Second(None) => client.second_lost(None),
                 Turn::News(news) => match *news {
                     News::Found(found) => client.found(found),
                     News::Told(told) => client.told(told),
@@ -159,7 +182,7 @@ async fn incoming<R: Runtime>(session: Option<&Session<R>>) -> Option<(Channel, 
     }
 }
 
-/// Until the link in use takes a piece of an attachment; never comes back without one.
+/// Until the link that is asked next takes a piece of an attachment; never comes back without one.
 async fn bulk_room<R: Runtime>(session: Option<&Session<R>>) {
     match session.and_then(|session| session.link.as_ref()) {
         Some(link) => link.drained(BULK_BUFFERED_MAX).await,
@@ -179,12 +202,12 @@ impl<R: Runtime> Client<R> {
         let mut rng = rt.rng("client");
         let (safe, content) = Safe::open(rt, CLIENT_FILE, &config.secret).await?;
         let mut mail = Mail::new(rt, config.sender, config.poll, notices);
-        let kept = match &content {
+        let (kept, memory) = match &content {
             Some(content) => decode(content, &mut mail).map_err(|error| StateError::Content {
                 file: CLIENT_FILE.to_owned(),
                 error,
             })?,
-            None => Kept::new(&mut rng),
+            None => (Kept::new(&mut rng), Memory::default()),
         };
         rt.sensitive(Sensitive::UserKey, kept.inviter.to_bytes().as_slice());
         kept.friends.iter().for_each(|bridge| mark_sensitive(rt, bridge));
@@ -193,7 +216,15 @@ impl<R: Runtime> Client<R> {
         let pins = config.installation.directory.clone();
         let mut documents = Documents::restore(rt, pins, config.time, &kept.directory, &signed);
         let time_kept = documents.time(rt);
+        let rotor = Rotor::new(
+            config.rotation.clone(),
+            memory,
+            (config.network, config.address),
+            (rt.now(), time_kept),
+            rt.rng("rotation").into(),
+        );
         Ok(Self {
+            rotor,
             entrance: Entrance::new(rt, &config, &kept, news.clone()),
             requests: Requests::new(config.request_limit),
             rt: rt.clone(),
@@ -206,6 +237,10 @@ impl<R: Runtime> Client<R> {
             documents,
             session: None,
             suspended: None,
+            leaving: None,
+            arriving: None,
+            second: None,
+            entry_left: None,
             sessions: 0,
             mail,
             fetches: Fetches::default(),
@@ -253,6 +288,7 @@ impl<R: Runtime> Client<R> {
         let mut content = zeroize::Zeroizing::new(Vec::with_capacity(4_096));
         self.kept.write(&mut content);
         self.mail.encode(&mut content);
+        self.rotor.write(&mut content);
         self.mail.store_files().await?;
         self.safe.save(&content).await?;
         self.mail.tidy_files().await;
@@ -273,10 +309,12 @@ impl<R: Runtime> Client<R> {
         self.dirty |= at.time >= self.time_kept + KEEP_TIME;
 
         let over = self.requests.expired(now);
-        if let Some(session) = &mut self.session {
-            session.missed(over.len());
+        for sent in &over {
+            if let Some(session) = self.session_of(sent.over) {
+                session.missed(1);
+            }
         }
-        over.into_iter().for_each(|purpose| self.failed(at, purpose));
+        over.into_iter().for_each(|sent| self.failed(at, sent.purpose));
         if self
             .session
             .as_ref()
@@ -284,11 +322,13 @@ impl<R: Runtime> Client<R> {
         {
             self.give_up();
         }
+        self.obey(at);
 
         let mut sources = Sources {
             time: at.time,
             kept: &self.kept,
             documents: &mut self.documents,
+            rotor: &self.rotor,
             want_invitation: false,
         };
         wakes.push(self.entrance.drive(&mut sources));
@@ -296,7 +336,13 @@ impl<R: Runtime> Client<R> {
             let cohort = Box::new(self.config.installation.cohort.public.clone());
             self.mail.tell(Notice::WantInvitation { cohort });
         }
+        self.tell_missed(now);
 
+        if let Some(second) = &mut self.second
+            && let Some(session) = &mut second.session
+        {
+            wakes.push(session.drive());
+        }
         if let Some(session) = &mut self.session {
             wakes.push(session.drive());
             let due = self.documents.due(at);
@@ -334,6 +380,11 @@ impl<R: Runtime> Client<R> {
             self.request(at, ask, purpose);
         }
 
+        if self.read(at) {
+            wakes.push(Some(now)); // What follows from it is done in another round.
+        }
+        self.dirty |= self.rotor.has_news();
+        wakes.push(self.rotor.wake());
         wakes.push(self.mail.wake(at, can && self.has_bulk_room()));
         wakes.push(self.fetches.wake());
         wakes.push(self.requests.deadline());
@@ -342,7 +393,7 @@ impl<R: Runtime> Client<R> {
 
     /// Whether the link takes a piece of an attachment, so that what is asked next does not wait behind many of them.
     fn has_bulk_room(&self) -> bool {
-        let link = self.session.as_ref().and_then(|session| session.link.as_ref());
+        let link = self.session_to_ask().and_then(|session| session.link.as_ref());
         link.is_some_and(|link| link.buffered() < BULK_BUFFERED_MAX)
     }
 
@@ -352,30 +403,32 @@ impl<R: Runtime> Client<R> {
 
     /// Sends a request; if that cannot be, its purpose hears so at once.
     fn request(&mut self, at: Time, ask: Ask, purpose: Purpose) {
-        let hop = self.session.as_ref().and_then(|session| session.hop.clone());
+        let session = self.session_to_ask();
+        let hop = session.and_then(|session| Some((session.number, session.hop.clone()?)));
         let view = self
             .documents
             .view(&self.rt)
             .map(|(view, time)| (view.clone(), time));
-        let (Some(hop), Some((view, time))) = (hop, view) else {
+        let (Some((over, hop)), Some((view, time))) = (hop, view) else {
             self.requests.unsent();
             return self.failed(at, purpose);
         };
+        let sent = Sent { over, purpose };
         match self
             .requests
-            .make(&mut self.rng, (at.now, time), &view, &hop, ask, purpose)
+            .make(&mut self.rng, (at.now, time), &view, &hop, ask, sent)
         {
             Ok(packet) => {
                 // A link without room loses it: the time limit notices.
-                let sent = self.session.as_ref().is_some_and(|session| session.send(packet));
-                if !sent {
+                let taken = self.session_of(over).is_some_and(|session| session.send(packet));
+                if !taken {
                     tracing::debug!("the link took no packet");
                 }
             }
-            Err((error, purpose)) => {
+            Err((error, sent)) => {
                 tracing::debug!(%error, "a request was not sent");
                 self.requests.unsent();
-                self.failed(at, purpose);
+                self.failed(at, sent.purpose);
             }
         }
     }
@@ -390,14 +443,24 @@ impl<R: Runtime> Client<R> {
         }
     }
 
-    fn incoming(&mut self, channel: Channel, bytes: Bytes) {
+    /// A message of the link in use, or of the second one.
+    fn incoming(&mut self, second: bool, channel: Channel, bytes: Bytes) {
         match channel {
             Channel::PACKET => self.packet(bytes),
             Channel::RPC => {
-                let delivered = self.session.as_ref().map(|session| session.rpc.deliver(&bytes));
+                let session = if second {
+                    self.second_session()
+                } else {
+                    self.session.as_ref()
+                };
+                let delivered = session.map(|session| session.rpc.deliver(&bytes));
                 if let Some(Err(error)) = delivered {
                     tracing::info!(%error, "the entry broke a rule");
-                    self.give_up();
+                    if second {
+                        self.second_lost(Some(Failure::Garbled));
+                    } else {
+                        self.give_up();
+                    }
                 }
             }
             _ => self.rt.emit(Event::Refused {
@@ -409,11 +472,11 @@ impl<R: Runtime> Client<R> {
 
     fn packet(&mut self, bytes: Bytes) {
         let at = self.time();
-        let (purpose, answer) = match self.requests.answer(bytes) {
+        let (Sent { over, purpose }, answer) = match self.requests.answer(bytes) {
             Ok(answered) => answered,
             Err(refused) => return self.rt.emit(refused),
         };
-        if let Some(session) = &mut self.session {
+        if let Some(session) = self.session_of(over) {
             session.heard();
         }
         match (purpose, answer) {
@@ -441,115 +504,24 @@ impl<R: Runtime> Client<R> {
         }
     }
 
-    fn found(&mut self, found: Found) {
-        match found {
-            Found::Resumed(resumed) => self.resumed(resumed),
-            found => {
-                self.dirty |= matches!(found, Found::Dht(..));
-                if let Some(won) = self.entrance.take(found, &mut self.kept) {
-                    self.connected(won, false);
-                }
-            }
-        }
-    }
-
-    fn resumed(&mut self, resumed: Option<Resumption>) {
-        let suspended = self.suspended.take();
-        let (Some(resumed), Some(mut session)) = (resumed, suspended) else {
-            return;
-        };
-        if self.session.is_some() {
-            return; // Another way in was quicker.
-        }
-        self.entrance.stop();
-        match resumed {
-            Resumption::Continued(link) => {
-                let (step, entry) = (session.step, session.candidate.address());
-                session.link = Some(link);
-                self.session = Some(*session);
-                self.tell_connected(step, entry, true);
-                let at = self.time();
-                self.mail.reachable(at);
-            }
-            Resumption::Fresh { link, .. } => {
-                let Session { step, candidate, .. } = *session;
-                self.connected(
-                    Won {
-                        step,
-                        candidate,
-                        link,
-                    },
-                    false,
-                );
-            }
-        }
-    }
-
-    fn connected(&mut self, won: Won, resumed: bool) {
-        let Won {
-            step,
-            candidate,
-            link,
-        } = won;
-        // The answers to what was asked over another link cannot come any more.
-        self.suspended = None;
-        let at = self.time();
-        let lost = self.requests.abandon();
-        lost.into_iter().for_each(|purpose| self.failed(at, purpose));
-        self.tell_connected(step, candidate.address(), resumed);
-        self.sessions += 1;
-        let session = Session::new(&self.rt, self.sessions, link, candidate, step, self.news.clone());
-        self.documents.new_entry(at.now);
-        self.session = Some(session);
-    }
-
-    fn tell_connected(&self, step: Step, entry: std::net::SocketAddr, resumed: bool) {
-        self.rt.emit(Event::Connected { step, entry, resumed });
-        self.mail.tell(Notice::Connected { step, entry, resumed });
-    }
-
-    /// The link is gone: resume it, and look for another way at the same time.
-    fn lost(&mut self) {
-        let Some(mut session) = self.session.take() else {
-            return;
-        };
-        self.rt.emit(Event::Disconnected);
-        self.mail.tell(Notice::Disconnected);
-        self.entrance.climb();
-        if let Some(link) = session.link.take() {
-            self.entrance.resume(session.candidate.clone(), link);
-            self.suspended = Some(Box::new(session));
-        }
-    }
-
-    /// The entry is there and of no use: look for another.
-    fn give_up(&mut self) {
-        let Some(session) = self.session.take() else {
-            return;
-        };
-        self.rt.emit(Event::Disconnected);
-        self.mail.tell(Notice::Disconnected);
-        self.kept.useless(&session.candidate);
-        self.dirty = true;
-        self.entrance.shun(session.candidate);
-        self.entrance.climb();
-    }
-
     fn told(&mut self, told: Told) {
         let at = self.time();
         match told {
             Told::Hops(number, answer) => {
                 let life = self.refresh_after();
-                let Some(session) = of_number(&mut self.session, &mut self.suspended, number) else {
+                let Some(session) = self.session_of(number) else {
                     return;
                 };
                 if session.told(answer, life) {
-                    self.dirty |= self.kept.worked(&session.candidate);
-                    self.ready(at);
+                    let candidate = session.candidate.clone();
+                    if !self.second_ready(number) {
+                        self.dirty |= self.kept.worked(&candidate);
+                        self.ready(at);
+                    }
                 }
             }
             Told::Document(number, document) => {
-                if let Some(session) = of_number(&mut self.session, &mut self.suspended, number) {
+                if let Some(session) = self.session_of(number) {
                     session.fetched();
                 }
                 let could = self.can_send();
@@ -634,7 +606,7 @@ impl<R: Runtime> Client<R> {
         self.kept
             .befriend(opened.bridges.into_iter().map(|(_, bridge)| bridge), at.time);
         self.dirty = true;
-        self.entrance.friends(candidates);
+        self.entrance.friends(candidates, &self.rotor);
         Ok(bridges)
     }
 
@@ -654,6 +626,7 @@ impl<R: Runtime> Client<R> {
         Status {
             entry,
             ladder: self.entrance.report().clone(),
+            rotation: self.rotor.report(),
             document,
             clock_refused: self.documents.clock_refused,
             contacts: self.mail.contacts(),
@@ -663,23 +636,13 @@ impl<R: Runtime> Client<R> {
     }
 }
 
-/// The session that a helper works for. Its link may be lost meanwhile: an answer that came to nobody would leave it waiting
-/// for ever once it is resumed.
-fn of_number<'a, R: Runtime>(
-    session: &'a mut Option<Session<R>>,
-    suspended: &'a mut Option<Box<Session<R>>>,
-    number: u64,
-) -> Option<&'a mut Session<R>> {
-    let mut both = session.iter_mut().chain(suspended.as_deref_mut());
-    both.find(|session| session.number == number)
-}
-
-fn decode<R: Runtime>(content: &[u8], mail: &mut Mail<R>) -> Result<Kept, DecodeError> {
+fn decode<R: Runtime>(content: &[u8], mail: &mut Mail<R>) -> Result<(Kept, Memory), DecodeError> {
     let mut r = Reader::new(content);
     let kept = Kept::read(&mut r)?;
     mail.decode(&mut r)?;
+    let memory = Rotor::read_memory(&mut r)?;
     r.finish()?;
-    Ok(kept)
+    Ok((kept, memory))
 }
 
 #[cfg(test)]

@@ -12,16 +12,20 @@ use phantom_core::route::EntryHop;
 use phantom_core::runtime::{Owned, Runtime};
 use phantom_core::service::{EntryHops, EntryRequest, Service};
 use phantom_core::units::Instant;
+use phantom_rotation::PathId;
 use tokio::sync::mpsc;
 
 use crate::candidate::Candidate;
 use crate::documents;
 use crate::news::News;
+use crate::rotor::{Reading, Rotor};
 
 /// Pause before an entry that could not say how to use it is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(3);
 /// So many vain questions in a row, and the entry is given up.
 const ASKS_MAX: u32 = 5;
+/// With so many pieces of an attachment under way, bytes should come: relays lose one now and then, and hardly all of them.
+const PIECES_AWAITED: usize = 3;
 /// So many requests unanswered in a row, and for so many time limits nothing answered: the entry is given up.
 const SILENT_MAX: u32 = 8;
 const SILENT_LIMITS: u32 = 3;
@@ -38,6 +42,10 @@ pub(crate) enum Told {
 pub(crate) struct Session<R: Runtime> {
     rt: R,
     pub(crate) number: u64,
+    /// What rotation calls it, once it has a name there.
+    pub(crate) path: Option<PathId>,
+    /// What rotation was told of its bytes last.
+    reading: Reading,
     /// `None` while it is being resumed.
     pub(crate) link: Option<Link>,
     pub(crate) rpc: Rpc<R>,
@@ -75,6 +83,8 @@ impl<R: Runtime> Session<R> {
         Self {
             rt: rt.clone(),
             number,
+            path: None,
+            reading: Reading::from(&link.progress()),
             rpc: Rpc::new(rt.clone(), link.sender(), config),
             link: Some(link),
             candidate,
@@ -144,6 +154,27 @@ impl<R: Runtime> Session<R> {
             let news = Box::new(News::Told(Told::Document(number, document)));
             let _ = told.send(news).await; // as in `drive`
         })));
+    }
+
+    /// It has this name from now on, and what moved before counts for nothing.
+    pub(crate) fn named(&mut self, path: PathId) {
+        self.path = Some(path);
+        if let Some(link) = &self.link {
+            self.reading = Reading::from(&link.progress());
+        }
+    }
+
+    /// Lets rotation read how far its bytes got. `pieces`: of attachments, so many that were asked for over it have not come.
+    pub(crate) fn read(&mut self, now: Instant, pieces: usize, rotor: &mut Rotor) {
+        if let (Some(path), Some(link)) = (self.path, &self.link) {
+            let asked = self.asking.is_some() || self.fetching.is_some() || pieces >= PIECES_AWAITED;
+            rotor.read(now, path, &mut self.reading, &link.progress(), asked);
+        }
+    }
+
+    /// Bytes that wait on its link.
+    pub(crate) fn queued(&self) -> u64 {
+        self.link.as_ref().map_or(0, Link::buffered)
     }
 
     pub(crate) const fn is_fetching(&self) -> bool {

@@ -289,6 +289,8 @@ pub struct Status {
     pub entry: Option<EntryStatus>,
     /// What the ladder tried since it last started, and what each attempt saw.
     pub ladder: Report,
+    /// Which way in is used and why, and what was found out of it and of others.
+    pub rotation: phantom_rotation::Report,
     /// The directory document.
     pub document: Option<DocumentStatus>,
     /// Whether the wall clock is not believed.

@@ -277,6 +277,7 @@ fn status_json(status: &Status) -> Value {
     json!({
         "entry": entry,
         "tried": status.ladder.to_string(),
+        "ways": status.rotation.to_string(),
         "document": document,
         "clock_refused": status.clock_refused,
         "contacts": contacts.map(|(id, waiting)| json!({ "name": id.as_str(), "waiting": waiting })).collect::<Vec<_>>(),

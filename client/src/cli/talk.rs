@@ -186,6 +186,9 @@ fn print_status(status: &Status) {
         None => println!("entry:     none"),
     }
     println!("tried:     {}", status.ladder);
+    for line in status.rotation.to_string().lines() {
+        println!("ways:      {line}");
+    }
     match &status.document {
         Some(document) => println!(
             "directory: {} nodes, valid until Unix time {}{}",

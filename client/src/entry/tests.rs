@@ -3,12 +3,13 @@
 use phantom_core::crypto::keys::{IdentitySecret, LinkSecret};
 use phantom_core::directory::descriptor::{BridgeDescriptor, VersionRange};
 use phantom_core::runtime::tokio::{Config, TokioRuntime};
-use phantom_core::runtime::{Clock, Spawn};
+use phantom_core::runtime::{Clock, Entropy, Spawn};
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 use zeroize::Zeroizing;
 
 use super::*;
+use phantom_rotation::Input;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// Long enough for a few starts of the ladder.
@@ -21,6 +22,7 @@ struct World {
     found: mpsc::Receiver<Box<News>>,
     kept: Kept,
     documents: Documents,
+    rotor: Rotor,
     _dir: tempfile::TempDir,
 }
 
@@ -34,6 +36,13 @@ impl World {
         kept.befriend(bridges.iter().cloned(), time);
         let pins = config.installation.directory.clone();
         let documents = Documents::restore(&rt, pins, config.time, &[], &[]);
+        let rotor = Rotor::new(
+            config.rotation.clone(),
+            phantom_rotation::Memory::default(),
+            (config.network, config.address),
+            (rt.now(), time),
+            rt.rng("rotation").into(),
+        );
         let (find, found) = mpsc::channel(64);
         let entrance = Entrance::new(&rt, &Arc::new(config), &kept, find);
         Self {
@@ -42,6 +51,7 @@ impl World {
             found,
             kept,
             documents,
+            rotor,
             _dir: dir,
         }
     }
@@ -49,20 +59,23 @@ impl World {
     /// Climbs for a while at this time; which candidates were dialled.
     async fn climb(&mut self, time: WallTime) -> Vec<Candidate> {
         self.entrance.stop();
-        self.entrance.climb();
+        self.entrance.climb(&self.rotor);
         let (end, mut dialled) = (self.rt.now() + A_WHILE, Vec::new());
         while self.rt.now() < end {
             let mut sources = Sources {
                 time,
                 kept: &self.kept,
                 documents: &mut self.documents,
+                rotor: &self.rotor,
                 want_invitation: false,
             };
             self.entrance.drive(&mut sources);
             dialled.extend(self.entrance.dials.values().map(|dial| dial.candidate.clone()));
             while let Ok(news) = self.found.try_recv() {
                 match *news {
-                    News::Found(found) => assert!(self.entrance.take(found, &mut self.kept).is_none()),
+                    News::Found(found) => {
+                        assert!(self.entrance.take(found, &mut self.kept, &self.rotor).is_none());
+                    }
                     News::Told(_) => panic!("a session reported, and there is none"),
                 }
             }
@@ -96,28 +109,25 @@ async fn a_bridge_is_dialled_as_long_as_it_is_good_by_the_time_believed() {
     assert!(world.climb(wall + 2 * DAY).await.is_empty(), "over");
 }
 
+/// Rotation says whom to leave alone.
 #[tokio::test]
 async fn entries_that_carried_nothing_are_neither_dialled_nor_reported_as_tried() {
     let time = WallTime::from_unix_secs(2_000_000_000);
-    let mut world = World::new(&[bridge(1, time + DAY), bridge(2, time + DAY)], time);
     let both = [bridge(1, time + DAY), bridge(2, time + DAY)];
+    let mut world = World::new(&both, time);
     let both: Vec<_> = both.iter().flat_map(Candidate::of_bridge).collect();
     for candidate in &both {
-        world.entrance.shun(candidate.clone());
+        let useless = Input::Missed(candidate.way(), Failure::Useless);
+        world.rotor.tell(world.rt.now(), useless);
     }
     assert!(world.climb(time).await.is_empty(), "each, not only the last");
     assert_eq!(world.entrance.report().attempts(), 0);
-    world.entrance.shunned.clear();
-    assert!(!world.climb(time).await.is_empty());
-    assert!(world.entrance.report().attempts() > 0);
-    // However many there are, what is remembered is bounded.
-    for n in 0..100 {
-        let other = Candidate::of_bridge(&bridge(n, time + DAY))
-            .next()
-            .expect("one address");
-        world.entrance.shun(other);
-    }
-    assert_eq!(world.entrance.shunned.len(), SHUNNED_MAX);
+    let free = world.rotor.free_at(world.rt.now(), &both[0], 0);
+    let left = free.expect("not for ever").saturating_since(world.rt.now());
+    assert!(
+        left > Duration::from_secs(50) && left <= Duration::from_secs(60),
+        "{left:?}"
+    );
 }
 
 /// The bridge's descriptor ends while the client runs; the bridge itself goes on.
@@ -135,18 +145,20 @@ async fn a_renewed_descriptor_takes_the_place_of_one_that_is_over() {
 #[tokio::test]
 async fn the_end_of_an_earlier_question_does_not_end_a_later_one() {
     let mut world = World::new(&[], WallTime::from_unix_secs(2_000_000_000));
-    world.entrance.climb();
+    world.entrance.climb(&world.rotor);
     let earlier = world.entrance.climb;
-    world.entrance.climb();
+    world.entrance.climb(&world.rotor);
     let question = Owned(world.rt.spawn("a question", std::future::pending::<()>()));
     world.entrance.asking.insert(Step::Dht, question);
-    world
-        .entrance
-        .take(Found::End(Step::Dht, earlier, true), &mut world.kept);
+    world.entrance.take(
+        Found::End(Step::Dht, earlier, true),
+        &mut world.kept,
+        &world.rotor,
+    );
     assert!(world.entrance.asking.contains_key(&Step::Dht));
     let this = world.entrance.climb;
     world
         .entrance
-        .take(Found::End(Step::Dht, this, true), &mut world.kept);
+        .take(Found::End(Step::Dht, this, true), &mut world.kept, &world.rotor);
     assert!(!world.entrance.asking.contains_key(&Step::Dht));
 }

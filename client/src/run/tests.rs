@@ -4,13 +4,15 @@ use phantom_core::crypto::keys::{LinkSecret, NodeId};
 use phantom_core::link::{self, ServerAuth};
 use phantom_core::rendezvous::{Bundle, mint};
 use phantom_core::runtime::tokio::{Config, TokioRuntime};
-use phantom_core::runtime::{Owned, Spawn};
+use phantom_core::runtime::{Clock, Owned, Spawn};
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::candidate::Candidate;
 use crate::config::Secret;
+use crate::entry::Won;
 use crate::mail::tests::Pair;
 use crate::user::{UserSide, channels};
 
@@ -170,7 +172,9 @@ async fn what_a_lost_link_was_asked_is_asked_again_when_it_is_resumed() {
         candidate,
         link: link.expect("a link"),
     };
-    client.connected(won, false);
+    let at = client.time();
+    client.obey(at); // It looks for a way in,
+    client.entered(at, won); // and has found one.
     client.drive(); // It asks how to use the entry, and for a document.
     drop(served);
     client.lost();
@@ -184,6 +188,39 @@ async fn what_a_lost_link_was_asked_is_asked_again_when_it_is_resumed() {
     assert!(suspended.drive().is_some(), "it is going to ask again");
     assert!(!suspended.is_fetching());
     drop(user);
+}
+
+#[tokio::test]
+async fn what_rotation_learned_outlives_the_run_and_a_state_without_it_opens() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
+    let candidate = Candidate::listed(
+        ([192, 0, 2, 1], 443).into(),
+        NodeId::from_bytes([7; 16]),
+        LinkSecret::from_bytes([7; 32]).public(),
+    );
+    // As an earlier version stored it.
+    let (mut safe, _) = Safe::open(&rt, CLIENT_FILE, &config().secret).await.expect("new");
+    let mut content = Vec::new();
+    Kept::new(&mut ChaCha12Rng::seed_from_u64(2)).write(&mut content);
+    content.extend([0, 0]); // no contacts
+    safe.save(&content).await.expect("saved");
+    for run in 0..2 {
+        let (_user, side) = channels();
+        let (tell, _news) = mpsc::channel(REPORTS);
+        let opened = Client::open(rt.clone(), config(), side.notices, tell).await;
+        let mut client = opened.expect("it opens");
+        let free = client.rotor.free_at(client.rt.now(), &candidate, 0);
+        let left = free.expect("not for ever").saturating_since(client.rt.now());
+        if run == 0 {
+            assert_eq!(left, Duration::ZERO);
+            let reset = phantom_rotation::Input::Missed(candidate.way(), Failure::Reset);
+            client.rotor.tell(client.rt.now(), reset);
+            client.settle().await.expect("stored");
+        } else {
+            assert!(left > Duration::from_secs(170), "{left:?}");
+        }
+    }
 }
 
 #[test]

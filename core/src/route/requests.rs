@@ -192,6 +192,14 @@ impl<P> Requests<P> {
         ended
     }
 
+    /// How many of them are for this.
+    pub fn count(&self, is: impl Fn(&P) -> bool) -> usize {
+        self.pending
+            .values()
+            .filter(|pending| is(&pending.purpose))
+            .count()
+    }
+
     /// When the next one is over its time.
     pub fn deadline(&self) -> Option<Instant> {
         self.pending.values().map(|pending| pending.deadline).min()
