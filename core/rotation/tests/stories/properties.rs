@@ -61,7 +61,7 @@ proptest! {
         let mut cuts: BTreeMap<(IpAddr, std::net::SocketAddr), Instant> = BTreeMap::new();
         for (what, arg, wait) in steps {
             // Mostly short steps, sometimes long.
-            now = now + Duration::from_millis(if wait % 7 == 0 { wait * 10 } else { wait / 20 });
+            now += Duration::from_millis(if wait % 7 == 0 { wait * 10 } else { wait / 20 });
             let ids: Vec<PathId> = paths.keys().copied().collect();
             let picked = (!ids.is_empty()).then(|| ids[arg as usize % ids.len()]);
             let stale = gone.iter().next().copied();
