@@ -15,4 +15,5 @@ pub mod path;
 pub mod queues;
 pub mod residue;
 pub mod stats;
+pub mod ways;
 pub mod world;

@@ -14,6 +14,7 @@ use super::messages::Messages;
 use super::observe::{Acted, Observation, Seen};
 use super::queues::Queues;
 use super::residue::Residue;
+use super::ways::Ways;
 use crate::scenario::expr::{Condition, Number};
 use crate::scenario::metric::{Call, Gives, Metric, Sense};
 use crate::scenario::plan::Plan;
@@ -48,6 +49,7 @@ pub struct World {
     /// The messages.
     pub messages: Messages,
     insiders: Insiders,
+    ways: Ways,
     leaks: Leaks,
     residue: Residue,
     queues: Queues,
@@ -66,6 +68,7 @@ impl World {
             clients: Clients::new(plan),
             messages: Messages::new(epoch, plan.clock_bound),
             insiders: Insiders::new(plan),
+            ways: Ways::default(),
             leaks: Leaks::new(plan),
             residue: Residue::default(),
             queues: Queues::default(),
@@ -87,6 +90,7 @@ impl World {
             Seen::Event(event) => match event {
                 Event::QueueHigh { .. } => self.queues.observe(observation),
                 Event::BridgeLearned { .. } => self.insiders.observe(observation),
+                Event::PathJudged { .. } | Event::PathTaken { .. } => self.ways.observe(observation),
                 Event::MessageAccepted { .. } | Event::MessageDelivered { .. } => {
                     self.messages.observe(observation)
                 }
@@ -168,12 +172,16 @@ impl World {
             Metric::CensorForged => deeds(Acted::Forged),
             Metric::CensorBlocked => deeds(Acted::Blocked),
             Metric::CensorLured => deeds(Acted::Lured),
+            Metric::WaySwitches => (self.ways.switches(), 1),
+            Metric::WayDismissed => (self.ways.dismissed(), 1),
             Metric::FaultCrashes => (faults.crashes, 1),
             Metric::FaultRestarts => (faults.restarts, 1),
             Metric::FaultDisksLost => (faults.disks_lost, 1),
             Metric::FaultClockSteps => (faults.clock_steps, 1),
             Metric::ClientTimeToConnect
             | Metric::InsiderBridges
+            | Metric::WayDwell
+            | Metric::WayVerdictTime
             | Metric::MessageDeliveryTime
             | Metric::QueueFill => {
                 let n = self.samples(call).len() as u64;
@@ -189,6 +197,8 @@ impl World {
                 .clients
                 .times_to_connect(self.now, self.window(call.outside.as_ref())),
             Metric::InsiderBridges => self.insiders.bridges(),
+            Metric::WayDwell => self.ways.dwells(),
+            Metric::WayVerdictTime => self.ways.verdicts(),
             Metric::MessageDeliveryTime => self.messages.delivery_times(),
             Metric::QueueFill => self.queues.fills(),
             _ => Vec::new(),

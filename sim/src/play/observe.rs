@@ -169,5 +169,7 @@ const fn about_clients(event: &Event) -> bool {
             | Event::RoundTrip
             | Event::BridgeLearned { .. }
             | Event::InvitationReceived
+            | Event::PathJudged { .. }
+            | Event::PathTaken { .. }
     )
 }

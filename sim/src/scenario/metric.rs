@@ -159,6 +159,14 @@ metrics! {
         "links that clients trusted at an address the censor forged";
     ClientEntered "client.entered" [Step] Number One Events false
         "connections that clients made by this step of the ladder";
+    WaySwitches "way.switches" [] Number One Events false
+        "times that clients left a way in because it was throttled or frozen, or went back to one that they had left";
+    WayDwell "way.dwell" [] Samples Seconds Events false
+        "per such change, for how long the way in that was left had been used";
+    WayVerdictTime "way.verdict_time" [] Samples Seconds Events false
+        "per way in that a client found throttled or frozen, from its first doubt to that";
+    WayDismissed "way.dismissed" [] Number One Events false
+        "doubts of clients about a way in that turned out to be none";
     InsiderBridges "insider.bridges" [] Samples One Events false
         "per insider, bridges it has learned of from all sources together";
     MessageAccepted "message.accepted" [] Number One Events false
