@@ -1,6 +1,5 @@
 //! A place where a way in may be, and dialling it.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -11,12 +10,14 @@ use phantom_core::crypto::keys::{LinkPublic, NodeId};
 use phantom_core::directory::descriptor::BridgeDescriptor;
 use phantom_core::directory::document::NodeEntry;
 use phantom_core::event::{Event, Outcome, Sensitive, Step};
+use phantom_core::ladder;
 use phantom_core::link::{self, BridgeSecret, ClientAuth, Link, LinkError, Resumption};
 use phantom_core::rendezvous::StaticEntry;
 use phantom_core::runtime::{Runtime, Share};
+use phantom_core::transport::{Kind, Transport};
 use phantom_core::units::WallTime;
 use phantom_core::wire::{DecodeError, Reader, Writer};
-use phantom_rotation::{Kind, ServerId};
+use phantom_rotation::ServerId;
 
 /// Distinguishes what this module shares between the peers of a process.
 const SHARED: Context = Context::new("phantom-net 2026 shared candidate v1");
@@ -42,13 +43,16 @@ struct Who {
     secret: Option<BridgeSecret>,
     /// Unix nanoseconds; see [`Candidate::expires`].
     expires: Option<NonZeroU64>,
+    /// How to speak there.
+    transport: Transport,
 }
 
-/// The same place and keys: a later descriptor of the same bridge is no second candidate.
+/// The same place, keys and transport: a later descriptor of the same bridge is no second candidate.
 impl PartialEq for Candidate {
     fn eq(&self, other: &Self) -> bool {
         let (one, two) = (&*self.who, &*other.who);
-        (self.at, &one.server, &one.secret) == (other.at, &two.server, &two.secret)
+        (self.at, &one.server, &one.secret, &one.transport)
+            == (other.at, &two.server, &two.secret, &two.transport)
     }
 }
 
@@ -67,6 +71,7 @@ impl Candidate {
             server,
             secret: None,
             expires: None,
+            transport: Transport::Plain,
         };
         Self::new(address, who)
     }
@@ -76,7 +81,15 @@ impl Candidate {
         let Self { at, who } = self;
         let secret = who.secret.as_ref().map_or(&[][..], |secret| secret.as_bytes());
         let expires = who.expires.map_or(0, NonZeroU64::get).to_be_bytes();
-        let key = SHARED.derive_fields(&[who.node.as_bytes(), who.server.as_bytes(), secret, &expires]);
+        let mut transport = Vec::new();
+        who.transport.write(&mut transport);
+        let key = SHARED.derive_fields(&[
+            who.node.as_bytes(),
+            who.server.as_bytes(),
+            secret,
+            &expires,
+            &transport,
+        ]);
         let who = rt.shared(key, || (*who).clone());
         Self { at, who }
     }
@@ -84,7 +97,7 @@ impl Candidate {
     /// What rotation calls it.
     pub(crate) fn way(&self) -> phantom_rotation::Candidate {
         phantom_rotation::Candidate {
-            kind: Kind::new("plain").expect("a name"),
+            kind: phantom_rotation::Kind::new(self.kind().name()).expect("a name"),
             server: ServerId(*self.who.node.as_bytes()),
             address: self.address(),
         }
@@ -116,16 +129,20 @@ impl Candidate {
         addresses.map(|address| Self::listed(*address, node.id, node.link))
     }
 
-    /// A bridge, at each of its addresses.
+    /// A bridge, at each place where it listens. Those come first that look least like what they are: a plain link gives its
+    /// server away to whoever looks for bytes that are like nothing known, so it is what is left.
     pub(crate) fn of_bridge(bridge: &BridgeDescriptor) -> impl Iterator<Item = Self> {
-        bridge.addresses.iter().map(|address| {
+        let mut ways: Vec<_> = bridge.ways.known().iter().collect();
+        ways.sort_by_key(|way| std::cmp::Reverse(way.transport.kind()));
+        ways.into_iter().map(|way| {
             let who = Who {
                 node: bridge.identity.node_id(),
                 server: bridge.link,
                 secret: Some(BridgeSecret::from_bytes(*bridge.psk)),
                 expires: NonZeroU64::new(bridge.expires.as_unix_nanos().max(1)), // none is for ever
+                transport: way.transport.clone(),
             };
-            Self::new(*address, who)
+            Self::new(way.at, who)
         })
     }
 
@@ -140,6 +157,11 @@ impl Candidate {
 
     pub(crate) const fn address(&self) -> SocketAddr {
         SocketAddr::new(self.at.0, self.at.1)
+    }
+
+    /// How to speak there.
+    pub(crate) fn kind(&self) -> Kind {
+        self.who.transport.kind()
     }
 
     /// As whom to dial it.
@@ -170,9 +192,16 @@ impl Candidate {
         out.put_socket_addr(self.address());
         out.put(self.who.node.as_bytes());
         out.put(self.who.server.as_bytes());
-        out.put_u8(u8::from(self.is_bridge()));
+        let bridge = match self.who.transport {
+            Transport::Plain => BRIDGE,
+            _ => BRIDGE_WITH_TRANSPORT,
+        };
+        out.put_u8(if self.is_bridge() { bridge } else { LISTED });
         if let Some(secret) = &self.who.secret {
             out.put(secret.as_bytes());
+            if bridge == BRIDGE_WITH_TRANSPORT {
+                self.who.transport.write(out);
+            }
         }
         out.put_u64(self.who.expires.map_or(0, NonZeroU64::get));
     }
@@ -181,9 +210,10 @@ impl Candidate {
         let address = r.socket_addr()?;
         let node = NodeId::from_bytes(r.array()?);
         let server = LinkPublic::from_bytes(r.array()?);
-        let secret = match r.u8()? {
-            0 => None,
-            1 => Some(BridgeSecret::from_bytes(r.array()?)),
+        let (secret, transport) = match r.u8()? {
+            LISTED => (None, Transport::Plain),
+            BRIDGE => (Some(BridgeSecret::from_bytes(r.array()?)), Transport::Plain),
+            BRIDGE_WITH_TRANSPORT => (Some(BridgeSecret::from_bytes(r.array()?)), Transport::read(r)?),
             got => {
                 return Err(DecodeError::BadValue {
                     field: "kind of entry",
@@ -196,15 +226,30 @@ impl Candidate {
             server,
             secret,
             expires: NonZeroU64::new(r.u64()?),
+            transport,
         };
         Ok(Self::new(address, who))
     }
 }
 
+impl ladder::Entry for Candidate {
+    fn transport(&self) -> Kind {
+        self.kind()
+    }
+}
+
+/// Kinds of entries in the client's state.
+const LISTED: u8 = 0;
+const BRIDGE: u8 = 1;
+const BRIDGE_WITH_TRANSPORT: u8 = 2;
+
 /// Tells the simulator what nobody may see of a bridge.
 pub(crate) fn mark_sensitive<R: Runtime>(rt: &R, bridge: &BridgeDescriptor) {
     for bytes in [&*bridge.psk, bridge.link.as_bytes(), bridge.identity.as_bytes()] {
         rt.sensitive(Sensitive::BridgeKey, bytes);
+    }
+    for way in bridge.ways.known() {
+        way.transport.mark_sensitive(rt);
     }
 }
 
@@ -217,11 +262,11 @@ pub(crate) async fn dial<R: Runtime>(
     answered: &AtomicBool,
 ) -> Result<Link, Outcome> {
     let dialled = async {
-        let stream = rt
-            .connect(candidate.address())
-            .await
-            .map_err(|e| of_io(e.kind()))?;
+        let stream = rt.connect(candidate.address()).await;
+        let stream = stream.map_err(|error| Outcome::of_io(error.kind()))?;
         answered.store(true, Ordering::Relaxed);
+        let stream = candidate.who.transport.dial(rt, stream).await;
+        let stream = stream.map_err(|error| error.outcome())?;
         // Boxed: most dials of a client that is shut out never come so far, and wait for two minutes.
         let link = Box::pin(async move {
             let auth = candidate.auth();
@@ -237,18 +282,21 @@ pub(crate) async fn dial<R: Runtime>(
         outcome: result
             .as_ref()
             .map_or_else(|outcome| *outcome, |_| Outcome::Connected),
+        transport: candidate.kind(),
     });
     result
 }
 
-/// Carries a lost link on over a new stream to the same server; `None` when that fails.
+/// Carries a lost link on over a new stream to the same server, at this place of it and with its transport, whichever the link
+/// had before; `None` when that fails.
 pub(crate) async fn redial<R: Runtime>(
     rt: &R,
     candidate: &Candidate,
     lost: Link,
     config: &link::Config,
 ) -> Option<Resumption> {
-    let stream = rt.connect(candidate.address()).await.ok()?;
+    let transport = &candidate.who.transport;
+    let stream = transport.connect(rt, candidate.address()).await.ok()?;
     // As in `dial`.
     let resumed = Box::pin(async move {
         let auth = candidate.auth();
@@ -257,20 +305,9 @@ pub(crate) async fn redial<R: Runtime>(
     resumed.await.ok()
 }
 
-fn of_io(kind: io::ErrorKind) -> Outcome {
-    match kind {
-        io::ErrorKind::TimedOut => Outcome::TimedOut,
-        io::ErrorKind::ConnectionRefused => Outcome::Refused,
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
-            Outcome::Reset
-        }
-        _ => Outcome::Failed,
-    }
-}
-
 fn of_link(error: &LinkError) -> Outcome {
     match error {
-        LinkError::Stream { kind, .. } => of_io(*kind),
+        LinkError::Stream { kind, .. } => Outcome::of_io(*kind),
         LinkError::Gone { .. } => Outcome::Reset,
         LinkError::TimedOut { .. } => Outcome::TimedOut,
         LinkError::WrongKey => Outcome::WrongKey,
@@ -300,7 +337,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_decodes_encodes_back_and_nothing_panics(mut bytes in prop::collection::vec(any::<u8>(), 90..120)) {
+        fn what_decodes_encodes_back_and_nothing_panics(mut bytes in prop::collection::vec(any::<u8>(), 143..200), over in 0..3_u8) {
+            // A kind of entry and of transport that there is, so that all of them are read.
+            (bytes[55], bytes[88], bytes[141], bytes[142]) = (over, 1, over, over);
             bytes[0] = if bytes[0] & 1 == 0 { 4 } else { 6 };
             let mut r = Reader::new(&bytes);
             if let Ok(candidate) = Candidate::read(&mut r) {

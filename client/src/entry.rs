@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use phantom_core::dht::{DhtClient, Endpoint, KnownNodes};
 use phantom_core::event::{Event, Outcome, Step};
-use phantom_core::ladder::{AttemptId, Ladder, Output, Report};
+use phantom_core::ladder::{AttemptId, Kind, Ladder, Output, Report};
 use phantom_core::link::{Link, Resumption};
 use phantom_core::rendezvous::fetch::fetch;
 use phantom_core::rendezvous::{SequencePins, Slot, StaticEntry};
@@ -246,6 +246,7 @@ impl<R: Runtime> Entrance<R> {
             step: dial.step,
             target: Some(dial.candidate.address()),
             outcome: Outcome::TimedOut,
+            transport: dial.candidate.kind(),
         });
         let how = dial.failure(Outcome::TimedOut);
         self.missed.push((dial.candidate, how));
@@ -323,6 +324,7 @@ impl<R: Runtime> Entrance<R> {
             step,
             target: None,
             outcome: Outcome::NothingKnown,
+            transport: Kind::Plain,
         });
         self.ladder.found(self.rt.now(), step, Vec::new());
     }
@@ -453,6 +455,7 @@ impl<R: Runtime> Entrance<R> {
                         step: Step::Static,
                         target: None,
                         outcome: Outcome::NoSuchName,
+                        transport: Kind::Plain,
                     });
                     continue;
                 }

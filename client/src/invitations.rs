@@ -169,6 +169,7 @@ impl Fetches {
 mod tests {
     use phantom_core::crypto::keys::LinkSecret;
     use phantom_core::directory::descriptor::{BridgeDescriptor, VersionRange};
+    use phantom_core::directory::ways::Ways;
     use phantom_core::invite::drop_box;
     use phantom_core::mailbox::Record;
     use phantom_core::rendezvous::{Cohort, mint};
@@ -207,7 +208,7 @@ mod tests {
                     link: LinkSecret::from_bytes([n as u8; 32]).public(),
                     psk: Zeroizing::new([1; 32]),
                     expires: NOON + Duration::from_secs(86_400),
-                    addresses: vec![([192, 0, 2, n as u8], 443).into()],
+                    ways: Ways::plain(vec![([192, 0, 2, n as u8], 443).into()]),
                 };
                 let mut rng = ChaCha12Rng::seed_from_u64(n as u64);
                 let sealed = writer.seal(&mut rng, day, &bridge);

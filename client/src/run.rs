@@ -594,10 +594,10 @@ impl<R: Runtime> Client<R> {
         let mut candidates = Vec::new();
         for (_, bridge) in &opened.bridges {
             mark_sensitive(&self.rt, bridge);
-            for address in &bridge.addresses {
+            for address in bridge.ways.addresses() {
                 self.rt.emit(Event::BridgeLearned {
                     step: Step::Friend,
-                    bridge: *address,
+                    bridge: address,
                 });
             }
             candidates.extend(Candidate::of_bridge(bridge));
@@ -615,6 +615,7 @@ impl<R: Runtime> Client<R> {
             step: session.step,
             address: session.candidate.address(),
             bridge: session.candidate.is_bridge(),
+            transport: session.candidate.kind(),
             ready: session.hop.is_some(),
         });
         let document = self.documents.newest().map(|newest| DocumentStatus {

@@ -237,6 +237,7 @@ mod tests {
 
     use phantom_core::crypto::keys::{LinkSecret, NodeId};
     use phantom_core::directory::descriptor::VersionRange;
+    use phantom_core::directory::ways::Ways;
     use phantom_core::runtime::tokio::{Config, TokioRuntime};
     use proptest::prelude::*;
     use rand_core::SeedableRng;
@@ -258,7 +259,7 @@ mod tests {
             link: LinkSecret::from_bytes([n; 32]).public(),
             psk: Zeroizing::new([n; 32]),
             expires: NOW + life,
-            addresses: vec![([198, 51, 100, n], 443).into()],
+            ways: Ways::plain(vec![([198, 51, 100, n], 443).into()]),
         }
     }
 

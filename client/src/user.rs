@@ -13,6 +13,7 @@ use phantom_core::message::contact::Contact;
 use phantom_core::message::sender;
 use phantom_core::rendezvous::CohortPublic;
 pub use phantom_core::route::RequestCounts;
+use phantom_core::transport::Kind;
 use phantom_core::units::WallTime;
 use phantom_core::wire::{DecodeError, Reader};
 use thiserror::Error;
@@ -193,6 +194,8 @@ pub enum Notice {
         entry: SocketAddr,
         /// Whether a lost link was resumed.
         resumed: bool,
+        /// What the link runs over.
+        transport: Kind,
     },
     /// The way in is gone; the client looks for another.
     Disconnected,
@@ -265,6 +268,8 @@ pub struct EntryStatus {
     pub address: SocketAddr,
     /// Whether it is a bridge.
     pub bridge: bool,
+    /// What the link to it runs over.
+    pub transport: Kind,
     /// Whether packets can go through it: its hop keys and a way back are known.
     pub ready: bool,
 }

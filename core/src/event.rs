@@ -4,10 +4,12 @@
 //! ([`Tag`]) are one-way short hashes.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::transport::Kind;
 use crate::units::WallTime;
 
 /// A short name for a secret or long identifier: the first 8 bytes of its BLAKE3 hash under a fixed context.
@@ -75,6 +77,18 @@ pub enum Outcome {
     NothingKnown,
     /// Anything else.
     Failed,
+}
+
+impl Outcome {
+    /// That of an error of the network's.
+    pub const fn of_io(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::TimedOut => Self::TimedOut,
+            ErrorKind::ConnectionRefused => Self::Refused,
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => Self::Reset,
+            _ => Self::Failed,
+        }
+    }
 }
 
 /// Why input of a peer was counted and dropped.
@@ -192,6 +206,7 @@ const WORDS: &[&str] = &[
     "links of an authority",
     "links of others",
     "notice",
+    "obfs4 hello",
     "own box",
     "packet",
     "packets in work",
@@ -230,6 +245,9 @@ pub enum Event {
         target: Option<SocketAddr>,
         /// How it ended.
         outcome: Outcome,
+        /// How it was spoken to.
+        #[serde(default, skip_serializing_if = "Kind::is_plain")]
+        transport: Kind,
     },
     /// A client has a link to an entry it trusts.
     Connected {
@@ -239,6 +257,9 @@ pub enum Event {
         entry: SocketAddr,
         /// Whether a ticket resumed an earlier link.
         resumed: bool,
+        /// What its link runs over.
+        #[serde(default, skip_serializing_if = "Kind::is_plain")]
+        transport: Kind,
     },
     /// An authenticated round trip ended on a client's entry link: an answered ping, or acknowledged data, of which one in each
     /// interval of keep-alive is told.

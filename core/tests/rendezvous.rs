@@ -8,6 +8,7 @@ use std::time::Duration;
 use phantom_core::crypto::keys::{IdentitySecret, LinkSecret};
 use phantom_core::dht::{ClientConfig, DhtClient, Endpoint, NodeConfig, serve};
 use phantom_core::directory::descriptor::{BridgeDescriptor, VersionRange};
+use phantom_core::directory::ways::Ways;
 use phantom_core::rendezvous::publish::publish;
 use phantom_core::rendezvous::{BridgeSlots, Day, SequencePins, Slot, fetch::fetch, mint};
 use phantom_core::runtime::tokio::{Config, TokioRuntime};
@@ -53,7 +54,7 @@ fn descriptor(rt: &TokioRuntime, time: WallTime, port: u16) -> BridgeDescriptor 
         link: LinkSecret::from_rng(&mut rng).public(),
         psk: Zeroizing::new([3; 32]),
         expires: time + Duration::from_secs(86_400),
-        addresses: vec![SocketAddr::from(([192, 0, 2, 1], port))],
+        ways: Ways::plain(vec![SocketAddr::from(([192, 0, 2, 1], port))]),
     }
 }
 
@@ -103,7 +104,7 @@ async fn a_client_finds_the_bridges_of_its_cohort_and_no_others_and_takes_the_ne
     found.sort_by_key(|found| found.slot);
     let ports: Vec<u16> = found
         .iter()
-        .map(|found| found.bridge.addresses[0].port())
+        .map(|found| found.bridge.ways.known()[0].at.port())
         .collect();
     assert!(ports.iter().all(|port| [2000, 1002].contains(port)), "{ports:?}");
     assert!(found.iter().all(|found| found.quorum));

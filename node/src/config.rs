@@ -11,6 +11,8 @@ use phantom_core::directory::sign::{AuthorityId, KeySet};
 use phantom_core::link::{self, BridgeSecret};
 use phantom_core::mailbox::OperatorId;
 use phantom_core::rendezvous::BridgeSlots;
+use phantom_core::transport::Kind;
+use phantom_core::transport::obfs4::IatMode;
 use phantom_core::trusted_time::TimeLimits;
 
 /// The long-term keys of a node. Losing them means a new node; leaking them lets another pose as this one.
@@ -57,6 +59,21 @@ pub struct Bridge {
     pub slots: BridgeSlots,
     /// How it reaches the DHT; `None`: it does not publish there.
     pub dht: Option<dht::client::ClientConfig>,
+    /// Where it listens with transports, besides the plain places of [`NodeConfig`], of which there may be none then.
+    pub transports: Vec<Listening>,
+    /// How obfs4 paces what the bridge and its clients write.
+    pub iat_mode: IatMode,
+}
+
+/// The places where a bridge speaks one transport.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// Which.
+    pub kind: Kind,
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// Under which addresses clients reach that.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// Bounds of what others can make a node hold or do.

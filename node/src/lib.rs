@@ -9,6 +9,7 @@ pub mod config;
 mod courier;
 pub mod directory;
 mod door;
+mod entrances;
 pub mod hopkeys;
 pub mod links;
 pub mod mailbox;

@@ -25,6 +25,7 @@ const RETRY: Duration = Duration::from_secs(120);
 
 /// What this bridge tells the cohorts of its slots.
 pub(crate) fn descriptor<R: Runtime>(node: &Node<R>, bridge: &Bridge) -> BridgeDescriptor {
+    let ways = node.ways.clone().expect("a bridge tells where it is");
     let (min, max) = link::VERSIONS;
     let now = WallTime::from_unix_secs(node.time.now().as_unix_secs());
     BridgeDescriptor {
@@ -33,7 +34,7 @@ pub(crate) fn descriptor<R: Runtime>(node: &Node<R>, bridge: &Bridge) -> BridgeD
         link: node.config.keys.link.public(),
         psk: Zeroizing::new(*bridge.secret.as_bytes()),
         expires: now + DESCRIPTOR_LIFE,
-        addresses: node.config.addresses.clone(),
+        ways,
     }
 }
 

@@ -1,6 +1,7 @@
 //! A running node: listens, serves its links, keeps its keys and its document fresh.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,11 +11,13 @@ use phantom_core::directory::descriptor::{NodeDescriptor, VersionRange};
 use phantom_core::directory::document::DocumentHash;
 use phantom_core::directory::fetch::fetch;
 use phantom_core::directory::rpc::{DirectoryRequest, DirectoryResponse, Uploaded};
+use phantom_core::directory::ways::{Ways, WaysError};
 use phantom_core::event::{Event, Refusal};
 use phantom_core::link::{self, Accepted, Channel, ClientAuth, LinkError, PeerKind, ServerAuth, Until};
 use phantom_core::packet::ReplayFilter;
 use phantom_core::runtime::{Frugal, Listener, Runtime, Stream};
 use phantom_core::service::{EntryHops, EntryRequest, Service};
+use phantom_core::transport::Server;
 use phantom_core::units::WallTime;
 use rand_core::Rng;
 use thiserror::Error;
@@ -25,6 +28,7 @@ use crate::config::{AuthorityContact, NodeConfig};
 use crate::courier::Drops;
 use crate::directory::Keeper;
 use crate::door::Door;
+use crate::entrances::{Entrances, answer};
 use crate::hopkeys::HopKeyStore;
 use crate::links::{Fresh, Links, Peer, dial};
 use crate::mailbox::Mailbox;
@@ -45,6 +49,9 @@ pub enum NodeError {
     /// The box store did not open.
     #[error("opening the box store: {0}")]
     Store(#[from] StoreError),
+    /// Where a bridge is to be found does not fit its descriptor.
+    #[error("the addresses of a bridge: {0}")]
+    Ways(#[from] WaysError),
 }
 
 pub(crate) fn host(doing: &str) -> impl Fn(io::Error) -> NodeError {
@@ -69,6 +76,10 @@ pub(crate) struct Node<R: Runtime> {
     pub(crate) ways_back: Option<WaysBack>,
     /// Requests of a bridge's own.
     pub(crate) drops: Drops,
+    /// Where a bridge is found.
+    pub(crate) ways: Option<Ways>,
+    /// Where it listens.
+    listen: Vec<(SocketAddr, Server)>,
 }
 
 /// Runs a node until its task tree is ended.
@@ -170,12 +181,13 @@ async fn work<R: Runtime>(node: Arc<Node<R>>) -> Result<(), NodeError> {
     let restored = auth.restore(&rt).await;
     restored.map_err(host("reading which hellos were answered"))?;
     let door = Door::default();
-    for at in node.config.listen.clone() {
-        let listener = rt.listen(at).await.map_err(host(&format!("listening at {at}")))?;
-        rt.spawn(
-            "listener",
-            accept(node.clone(), listener, auth.clone(), door.clone()),
-        );
+    for (at, server) in &node.listen {
+        let listener = rt
+            .listen(*at)
+            .await
+            .map_err(host(&format!("listening at {at}")))?;
+        let serves = (server.clone(), auth.clone());
+        rt.spawn("listener", accept(node.clone(), listener, serves, door.clone()));
     }
     if let Some(mailbox) = &node.mailbox {
         rt.spawn(
@@ -243,6 +255,7 @@ async fn start<R: Runtime>(rt: R, config: NodeConfig, store: StoreConfig) -> Res
     };
     let relay = Relay::new(rt.clone(), me, keys.clone(), links.clone(), mailbox.clone());
     relay.rekey(keys.read().await.secrets());
+    let Entrances { listen, ways } = Entrances::open(&rt, &config).await?;
     let ways_back = config.bridge.as_ref().map(|_| WaysBack::default());
     let node = Arc::new(Node {
         rt,
@@ -256,6 +269,8 @@ async fn start<R: Runtime>(rt: R, config: NodeConfig, store: StoreConfig) -> Res
         mailbox,
         ways_back,
         drops: Drops::default(),
+        ways,
+        listen,
     });
     // Set once, here, before anything can dial or accept.
     let _ = late.set(Arc::downgrade(&node));
@@ -263,7 +278,12 @@ async fn start<R: Runtime>(rt: R, config: NodeConfig, store: StoreConfig) -> Res
 }
 
 /// Accepts links at one address.
-async fn accept<R: Runtime>(node: Arc<Node<R>>, mut listener: R::Listener, auth: ServerAuth, door: Door) {
+async fn accept<R: Runtime>(
+    node: Arc<Node<R>>,
+    mut listener: R::Listener,
+    serves: (Server, ServerAuth),
+    door: Door,
+) {
     loop {
         let stream = match listener.accept().await {
             Ok(stream) => stream,
@@ -273,15 +293,11 @@ async fn accept<R: Runtime>(node: Arc<Node<R>>, mut listener: R::Listener, auth:
                 continue;
             }
         };
-        let (node, auth) = (node.clone(), auth.clone());
+        let (node, (server, auth)) = (node.clone(), serves.clone());
         let guest = door.enter(stream.peer_addr().ip());
         node.rt.clone().spawn("handshake", async move {
-            let silent = || guest.is_silent();
-            let accepted = tokio::select! {
-                biased;
-                accepted = link::accept_telling(&node.rt, stream, &auth, &node.config.link, silent) => accepted,
-                () = guest.told_to_leave() => Err(LinkError::Gone { doing: "making room for others" }),
-            };
+            let serves = (&server, &auth);
+            let accepted = answer(&node.rt, stream, serves, &node.config.link, &guest).await;
             drop(guest);
             match accepted {
                 Ok(Accepted::New(link, kind)) => {

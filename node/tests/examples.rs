@@ -159,3 +159,90 @@ fn every_mistake_is_shown_where_it_is() {
         );
     }
 }
+
+/// What the example shows, put in.
+fn with_transport(table: &str, keys: &str) -> String {
+    let text = BRIDGE
+        .replace("# [bridge.transports.obfs4-tls]", table)
+        .replace("# listen = [\"0.0.0.0:8443\"]", keys)
+        .replace("# addresses = [\"203.0.113.77:8443\"]\n", "");
+    assert!(text.contains(table) && text.contains(keys));
+    text
+}
+
+#[test]
+fn a_bridge_may_have_transports_and_then_needs_no_plain_place() {
+    const TABLE: &str = "[bridge.transports.obfs4-tls]";
+    const KEYS: &str = "listen = [\"0.0.0.0:8443\"]\naddresses = [\"203.0.113.77:8443\"]";
+    let text = with_transport(TABLE, KEYS);
+    let both = NodeSettings::parse(&source(&text)).unwrap();
+    let all: Vec<u16> = both.listens().iter().map(|at| at.port()).collect();
+    assert_eq!(all, [443, 8443]);
+    let plain = "listen = [\"0.0.0.0:443\"]\n";
+    let addresses = "addresses = [\"203.0.113.77:443\"]\n";
+    let hidden = text.replacen(plain, "", 1).replacen(addresses, "", 1);
+    let hidden = NodeSettings::parse(&source(&hidden)).unwrap();
+    assert_eq!(hidden.listens(), ["0.0.0.0:8443".parse().unwrap()]);
+    // Half of a place is none, and a bridge without any is none.
+    let half = fails(&text.replacen(plain, "", 1));
+    assert!(half.contains("missing field `listen`"), "{half}");
+    let none = fails(&BRIDGE.replacen(plain, "", 1).replacen(addresses, "", 1));
+    assert!(none.contains("missing field `listen`"), "{none}");
+}
+
+#[test]
+fn mistakes_in_transports_are_shown_with_their_place_and_the_choices() {
+    const KEYS: &str = "listen = [\"0.0.0.0:8443\"]\naddresses = [\"203.0.113.77:8443\"]";
+    let six = (1..=6)
+        .map(|n| format!("\"[2001:db8::1]:{n}\""))
+        .collect::<Vec<_>>();
+    let six = format!("listen = [\"0.0.0.0:8443\"]\naddresses = [{}]", six.join(", "));
+    for (table, keys, says) in [
+        (
+            "[bridge.transports.obfs5]",
+            KEYS,
+            "expected one of `plain`, `obfs4`, `obfs4-http`, `obfs4-tls`",
+        ),
+        ("[bridge.transports.plain]", KEYS, "at the beginning of the file"),
+        (
+            "[bridge.transports.obfs4]",
+            "listen = [\"0.0.0.0:8443\"]",
+            "missing field `addresses`",
+        ),
+        (
+            "[bridge.transports.obfs4]",
+            "listen = []\naddresses = []",
+            "1 to 16 addresses, got 0",
+        ),
+        (
+            "[bridge.transports.obfs4]",
+            "listen = [\"0.0.0.0:1\"]\naddresses = []",
+            "at least one of `addresses`",
+        ),
+        (
+            "[bridge.transports.obfs4]",
+            "listen = [\"0.0.0.0:1\"]\naddresses = [\"0.0.0.0:1\"]",
+            "no address that others can dial",
+        ),
+        ("[bridge.transports.obfs4]", &six, "which has room for 147"),
+        (
+            "[bridge.transports.obfs4]\nport = 1",
+            KEYS,
+            "unknown field `port`",
+        ),
+    ] {
+        let text = with_transport(table, keys);
+        let error = fails(&text);
+        let from = text
+            .lines()
+            .position(|line| line.contains("[bridge.transports"))
+            .unwrap()
+            + 1;
+        let line = error.strip_prefix("/etc/phantom/x.toml:").unwrap();
+        let line: usize = line.split(':').next().unwrap().parse().unwrap();
+        assert!((from..from + 4).contains(&line), "{from}: {error}");
+        assert!(error.contains(says), "{says}: {error}");
+    }
+    let error = fails(&BRIDGE.replacen("#iat_mode = 0", "iat_mode = 3", 1));
+    assert!(error.contains("iat_mode is 3, wanted 0, 1 or 2"), "{error}");
+}

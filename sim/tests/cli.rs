@@ -27,7 +27,9 @@ fn every_scenario_is_listed_with_what_it_shows() {
     let (code, out, err) = phantom_sim(&["list"]);
     assert_eq!((code, err.as_str()), (0, ""));
     for name in [
+        "active-probe",
         "blocked-bootstrap",
+        "fet-obfs4",
         "first-look",
         "named-censor",
         "node-churn",
@@ -40,9 +42,13 @@ fn every_scenario_is_listed_with_what_it_shows() {
     }
     let (code, out, _) = phantom_sim(&["list", "--json"]);
     let rows: serde_json::Value = serde_json::from_str(&out).expect("JSON and nothing else");
-    assert_eq!((code, rows.as_array().map(Vec::len)), (0, Some(7)));
+    assert_eq!((code, rows.as_array().map(Vec::len)), (0, Some(9)));
+    let named = |name: &str| {
+        rows.as_array()
+            .and_then(|rows| rows.iter().find(|row| row["name"] == name))
+    };
     assert_eq!(
-        rows[0]["params"]["dht"]["choices"],
+        named("blocked-bootstrap").expect("listed")["params"]["dht"]["choices"],
         serde_json::json!(["on", "off"])
     );
 }

@@ -179,6 +179,8 @@ fn bridge() -> (Net, PeerId, SocketAddr, ClientAuth) {
             ways_back: 3,
             slots: BridgeSlots(Vec::new()),
             dht: None,
+            transports: Vec::new(),
+            iat_mode: phantom_core::transport::obfs4::IatMode::default(),
         }),
         limits: Limits::default(),
         link: link::Config::default(),

@@ -20,6 +20,16 @@ fn holds_with(name: &str, params: &[(&str, &str)]) {
 }
 
 #[test]
+fn active_probe_holds() {
+    holds("active-probe", "24");
+}
+
+#[test]
+fn fet_obfs4_holds() {
+    holds("fet-obfs4", "30");
+}
+
+#[test]
 fn node_churn_holds() {
     holds("node-churn", "40");
 }

@@ -213,9 +213,17 @@ fn tag(tag: phantom_core::event::Tag) -> String {
 
 fn notice_json(notice: &Notice) -> Value {
     match notice {
-        Notice::Connected { step, entry, resumed } => {
-            json!({ "connected": { "step": format!("{step:?}").to_lowercase(), "entry": entry, "resumed": resumed } })
-        }
+        Notice::Connected {
+            step,
+            entry,
+            resumed,
+            transport,
+        } => json!({ "connected": {
+            "step": format!("{step:?}").to_lowercase(),
+            "entry": entry,
+            "resumed": resumed,
+            "transport": transport.name(),
+        } }),
         Notice::Disconnected => json!("disconnected"),
         Notice::Message {
             contact,
@@ -263,6 +271,7 @@ fn status_json(status: &Status) -> Value {
             "step": format!("{:?}", entry.step).to_lowercase(),
             "address": entry.address,
             "bridge": entry.bridge,
+            "transport": entry.transport.name(),
             "ready": entry.ready,
         })
     });

@@ -12,6 +12,7 @@ use std::time::Duration;
 use phantom_core::runtime::tokio::{Config, TokioRuntime};
 use phantom_core::runtime::{Clock, Entropy, Listener, Net, Spawn, Store, Stream};
 use phantom_core::transport::obfs4::{self, Prefix};
+use phantom_core::transport::obfs4_identity;
 use phantom_obfs4::{Bridge, BridgeArgs, IatMode, Identity};
 use phantom_pt::args::Args;
 use phantom_pt::child::{self, Answers};
@@ -32,8 +33,7 @@ const PREFIXED: &str = "obfs4_prefixed";
 /// The argument of that one, and what it is if a bridge's operator does not say it.
 const PREFIX: &str = "prefix";
 const PREFIX_DEFAULT: Prefix = Prefix::Tls;
-/// The file of a server's keys, and of its line for people.
-const STATE_FILE: &str = "obfs4_state.json";
+/// The file of a server's line for people; its keys are beside it.
 const LINE_FILE: &str = "obfs4_bridgeline.txt";
 /// How long a parent may take to say where to go, and a proxy or an ORPort to answer.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -165,34 +165,26 @@ async fn listen(
 
 /// Of the state folder, or a new one that is kept there; `iat_mode` is what the parent wants.
 async fn identity(rt: &TokioRuntime, iat_mode: Option<&str>) -> io::Result<Identity> {
-    let kept = rt.read(STATE_FILE).await?;
-    let mut identity = match &kept {
-        Some(json) => {
-            let json = std::str::from_utf8(json).map_err(io::Error::other)?;
-            Identity::from_state_json(json)
-                .map_err(|error| io::Error::other(format!("{STATE_FILE} in the state folder: {error}")))?
-        }
-        None => Identity::from_rng(&mut rt.rng("identity")),
-    };
-    if let Some(mode) = iat_mode {
+    let wanted = iat_mode.map(|mode| {
         let known = mode.parse().ok().and_then(IatMode::from_number);
-        identity.iat_mode = known.ok_or_else(|| {
+        known.ok_or_else(|| {
             io::Error::other(format!(
                 "iat-mode {mode:?} in ServerTransportOptions: wanted 0, 1 or 2"
             ))
-        })?;
-    }
-    let json = identity.to_state_json();
-    if kept.is_none_or(|kept| kept != json.as_bytes()) {
-        rt.write(STATE_FILE, json.as_bytes()).await?;
-        rt.sync(STATE_FILE).await?;
-        let line = format!(
-            "# This bridge, with its address and fingerprint to be filled in:\nBridge obfs4 <IP ADDRESS>:<PORT> <FINGERPRINT> cert={} iat-mode={}\n",
-            identity.args().cert(),
-            identity.iat_mode.number()
-        );
+        })
+    });
+    let identity = obfs4_identity(rt, wanted.transpose()?).await?;
+    let line = format!(
+        "# This bridge, with its address and fingerprint to be filled in:\nBridge obfs4 <IP ADDRESS>:<PORT> <FINGERPRINT> cert={} iat-mode={}\n",
+        identity.args().cert(),
+        identity.iat_mode.number()
+    );
+    if rt
+        .read(LINE_FILE)
+        .await?
+        .is_none_or(|kept| kept != line.as_bytes())
+    {
         rt.write(LINE_FILE, line.as_bytes()).await?;
-        rt.sync(LINE_FILE).await?;
     }
     Ok(identity)
 }

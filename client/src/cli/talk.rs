@@ -178,8 +178,12 @@ fn print_status(status: &Status) {
             } else {
                 "does not say how to use it yet"
             };
+            let over = match entry.transport {
+                transport if transport.is_plain() => String::new(),
+                transport => format!(" over {}", transport.name()),
+            };
             println!(
-                "entry:     {kind} {} ({:?} step), {ready}",
+                "entry:     {kind} {}{over} ({:?} step), {ready}",
                 entry.address, entry.step
             );
         }

@@ -2,6 +2,7 @@
 
 use phantom_core::crypto::keys::{IdentitySecret, LinkSecret};
 use phantom_core::directory::descriptor::{BridgeDescriptor, VersionRange};
+use phantom_core::directory::ways::Ways;
 use phantom_core::runtime::tokio::{Config, TokioRuntime};
 use phantom_core::runtime::{Clock, Entropy, Spawn};
 use rand_chacha::ChaCha12Rng;
@@ -92,7 +93,7 @@ fn bridge(n: u8, expires: WallTime) -> BridgeDescriptor {
         link: LinkSecret::from_bytes([n; 32]).public(),
         psk: Zeroizing::new([n; 32]),
         expires,
-        addresses: vec![([127, 0, 0, 1], u16::from(n)).into()],
+        ways: Ways::plain(vec![([127, 0, 0, 1], u16::from(n)).into()]),
     }
 }
 

@@ -232,6 +232,7 @@ impl<R: Runtime> Client<R> {
         let from = self.entry_left.take();
         let from = old.as_ref().map(|old| old.candidate.address()).or(from);
         let (step, entry, number) = (new.step, new.candidate.address(), new.number);
+        let transport = new.candidate.kind();
         if new.hop.is_some() {
             self.dirty |= self.kept.worked(&new.candidate);
         }
@@ -242,8 +243,18 @@ impl<R: Runtime> Client<R> {
         let lost = self.requests.abandon_if(|sent| sent.over != number);
         lost.into_iter().for_each(|sent| self.failed(at, sent.purpose));
         self.rt.emit(Event::PathTaken { from, to: entry, why });
-        self.rt.emit(Event::Connected { step, entry, resumed });
-        self.mail.tell(Notice::Connected { step, entry, resumed });
+        self.rt.emit(Event::Connected {
+            step,
+            entry,
+            resumed,
+            transport,
+        });
+        self.mail.tell(Notice::Connected {
+            step,
+            entry,
+            resumed,
+            transport,
+        });
         if resumed {
             self.mail.reachable(at);
         } else {

@@ -307,6 +307,7 @@ fn directories() -> Vec<Vec<u8>> {
     let mut out = vec![
         seed(0, &[0, 0]),
         seed(1, &world::bridge().encode()),
+        seed(1, &world::bridge_with_transports()),
         seed(2, &directory::vote(1..3, world::wall(), &[])),
         seed(3, &[0, 0]),
         seed(4, &document),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use phantom_core::crypto::keys::{IdentityPublic, IdentitySecret, LinkSecret};
 use phantom_core::directory::descriptor::{BridgeDescriptor, HopKeys, NodeDescriptor, Roles, VersionRange};
 use phantom_core::directory::sign::KeySet;
+use phantom_core::directory::ways::Ways;
 use phantom_core::mailbox::OperatorId;
 use phantom_core::packet::{HopKeyId, HopPublic};
 use phantom_core::rendezvous::{Cohort, Ledger, Slot, SlotWriter};
@@ -66,8 +67,27 @@ pub(crate) fn bridge() -> BridgeDescriptor {
         link: LinkSecret::from_bytes([9; 32]).public(),
         psk: [8; 32].into(),
         expires: wall() + Duration::from_secs(86_400),
-        addresses: addresses(),
+        ways: Ways::plain(addresses()),
     }
+}
+
+/// The descriptor of a bridge with a place without transport, one with obfs4, and one of a kind to come.
+pub(crate) fn bridge_with_transports() -> Vec<u8> {
+    const HEAD: usize = 107;
+    let mut out = bridge().encode()[..HEAD].to_vec();
+    out[0] = 2;
+    let place = [4, 192, 0, 2, 1, 1, 187];
+    let groups: [(u8, Vec<u8>); 3] = [
+        (0, place.to_vec()),
+        (1, [&[7; 52][..], &[1, 2][..], &place[..]].concat()),
+        (9, vec![1, 2, 3]),
+    ];
+    out.push(groups.len() as u8);
+    for (kind, body) in groups {
+        out.extend([kind, body.len() as u8]);
+        out.extend(body);
+    }
+    out
 }
 
 /// Three authorities, two of whom must sign.

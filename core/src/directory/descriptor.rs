@@ -7,6 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::ways::{WAYS_LEN_MAX, Ways, is_dialable};
 use crate::crypto::kdf::Context;
 use crate::crypto::keys::{IdentityPublic, IdentitySecret, KeyError, LinkPublic, NodeId};
 use crate::mailbox::OperatorId;
@@ -16,12 +17,17 @@ use crate::wire::{DecodeError, Reader, Writer};
 
 const SIGNED: Context = Context::new("phantom-net 2026 node descriptor v1");
 const FORMAT: u8 = 1;
+/// A bridge without transports: addresses only.
 const BRIDGE_FORMAT: u8 = 1;
+/// A bridge with transports.
+const BRIDGE_FORMAT_WAYS: u8 = 2;
+/// All of a bridge's descriptor but the places where it listens.
+const BRIDGE_HEAD: usize = 107;
 
 /// The longest encoding of a [`NodeDescriptor`].
 pub const DESCRIPTOR_LEN_MAX: usize = 328;
 /// The longest encoding of a [`BridgeDescriptor`], so that it fits a DHT record once sealed.
-pub const BRIDGE_LEN_MAX: usize = 224;
+pub const BRIDGE_LEN_MAX: usize = BRIDGE_HEAD + WAYS_LEN_MAX;
 /// Addresses that a descriptor may name.
 pub const ADDRESSES_MAX: usize = 4;
 /// How long a descriptor may be valid.
@@ -181,13 +187,7 @@ pub(super) fn read_addresses(r: &mut Reader<'_>) -> Result<Vec<SocketAddr>, Deco
     }
     let mut out = Vec::with_capacity(count);
     for _ in 0..count {
-        let at = r.socket_addr()?;
-        if at.port() == 0 || at.ip().is_unspecified() || at.ip().is_multicast() {
-            return Err(DecodeError::BadValue {
-                field: "address port",
-                got: u64::from(at.port()),
-            });
-        }
+        let at = read_dialable(r)?;
         if out.last().is_some_and(|last| *last >= at) {
             return Err(DecodeError::BadValue {
                 field: "order of addresses",
@@ -199,8 +199,19 @@ pub(super) fn read_addresses(r: &mut Reader<'_>) -> Result<Vec<SocketAddr>, Deco
     Ok(out)
 }
 
+/// Reads an address that can be dialled.
+pub(super) fn read_dialable(r: &mut Reader<'_>) -> Result<SocketAddr, DecodeError> {
+    match r.socket_addr()? {
+        at if is_dialable(at) => Ok(at),
+        at => Err(DecodeError::BadValue {
+            field: "address port",
+            got: u64::from(at.port()),
+        }),
+    }
+}
+
 /// Brings addresses into the order that the formats ask for, without duplicates, at most [`ADDRESSES_MAX`].
-fn ordered(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+pub(super) fn ordered(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     addresses.sort_unstable();
     addresses.dedup();
     addresses.truncate(ADDRESSES_MAX);
@@ -341,8 +352,8 @@ pub struct BridgeDescriptor {
     pub psk: Zeroizing<[u8; 32]>,
     /// Not to be used from then on; whole seconds.
     pub expires: WallTime,
-    /// Where it listens: at least one, ascending.
-    pub addresses: Vec<SocketAddr>,
+    /// Where it listens, and how to speak there.
+    pub ways: Ways,
 }
 
 impl std::fmt::Debug for BridgeDescriptor {
@@ -358,38 +369,52 @@ impl BridgeDescriptor {
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         // Capacity for the longest form, so that no copy of the psk is left behind by growth.
         let mut out = Vec::with_capacity(BRIDGE_LEN_MAX);
-        out.put_u8(BRIDGE_FORMAT);
+        out.put_u8(match self.ways.is_plain() {
+            true => BRIDGE_FORMAT,
+            false => BRIDGE_FORMAT_WAYS,
+        });
         out.put_u8(self.versions.min);
         out.put_u8(self.versions.max);
         out.put(self.identity.as_bytes());
         out.put(self.link.as_bytes());
         out.put(&*self.psk);
         out.put_u64(self.expires.as_unix_secs());
-        put_addresses(&mut out, &ordered(self.addresses.clone()));
+        self.ways.write(&mut out);
         Zeroizing::new(out)
     }
 
     /// Decodes.
     ///
     /// # Errors
-    /// [`DescriptorError`].
+    /// [`DescriptorError`]. A kind of transport that this version does not know is none.
     pub fn decode(bytes: &[u8]) -> Result<Self, DescriptorError> {
-        let mut r = Reader::new(bytes);
-        let format = r.u8()?;
-        if format != BRIDGE_FORMAT {
-            return Err(DecodeError::BadValue {
-                field: "bridge format",
-                got: u64::from(format),
+        if bytes.len() > BRIDGE_LEN_MAX {
+            return Err(DecodeError::TooLong {
+                field: "bridge descriptor",
+                bound: BRIDGE_LEN_MAX,
+                got: bytes.len(),
             }
             .into());
         }
+        let mut r = Reader::new(bytes);
+        let read_ways = match r.u8()? {
+            BRIDGE_FORMAT => Ways::read_plain,
+            BRIDGE_FORMAT_WAYS => Ways::read,
+            format => {
+                return Err(DecodeError::BadValue {
+                    field: "bridge format",
+                    got: u64::from(format),
+                }
+                .into());
+            }
+        };
         let bridge = Self {
             versions: VersionRange::read(&mut r)?,
             identity: IdentityPublic::from_bytes(r.array()?)?,
             link: LinkPublic::from_bytes(r.array()?),
             psk: Zeroizing::new(r.array()?),
             expires: read_time(&mut r, "expires")?,
-            addresses: read_addresses(&mut r)?,
+            ways: read_ways(&mut r)?,
         };
         r.finish()?;
         Ok(bridge)
@@ -404,6 +429,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::crypto::keys::LinkSecret;
+    use crate::directory::ways::tests::every_kind;
 
     /// A node of the tests, made from `seed`.
     pub(in crate::directory) fn node(seed: u64, published: u64) -> (IdentitySecret, NodeDescriptor) {
@@ -433,7 +459,7 @@ pub(super) mod tests {
         (secret, descriptor)
     }
 
-    fn bridge(addresses: Vec<SocketAddr>) -> BridgeDescriptor {
+    fn bridge(ways: Ways) -> BridgeDescriptor {
         let (_, node) = node(1, 1_800_000_000);
         BridgeDescriptor {
             versions: node.versions,
@@ -441,7 +467,7 @@ pub(super) mod tests {
             link: node.link,
             psk: Zeroizing::new([9; 32]),
             expires: node.expires,
-            addresses,
+            ways,
         }
     }
 
@@ -458,13 +484,32 @@ pub(super) mod tests {
         let bytes = longest.sign(&secret);
         assert!(bytes.len() <= DESCRIPTOR_LEN_MAX, "{}", bytes.len());
         assert_eq!(NodeDescriptor::verify(&bytes), Ok(longest));
-        let longest = bridge(many_addresses());
-        assert!(
-            longest.encode().len() <= BRIDGE_LEN_MAX,
-            "{}",
-            longest.encode().len()
-        );
-        assert_eq!(BridgeDescriptor::decode(&longest.encode()), Ok(longest));
+    }
+
+    #[test]
+    fn a_bridge_without_transports_is_what_it_was_before_there_were_any() {
+        let plain = bridge(Ways::plain(many_addresses()));
+        let bytes = plain.encode();
+        assert_eq!((bytes.len(), bytes[0]), (BRIDGE_HEAD + 1 + 4 * 19, 1));
+        assert_eq!(bytes[BRIDGE_HEAD..][..3], [4, 6, 0x20], "a count, then addresses");
+        assert_eq!(BridgeDescriptor::decode(&bytes), Ok(plain));
+    }
+
+    #[test]
+    fn a_bridge_with_transports_keeps_within_its_bound_and_no_byte_more_decodes() {
+        let bridge = bridge(every_kind());
+        let mut bytes = bridge.encode().to_vec();
+        assert!(bytes.len() <= BRIDGE_LEN_MAX, "{}", bytes.len());
+        assert_eq!(BridgeDescriptor::decode(&bytes), Ok(bridge));
+        // A kind of later versions that fills what is left, and one that is longer.
+        bytes[BRIDGE_HEAD] += 1;
+        let room = BRIDGE_LEN_MAX - bytes.len() - 2;
+        bytes.extend_from_slice(&[200, room as u8]);
+        bytes.resize(BRIDGE_LEN_MAX, 7);
+        assert!(BridgeDescriptor::decode(&bytes).is_ok());
+        bytes[BRIDGE_LEN_MAX - room - 1] += 1;
+        bytes.push(7);
+        assert!(BridgeDescriptor::decode(&bytes).is_err());
     }
 
     #[test]
@@ -534,11 +579,13 @@ pub(super) mod tests {
 
         #[test]
         fn a_bridge_that_decodes_encodes_to_the_same_bytes(at: proptest::sample::Index, to: u8) {
-            let mut bytes = bridge(many_addresses()).encode().to_vec();
-            let at = at.index(bytes.len());
-            bytes[at] = to;
-            if let Ok(bridge) = BridgeDescriptor::decode(&bytes) {
-                prop_assert_eq!(bridge.encode().to_vec(), bytes);
+            for ways in [Ways::plain(many_addresses()), every_kind()] {
+                let mut bytes = bridge(ways).encode().to_vec();
+                let at = at.index(bytes.len());
+                bytes[at] = to;
+                if let Ok(bridge) = BridgeDescriptor::decode(&bytes) {
+                    prop_assert_eq!(bridge.encode().to_vec(), bytes);
+                }
             }
         }
     }

@@ -14,3 +14,4 @@ pub mod proofs;
 pub mod rpc;
 pub mod sign;
 pub mod vote;
+pub mod ways;

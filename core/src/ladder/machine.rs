@@ -6,8 +6,14 @@ use std::time::Duration;
 
 use rand_core::Rng;
 
-use super::{ORDER, Outcome, Report, Step};
+use super::{Kind, ORDER, Outcome, Report, Step};
 use crate::units::Instant;
+
+/// Something to dial. Equal entries are one.
+pub trait Entry: Clone + PartialEq {
+    /// How it is spoken to, for the report.
+    fn transport(&self) -> Kind;
+}
 
 /// How the ladder behaves. The defaults are those of SPEC §9.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +101,7 @@ struct Running {
     start: Instant,
     deadline: Instant,
     step: Step,
+    transport: Kind,
 }
 
 /// The ladder machine over entries of type `E`.
@@ -112,7 +119,7 @@ pub struct Ladder<E, G> {
     report: Report,
 }
 
-impl<E: Clone + PartialEq, G: Rng> Ladder<E, G> {
+impl<E: Entry, G: Rng> Ladder<E, G> {
     /// A ladder that climbs `steps` (in [`ORDER`]), not started yet.
     pub fn new(config: Config, steps: &[Step], rng: G) -> Self {
         let sources = ORDER
@@ -258,7 +265,7 @@ impl<E: Clone + PartialEq, G: Rng> Ladder<E, G> {
         let Some(running) = self.running.remove(&attempt) else {
             return;
         };
-        self.report.ended(running.step, outcome);
+        self.report.ended(running.step, running.transport, outcome);
         if outcome == Outcome::Connected {
             self.done = true;
             self.pending.clear();
@@ -386,6 +393,7 @@ impl<E: Clone + PartialEq, G: Rng> Ladder<E, G> {
                 start: now,
                 deadline: now + self.config.attempt_limit,
                 step,
+                transport: candidate.entry.transport(),
             },
         );
         Output::Dial {

@@ -11,10 +11,11 @@ mod report;
 #[cfg(test)]
 mod tests;
 
-pub use machine::{AttemptId, Config, Ladder, Output};
+pub use machine::{AttemptId, Config, Entry, Ladder, Output};
 pub use report::{Report, StepReport, describe, name};
 
 pub use crate::event::{Outcome, Step};
+pub use crate::transport::Kind;
 
 /// The steps in the order in which they start.
 pub const ORDER: [Step; 5] = [

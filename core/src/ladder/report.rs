@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{ORDER, Outcome, Step};
+use super::{Kind, ORDER, Outcome, Step};
 
 /// What one step of the ladder did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,8 +13,8 @@ pub struct StepReport {
     pub empty: u32,
     /// How many different entries it gave.
     pub entries: u32,
-    /// How its attempts ended, with how often, in the order of [`Outcome`].
-    pub outcomes: Vec<(Outcome, u32)>,
+    /// How its attempts ended over each transport, with how often, in the order of [`Kind`] and [`Outcome`].
+    pub outcomes: Vec<((Kind, Outcome), u32)>,
 }
 
 /// What the whole ladder did since it last started. Lists in order, not trees: it is short, and kept while the client is in.
@@ -52,8 +52,8 @@ impl Report {
             .sum()
     }
 
-    pub(super) fn ended(&mut self, step: Step, outcome: Outcome) {
-        *entry(&mut self.step_mut(step).outcomes, outcome) += 1;
+    pub(super) fn ended(&mut self, step: Step, transport: Kind, outcome: Outcome) {
+        *entry(&mut self.step_mut(step).outcomes, (transport, outcome)) += 1;
     }
 
     pub(super) fn step_mut(&mut self, step: Step) -> &mut StepReport {
@@ -83,8 +83,12 @@ impl fmt::Display for Report {
                 continue;
             }
             write!(f, "{} entries", seen.entries)?;
-            for (outcome, times) in &seen.outcomes {
-                write!(f, ", {} {times}", describe(*outcome))?;
+            for ((transport, outcome), times) in &seen.outcomes {
+                write!(f, ", {}", describe(*outcome))?;
+                if !transport.is_plain() {
+                    write!(f, " over {}", transport.name())?;
+                }
+                write!(f, " {times}")?;
             }
         }
         Ok(())

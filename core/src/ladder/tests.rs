@@ -7,6 +7,22 @@ use super::*;
 use crate::units::Instant;
 use std::time::Duration;
 
+impl Entry for &'static str {
+    /// As the name begins.
+    fn transport(&self) -> Kind {
+        let mut kinds = Kind::ALL.into_iter().rev();
+        kinds
+            .find(|kind| self.starts_with(kind.name()))
+            .unwrap_or_default()
+    }
+}
+
+impl Entry for u64 {
+    fn transport(&self) -> Kind {
+        Kind::Plain
+    }
+}
+
 type TestLadder = Ladder<&'static str, ChaCha12Rng>;
 
 fn ladder(steps: &[Step]) -> TestLadder {
@@ -273,4 +289,26 @@ fn what_is_passed_over_costs_no_time_and_the_order_of_dials_can_be_given() {
     assert_eq!(dialled, ["c", "a", "b"]);
     assert_eq!(l.poll_output(at(499)), Output::WaitUntil(at(500)));
     assert_eq!(l.candidates().count(), 3);
+}
+
+#[test]
+fn the_report_says_what_was_seen_over_each_transport() {
+    let mut l = ladder(&[Step::Dht]);
+    l.start(at(0));
+    drain(&mut l, at(0));
+    l.found(at(0), Step::Dht, vec!["obfs4 here", "obfs4-tls there", "plain"]);
+    let ends = [Outcome::Refused, Outcome::TimedOut, Outcome::Reset];
+    for (n, outcome) in ends.into_iter().enumerate() {
+        let now = at(250 * (n as u64 + 1));
+        for output in drain(&mut l, now) {
+            if let Output::Dial { attempt, .. } = output {
+                l.ended(now, attempt, outcome);
+            }
+        }
+    }
+    let said = l.report().to_string();
+    assert_eq!(
+        said,
+        "DHT: 3 entries, reset 1, refused over obfs4 1, no answer over obfs4-tls 1"
+    );
 }

@@ -138,10 +138,10 @@ pub async fn fetch<R: Runtime>(
         pins.raise(slot, day, item.sequence(), today);
         match open(cohort, slot, day, &item, time) {
             Some(bridge) => {
-                for address in &bridge.addresses {
+                for address in bridge.ways.addresses() {
                     rt.emit(Event::BridgeLearned {
                         step: Step::Dht,
-                        bridge: *address,
+                        bridge: address,
                     });
                 }
                 count += 1;

@@ -9,11 +9,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use phantom_obfs4::{Bridge, BridgeArgs, EpochHour, HandshakeError, Now, Output, Session, SessionError};
+pub use phantom_obfs4::{Bridge, BridgeArgs, IatMode};
+use phantom_obfs4::{EpochHour, HandshakeError, Now, Output, Session, SessionError};
 use rand_chacha::ChaCha12Rng;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::Kind;
 use crate::link::Carrier;
 use crate::runtime::Runtime;
 use crate::units::Instant;
@@ -75,6 +77,25 @@ impl Prefix {
         }
     }
 
+    /// The kind of transport that obfs4 behind it is.
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::None => Kind::Obfs4,
+            Self::Http => Kind::Obfs4Http,
+            Self::Tls => Kind::Obfs4Tls,
+        }
+    }
+
+    /// What a client of such a kind says first; `None` for a kind that is no obfs4.
+    pub const fn of_kind(kind: Kind) -> Option<Self> {
+        match kind {
+            Kind::Plain => None,
+            Kind::Obfs4 => Some(Self::None),
+            Kind::Obfs4Http => Some(Self::Http),
+            Kind::Obfs4Tls => Some(Self::Tls),
+        }
+    }
+
     /// The one of this name.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::None, Self::Http, Self::Tls]
@@ -129,7 +150,7 @@ pub async fn dial<R: Runtime, S: Carrier>(
     prefix: Prefix,
 ) -> Result<Obfs4Stream<R, S>, Obfs4Error> {
     let session = Session::client(bridge, now(rt), rt.rng("obfs4 dial"));
-    Obfs4Stream::begin(rt, stream, session, (prefix, Prefix::None)).await
+    Obfs4Stream::begin(rt, stream, session, (prefix, Prefix::None), || {}).await
 }
 
 /// Answers on `stream`, on which somebody called who should begin with this prefix.
@@ -143,8 +164,22 @@ pub async fn accept<R: Runtime, S: Carrier>(
     bridge: &Bridge,
     prefix: Prefix,
 ) -> Result<Obfs4Stream<R, S>, Obfs4Error> {
+    accept_telling(rt, stream, bridge, prefix, || {}).await
+}
+
+/// As [`accept`], and calls `silent` when the caller is known to be a stranger and the silence begins.
+///
+/// # Errors
+/// As [`accept`].
+pub async fn accept_telling<R: Runtime, S: Carrier>(
+    rt: &R,
+    stream: S,
+    bridge: &Bridge,
+    prefix: Prefix,
+    silent: impl FnOnce() + Send,
+) -> Result<Obfs4Stream<R, S>, Obfs4Error> {
     let session = bridge.accept(now(rt), rt.rng("obfs4 accept"));
-    Obfs4Stream::begin(rt, stream, session, (Prefix::None, prefix)).await
+    Obfs4Stream::begin(rt, stream, session, (Prefix::None, prefix), silent).await
 }
 
 fn now<R: Runtime>(rt: &R) -> Now {
@@ -160,6 +195,7 @@ impl<R: Runtime, S: Carrier> Obfs4Stream<R, S> {
         inner: S,
         session: Session<ChaCha12Rng>,
         (says, hears): (Prefix, Prefix),
+        silent: impl FnOnce() + Send,
     ) -> Result<Self, Obfs4Error> {
         let mut stream = Self {
             rt: rt.clone(),
@@ -186,6 +222,7 @@ impl<R: Runtime, S: Carrier> Obfs4Stream<R, S> {
                 return Ok(stream);
             }
             if let Some((until, why)) = stream.silence {
+                silent();
                 stream.stay_silent(until).await;
                 return Err(Obfs4Error::Stranger(why));
             }

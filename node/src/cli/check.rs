@@ -105,8 +105,8 @@ pub(crate) fn check(args: &Args) -> Result<(), Failure> {
 }
 
 async fn addresses(rt: &TokioRuntime, settings: &NodeSettings, findings: &mut Findings) {
-    for at in &settings.listen {
-        let found = match rt.listen(*at).await {
+    for at in settings.listens() {
+        let found = match rt.listen(at).await {
             Ok(_) => Ok(format!("{at} can be listened on")),
             Err(error)
                 if error.kind() == std::io::ErrorKind::AddrInUse

@@ -1,12 +1,16 @@
 //! `node.toml` and `bridge.toml`.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use phantom_core::dht::{self, Endpoint};
 use phantom_core::directory::descriptor::{ADDRESSES_MAX, Roles};
+use phantom_core::directory::ways::Ways;
 use phantom_core::rendezvous::BridgeSlots;
 use phantom_core::rendezvous::bridge::SLOTS_PER_BRIDGE_MAX;
+use phantom_core::transport::Kind;
+use phantom_core::transport::obfs4::IatMode;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -17,7 +21,7 @@ use super::sections::{
 };
 use super::source::{SettingsError, Source};
 use super::text::{Contact, ContactKind, OperatorName, Size, Text};
-use crate::config::{Bridge, Directory, Limits, NodeConfig};
+use crate::config::{Bridge, Directory, Limits, Listening, NodeConfig};
 use crate::store::{QuotaConfig, StoreConfig, WRITERS_MAX};
 
 /// Listening addresses of one node.
@@ -42,10 +46,10 @@ struct File {
     data: PathBuf,
     /// Its key file, 0600. No default.
     keys: PathBuf,
-    /// Where it listens. No default.
-    listen: Spanned<Vec<SocketAddr>>,
+    /// Where it listens. No default. A bridge with transports may leave it out, and `addresses`: it then has no place without.
+    listen: Option<Spanned<Vec<SocketAddr>>>,
     /// Under which addresses others reach it, at most 4. No default: behind a NAT they are not those it listens on.
-    addresses: Spanned<Vec<SocketAddr>>,
+    addresses: Option<Spanned<Vec<SocketAddr>>>,
     /// The address that its own connections come from. Default: the system's choice.
     outgoing: Option<IpAddr>,
     /// What it offers. Default all three; a bridge is an entry whatever stands here.
@@ -82,6 +86,74 @@ pub struct BridgeSection {
     pub ways_back: usize,
     /// How it reaches the DHT. Left out, it does not publish there.
     pub dht: Option<DhtSection>,
+    /// How obfs4 paces what the bridge and its clients write: 0 not at all, 1 whole segments (1.5 Mbit/s), 2 segments of
+    /// random lengths (0.7 Mbit/s). Default 0: a pace so slow is for who fears an observer of times and sizes.
+    #[serde(default = "unpaced")]
+    pub iat_mode: Spanned<u8>,
+    /// Where it listens with transports: `[bridge.transports.KIND]`. Default none.
+    #[serde(default)]
+    pub transports: BTreeMap<Kind, Spanned<TransportSection>>,
+}
+
+/// The places of one transport: `[bridge.transports.obfs4]`, `obfs4-http` or `obfs4-tls`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransportSection {
+    /// Where it listens, on ports of its own. No default.
+    pub listen: Vec<SocketAddr>,
+    /// Under which addresses clients reach that. No default, as for the bridge itself.
+    pub addresses: Vec<SocketAddr>,
+}
+
+impl BridgeSection {
+    /// Checks what one field alone cannot show; `plain` are the bridge's places without a transport.
+    fn check(&self, source: &Source, plain: &[SocketAddr]) -> Result<(), SettingsError> {
+        if IatMode::from_number(*self.iat_mode.as_ref()).is_none() {
+            let message = format!("iat_mode is {}, wanted 0, 1 or 2", self.iat_mode.as_ref());
+            return Err(source.wrong(self.iat_mode.span(), message));
+        }
+        let mut places: Vec<_> = plain.iter().map(|at| (Kind::Plain, *at)).collect();
+        for (kind, section) in &self.transports {
+            let wrong = |message: String| Err(source.wrong(section.span(), message));
+            if kind.is_plain() {
+                return wrong(
+                    "places without a transport are `listen` and `addresses` at the beginning of the file"
+                        .into(),
+                );
+            }
+            let section = section.as_ref();
+            if section.listen.is_empty() || section.listen.len() > LISTEN_MAX {
+                let got = section.listen.len();
+                return wrong(format!(
+                    "wanted `listen` to name 1 to {LISTEN_MAX} addresses, got {got}"
+                ));
+            }
+            if section.addresses.is_empty() {
+                return wrong("wanted at least one of `addresses`, such as \"192.0.2.1:8443\"".into());
+            }
+            places.extend(section.addresses.iter().map(|at| (*kind, *at)));
+            if let Err(error) = Ways::check(places.iter().copied()) {
+                return wrong(error.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// As the program uses it.
+    fn transports(&self) -> Vec<Listening> {
+        let sections = self.transports.iter();
+        sections
+            .map(|(kind, section)| Listening {
+                kind: *kind,
+                listen: section.as_ref().listen.clone(),
+                addresses: section.as_ref().addresses.clone(),
+            })
+            .collect()
+    }
+}
+
+fn unpaced() -> Spanned<u8> {
+    Spanned::new(0..0, 0)
 }
 
 const fn three() -> usize {
@@ -254,16 +326,26 @@ impl NodeSettings {
             slots: source.resolve(&bridge.slots),
             ..bridge
         });
+        let may_be_none = bridge
+            .as_ref()
+            .is_some_and(|bridge| !bridge.transports.is_empty());
+        let (listen, addresses) = match (file.listen, file.addresses) {
+            (None, None) if may_be_none => (Vec::new(), Vec::new()),
+            (None, _) => return Err(source.wrong(0..0, "missing field `listen`")),
+            (_, None) => return Err(source.wrong(0..0, "missing field `addresses`")),
+            (Some(listen), Some(addresses)) => (
+                some_addresses(source, listen.as_ref(), listen.span(), LISTEN_MAX)?,
+                some_addresses(source, addresses.as_ref(), addresses.span(), ADDRESSES_MAX)?,
+            ),
+        };
+        if let Some(bridge) = &bridge {
+            bridge.check(source, &addresses)?;
+        }
         Ok(Self {
             data: source.resolve(&file.data),
             keys: source.resolve(&file.keys),
-            listen: some_addresses(source, file.listen.as_ref(), file.listen.span(), LISTEN_MAX)?,
-            addresses: some_addresses(
-                source,
-                file.addresses.as_ref(),
-                file.addresses.span(),
-                ADDRESSES_MAX,
-            )?,
+            listen,
+            addresses,
             outgoing: file.outgoing,
             roles: if bridge.is_some() { Roles::ENTRY } else { roles },
             operator: file.operator.0,
@@ -306,6 +388,9 @@ impl NodeSettings {
                     ways_back: section.ways_back,
                     slots,
                     dht: section.dht.as_ref().map(DhtSection::config),
+                    transports: section.transports(),
+                    // Checked when it was read.
+                    iat_mode: IatMode::from_number(*section.iat_mode.as_ref()).unwrap_or_default(),
                 })
             }
         };
@@ -326,6 +411,13 @@ impl NodeSettings {
             link: self.link.config(),
         };
         Ok((config, self.store.config()))
+    }
+
+    /// Every address that it listens on, whatever is spoken there.
+    pub fn listens(&self) -> Vec<SocketAddr> {
+        let transports = self.bridge.iter().flat_map(|bridge| bridge.transports.values());
+        let others = transports.flat_map(|section| section.as_ref().listen.iter());
+        self.listen.iter().chain(others).copied().collect()
     }
 
     /// What others know a listed node by.

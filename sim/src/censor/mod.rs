@@ -1,6 +1,7 @@
 //! The censor at the border of a simulated world: the engine of `phantom_censor`, which judges captures and real packets with
 //! the same rules, and what a world adds to it: rules by name that come and go, lists that learn while it works, counters.
 
+pub mod first;
 pub mod plain;
 pub mod prober;
 mod wire;
@@ -15,6 +16,7 @@ use phantom_censor::engine::{self, Engine, EngineConfig};
 use phantom_core::runtime::rules::Counts;
 use phantom_core::units::Instant;
 
+use self::first::FirstPackets;
 use self::prober::Office;
 use crate::swarm::border::{Kind, Middlebox, Packet, Protocol, Verdict};
 
@@ -27,6 +29,8 @@ pub struct Censor {
     stalled: BTreeSet<u64>,
     /// Where suspects go, and blocks come from, if a prober works for it.
     office: Option<Office>,
+    /// Counted beside it, for whoever asks.
+    first: FirstPackets,
 }
 
 /// What a rule did so far.
@@ -73,6 +77,7 @@ impl Censor {
             learned: 0,
             stalled: BTreeSet::new(),
             office: None,
+            first: FirstPackets::default(),
         }
     }
 
@@ -80,6 +85,16 @@ impl Censor {
     pub fn employ(&mut self, office: Office, own: impl IntoIterator<Item = IpAddr>) {
         self.engine.spare(own);
         self.office = Some(office);
+    }
+
+    /// Counts first packets from now on.
+    pub fn count_first_packets(&mut self, first: FirstPackets) {
+        self.first = first;
+    }
+
+    /// The counter of first packets.
+    pub const fn first_packets(&mut self) -> &mut FirstPackets {
+        &mut self.first
     }
 
     /// The engine, for its counters.
@@ -184,6 +199,7 @@ impl Censor {
 impl Middlebox for Censor {
     fn on_packet(&mut self, now: Instant, packet: &Packet) -> Verdict {
         self.catch_up(now);
+        self.first.look(packet);
         if let Some(office) = &self.office {
             while let Some((rule, server)) = office.next_block() {
                 self.engine.block(rule, server, now.as_nanos());

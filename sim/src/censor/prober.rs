@@ -43,11 +43,21 @@ pub struct Found {
     pub sign: Sign,
 }
 
+/// How a probe ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Where it went.
+    pub server: SocketAddr,
+    /// What it met.
+    pub answer: Answer,
+}
+
 #[derive(Default)]
 struct Desk {
     suspects: VecDeque<Suspect>,
     blocks: VecDeque<(usize, SocketAddr)>,
     found: Vec<Found>,
+    ended: VecDeque<Ended>,
     counts: Counts,
     left_out: u64,
 }
@@ -84,6 +94,11 @@ impl Office {
         self.desk().found.get(known..).unwrap_or_default().to_vec()
     }
 
+    /// Probes that ended since the last call; beyond 4,096 further ones are left out.
+    pub fn take_ended(&self) -> Vec<Ended> {
+        self.desk().ended.drain(..).collect()
+    }
+
     /// What the prober did.
     pub fn counts(&self) -> Counts {
         self.desk().counts
@@ -92,6 +107,15 @@ impl Office {
     /// Suspects and blocks for which there was no room.
     pub fn left_out(&self) -> u64 {
         self.desk().left_out
+    }
+
+    fn ended(&self, ended: Ended) {
+        let mut desk = self.desk();
+        if desk.ended.len() < WAITING_MAX {
+            desk.ended.push_back(ended);
+        } else {
+            desk.left_out += 1;
+        }
     }
 
     fn block(&self, found: Found) {
@@ -139,6 +163,7 @@ pub struct Hand {
     pub address: Option<IpAddr>,
     errands: Arc<tokio::sync::Mutex<mpsc::Receiver<Probe>>>,
     answers: mpsc::Sender<(u64, Answer)>,
+    office: Office,
 }
 
 impl Crew {
@@ -180,6 +205,7 @@ impl Crew {
                 address,
                 errands: Arc::new(tokio::sync::Mutex::new(asked)),
                 answers: answers.clone(),
+                office: office.clone(),
             });
         }
         let head = Head {
@@ -266,10 +292,12 @@ pub async fn direct<R: Runtime>(rt: R, head: Head) {
 pub async fn lend<R: Runtime>(rt: R, hand: Hand) {
     let mut errands = hand.errands.lock().await;
     while let Some(errand) = errands.recv().await {
-        let (own, answers) = (rt.clone(), hand.answers.clone());
+        let (own, answers, office) = (rt.clone(), hand.answers.clone(), hand.office.clone());
         rt.spawn("probe", async move {
             let patience = Duration::from_nanos(errand.patience_ns);
             let answer = probe(&own, errand.server, &errand.payload, patience).await;
+            let server = errand.server;
+            office.ended(Ended { server, answer });
             // Nobody waits for it when the prober is gone.
             let _ = answers.send((errand.number, answer)).await;
         });

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use phantom_core::event::{Event, Outcome, Step};
-use phantom_core::ladder::{ORDER, describe, name};
+use phantom_core::ladder::{Kind, ORDER, describe, name};
 use phantom_core::units::Instant;
 
 use super::observe::{Observation, Seen};
@@ -35,7 +35,7 @@ pub struct Client {
     /// For how long it has an open path.
     path: Path,
     /// What it tried, and how often each ended how.
-    tried: BTreeMap<(Step, Outcome), u32>,
+    tried: BTreeMap<(Step, Kind, Outcome), u32>,
     /// Bridges that it learned of, and how.
     bridges: BTreeSet<(Step, SocketAddr)>,
     /// Invitations that friends gave it.
@@ -80,9 +80,12 @@ impl Client {
             text.push_str("; tried nothing");
         }
         for step in ORDER {
-            let tried = self.tried.iter().filter(|((of, _), _)| *of == step);
+            let tried = self.tried.iter().filter(|((of, ..), _)| *of == step);
             let mut seen: Vec<String> = tried
-                .map(|((_, how), n)| format!("{} x{n}", describe(*how)))
+                .map(|((_, transport, how), n)| match transport {
+                    Kind::Plain => format!("{} x{n}", describe(*how)),
+                    other => format!("{} over {} x{n}", describe(*how), other.name()),
+                })
                 .collect();
             let bridges = self.bridges.iter().filter(|(by, _)| *by == step).count();
             if step == Step::Friend && self.invitations > 0 {
@@ -108,6 +111,7 @@ pub struct Clients {
     links: u64,
     fooled: u64,
     entered: BTreeMap<Step, u64>,
+    entered_over: BTreeMap<Kind, u64>,
 }
 
 impl Clients {
@@ -148,7 +152,13 @@ impl Clients {
                 client.arrived.get_or_insert(now);
                 client.started = Some(now);
             }
-            Seen::Event(Event::Connected { step, entry, .. }) => {
+            Seen::Event(Event::Connected {
+                step,
+                entry,
+                transport,
+                ..
+            }) => {
+                *self.entered_over.entry(*transport).or_default() += 1;
                 self.links += 1;
                 self.fooled += u64::from(self.forged.contains(&entry.ip()));
                 *self.entered.entry(*step).or_default() += 1;
@@ -159,8 +169,13 @@ impl Clients {
                 client.first.get_or_insert(now);
                 client.round_trip = Some(now);
             }
-            Seen::Event(Event::Attempt { step, outcome, .. }) => {
-                *client.tried.entry((*step, *outcome)).or_default() += 1;
+            Seen::Event(Event::Attempt {
+                step,
+                outcome,
+                transport,
+                ..
+            }) => {
+                *client.tried.entry((*step, *transport, *outcome)).or_default() += 1;
             }
             Seen::Event(Event::BridgeLearned { step, bridge }) => {
                 client.bridges.insert((*step, *bridge));
@@ -241,6 +256,14 @@ impl Clients {
     /// Connections by `step`, and connections.
     pub fn entered(&self, step: Step) -> (u64, u64) {
         (self.entered.get(&step).copied().unwrap_or(0), self.links)
+    }
+
+    /// Connections over `transport`, and connections.
+    pub fn entered_over(&self, transport: Kind) -> (u64, u64) {
+        (
+            self.entered_over.get(&transport).copied().unwrap_or(0),
+            self.links,
+        )
     }
 
     /// Whether `host`, if it is a client, is up and has had an open path for `limit` since `from`, interruptions aside.

@@ -1,6 +1,7 @@
 //! Tests of the judge on synthetic observations.
 
 use phantom_core::event::{Event, Outcome, Sensitive, Step, Tag};
+use phantom_core::transport::Kind;
 
 use super::*;
 use crate::check::claims::ClaimResult;
@@ -140,6 +141,7 @@ fn a_stranded_client_is_named_with_what_it_tried() {
                 step: Step::Dht,
                 target: None,
                 outcome: Outcome::NothingKnown,
+                transport: Kind::Plain,
             },
         )
         .see(10, Some("client-0"), Seen::OpenPath(true))
@@ -235,6 +237,7 @@ fn a_run_of_which_nothing_can_be_observed_does_not_hold_and_says_so() {
             step: Step::Dht,
             entry: ([10, 0, 0, 1], 1).into(),
             resumed: false,
+            transport: Kind::Plain,
         },
     )
     .ticks(5..600);
@@ -496,6 +499,7 @@ fn a_queue_over_its_bound_a_residue_and_a_fooled_client_are_red() {
             step: Step::Dht,
             entry: ([10, 0, 0, 1], 1).into(),
             resumed: false,
+            transport: Kind::Plain,
         },
     );
     play.ticks(3..5).event(
@@ -515,6 +519,7 @@ fn a_queue_over_its_bound_a_residue_and_a_fooled_client_are_red() {
             step: Step::Static,
             entry: (forged, 1).into(),
             resumed: false,
+            transport: Kind::Plain,
         },
     );
     play.ticks(5..600);

@@ -15,5 +15,6 @@ pub mod path;
 pub mod queues;
 pub mod residue;
 pub mod stats;
+pub mod transports;
 pub mod ways;
 pub mod world;

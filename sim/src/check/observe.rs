@@ -1,8 +1,10 @@
 //! What a run shows to those who judge it: events of the programs, and facts about the world around them.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use phantom_core::event::{Event, Sensitive, Tag};
+use phantom_core::transport::Kind;
 use phantom_core::units::{Instant, WallTime};
 use serde::Serialize;
 
@@ -37,6 +39,24 @@ pub enum Seen {
         act: Acted,
         /// How many times since the last such observation.
         count: u64,
+    },
+    /// Connections to bridges crossed the border, and their first data packets were judged by the rule on fully encrypted traffic.
+    Flagged {
+        /// What is spoken where they go.
+        transport: Kind,
+        /// Flagged since the last such observation.
+        flagged: u64,
+        /// Judged since then.
+        judged: u64,
+    },
+    /// A probe of the censor's ended.
+    Probed {
+        /// Where it went.
+        server: SocketAddr,
+        /// Whether it got a byte.
+        answered: bool,
+        /// The server closed or reset the connection so long after the handshake, without a byte.
+        closed_after_ns: Option<u64>,
     },
     /// Bytes that the censor sees were searched for every secret marked so far. Without this, no leak is no proof.
     Searched {

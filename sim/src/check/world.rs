@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use phantom_core::event::{Event, Step};
+use phantom_core::transport::Kind;
 use phantom_core::units::{Instant, WallTime};
 
 use super::boxes::Boxes;
@@ -14,6 +15,7 @@ use super::messages::Messages;
 use super::observe::{Acted, Observation, Seen};
 use super::queues::Queues;
 use super::residue::Residue;
+use super::transports::Transports;
 use super::ways::Ways;
 use crate::scenario::expr::{Condition, Number};
 use crate::scenario::metric::{Call, Gives, Metric, Sense};
@@ -55,6 +57,7 @@ pub struct World {
     queues: Queues,
     boxes: Boxes,
     deeds: Deeds,
+    transports: Transports,
     /// Rule name to its window; the index is the rule's.
     rules: Vec<(String, Duration, Duration)>,
     oracle: bool,
@@ -74,6 +77,7 @@ impl World {
             queues: Queues::default(),
             boxes: Boxes::new(epoch),
             deeds: Deeds::default(),
+            transports: Transports::default(),
             rules: plan
                 .rules
                 .iter()
@@ -101,6 +105,7 @@ impl World {
             },
             Seen::Tick { .. } => {}
             Seen::Censor { .. } => self.deeds.observe(observation),
+            Seen::Flagged { .. } | Seen::Probed { .. } => self.transports.observe(&observation.seen),
             Seen::Searched { .. } | Seen::Leak { .. } => self.leaks.observe(observation),
             Seen::OpenPath(_) => self.clients.observe(observation),
             Seen::Crashed | Seen::Restarted | Seen::DiskLost | Seen::ClockStepped => {
@@ -150,6 +155,14 @@ impl World {
             Metric::ClientEntered => about
                 .and_then(|name| step(name))
                 .map_or((0, 0), |step| self.clients.entered(step)),
+            Metric::ClientEnteredOver => about
+                .and_then(|name| Kind::from_name(name))
+                .map_or((0, 0), |kind| self.clients.entered_over(kind)),
+            Metric::ClientFlagged => self
+                .transports
+                .flagged(about.and_then(|name| Kind::from_name(name))),
+            Metric::ProbeSent => (self.transports.probes(), 1),
+            Metric::ProbeAnswered => self.transports.answered(),
             Metric::MessageAccepted => (self.messages.accepted(), 1),
             Metric::MessageDelivered => self.messages.delivered(),
             Metric::MessageLost => {
@@ -183,6 +196,7 @@ impl World {
             | Metric::WayDwell
             | Metric::WayVerdictTime
             | Metric::MessageDeliveryTime
+            | Metric::ProbeClosingSpread
             | Metric::QueueFill => {
                 let n = self.samples(call).len() as u64;
                 (n, n)
@@ -201,6 +215,7 @@ impl World {
             Metric::WayVerdictTime => self.ways.verdicts(),
             Metric::MessageDeliveryTime => self.messages.delivery_times(),
             Metric::QueueFill => self.queues.fills(),
+            Metric::ProbeClosingSpread => self.transports.closing_spreads(),
             _ => Vec::new(),
         }
     }
@@ -353,11 +368,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_step_that_expressions_know_exists() {
+    fn every_step_and_transport_that_expressions_know_exists() {
         assert!(
             crate::scenario::metric::STEPS
                 .iter()
                 .all(|name| step(name).is_some())
         );
+        let transports = crate::scenario::metric::TRANSPORTS;
+        assert_eq!(transports, Kind::ALL.map(Kind::name));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use phantom_core::event::{Event, Step, Tag};
+use phantom_core::transport::Kind;
 use phantom_core::units::{Instant, WallTime};
 
 use super::words::Words;
@@ -91,6 +92,7 @@ impl Player for Fake {
                         step: Step::Dht,
                         target: None,
                         outcome,
+                        transport: Kind::Plain,
                     }),
                 );
             }

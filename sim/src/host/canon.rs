@@ -210,6 +210,7 @@ impl ser::SerializeMap for Writer<'_> {
 mod tests {
     use super::*;
     use phantom_core::event::{Event, Outcome, Refusal, Step, Tag};
+    use phantom_core::transport::Kind;
 
     fn bytes(event: &Event) -> Vec<u8> {
         let mut out = Vec::new();
@@ -219,15 +220,19 @@ mod tests {
 
     #[test]
     fn the_encoding_of_an_event_is_fixed() {
-        let attempt = Event::Attempt {
+        let attempt = |transport| Event::Attempt {
             step: Step::Dht,
             target: Some("192.0.2.1:443".parse().unwrap()),
             outcome: Outcome::Refused,
+            transport,
         };
+        // Without a transport as it was before there were any.
         let wanted = [
             3, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, 192, 0, 2, 1, 187, 1, 2, 0, 0, 0,
         ];
-        assert_eq!(bytes(&attempt), wanted);
+        assert_eq!(bytes(&attempt(Kind::Plain)), wanted);
+        let obfs4 = bytes(&attempt(Kind::Obfs4));
+        assert_eq!((&obfs4[..23], &obfs4[23..]), (&wanted[..], &[1, 0, 0, 0][..]));
         let refused = Event::Refused {
             what: "packet",
             why: Refusal::Replayed,

@@ -12,13 +12,15 @@ use phantom_censor::engine::{self, Engine, EngineConfig};
 use phantom_censor::flow::FlowConfig;
 use phantom_core::link::FRAME_LEN;
 use phantom_core::runtime::rules::Rule;
+use phantom_core::transport::Kind;
+use phantom_core::transport::obfs4::Prefix;
 use phantom_core::units::Instant;
 use rand_core::Rng;
 
 use super::ceremony::DHT_PORT;
 use crate::censor::plain;
 use crate::run::RunError;
-use crate::scenario::plan::{Plan, Rule as Planned, stream};
+use crate::scenario::plan::{Host, Plan, Rule as Planned, stream};
 
 /// Flows that the censor of a world remembers unless the scenario says it. A real one has a smaller share of a larger country; with this it forgets none
 /// while a world has no more.
@@ -75,17 +77,22 @@ pub(super) struct Blocks<'p> {
     pending: BTreeMap<(Duration, u64), (String, IpAddr)>,
     /// Servers that a prober found.
     found: BTreeSet<IpAddr>,
-    /// What the first packet of a link is like.
-    link: (Labels, Option<Measured>),
+    /// What the first packet of a link is like over each transport.
+    links: BTreeMap<Kind, (Labels, Option<Measured>)>,
 }
 
 impl<'p> Blocks<'p> {
     /// Of a world in which links go to `link_port`.
     pub(super) fn new(plan: &'p Plan, link_port: u16) -> Self {
-        // A link begins with a frame of which no bit can be told from a random one (SPEC §3).
+        // A link begins with a frame of which no bit can be told from a random one (SPEC §3), and so does obfs4.
         let mut frame = [0; FRAME_LEN];
         stream(plan.seed, "what a censor sees of a link").fill_bytes(&mut frame);
-        let first = FirstBytes::packet(Transport::Tcp, &frame);
+        let links = Kind::ALL.into_iter().map(|kind| {
+            let prefix = Prefix::of_kind(kind).unwrap_or_default();
+            let bytes = [prefix.bytes(), &frame[..]].concat();
+            let first = FirstBytes::packet(Transport::Tcp, &bytes);
+            (kind, (Labels::of(&first), first.fet))
+        });
         Self {
             plan,
             link_port,
@@ -93,7 +100,7 @@ impl<'p> Blocks<'p> {
             learned: BTreeMap::new(),
             pending: BTreeMap::new(),
             found: BTreeSet::new(),
-            link: (Labels::of(&first), first.fet),
+            links: links.collect(),
         }
     }
 
@@ -160,21 +167,24 @@ impl<'p> Blocks<'p> {
             .any(|rule| rule.foresees(&query) != Some(false))
     }
 
-    /// Whether links to this address do not pass, or may not: a rule that acts on a share of them, or after so many bytes,
-    /// leaves no path that one may count on.
-    pub(super) fn streams_to(&self, now: Duration, address: IpAddr) -> bool {
+    /// Whether links to this address do not pass over any of the transports that are spoken there, or may not: a rule that acts on
+    /// a share of them, or after so many bytes, leaves no path that one may count on.
+    pub(super) fn streams_to(&self, now: Duration, address: IpAddr, host: &Host) -> bool {
+        self.found.contains(&address) || host.speaks().all(|speaks| self.stops(now, address, speaks))
+    }
+
+    /// Whether links over a transport, at a port so far behind that of links, do not pass, or may not.
+    fn stops(&self, now: Duration, address: IpAddr, (kind, behind): (Kind, u16)) -> bool {
+        let (labels, fet) = &self.links[&kind];
         let link = Prospect {
             opened: engine::Direction::Outbound,
             transport: Transport::Tcp,
             client: None,
-            server: Some(SocketAddr::new(address, self.link_port)),
-            first: Some(First {
-                labels: &self.link.0,
-                fet: self.link.1,
-            }),
+            server: Some(SocketAddr::new(address, self.link_port + behind)),
+            first: Some(First { labels, fet: *fet }),
             at_once: true,
         };
-        self.found.contains(&address) || self.acting(now).any(|rule| rule.foresees(&link) != Some(false))
+        self.acting(now).any(|rule| rule.foresees(&link) != Some(false))
     }
 }
 
@@ -234,12 +244,51 @@ sometimes = "censor.blocked('ministry') > 0 and censor.blocked('provider') > 0"
         assert!(!blocks.learn("slow", minute(4), bridge) && !blocks.learn("quick", minute(2), bridge));
         let blocked = |n| {
             blocks.catch_up(minute(n));
-            blocks.streams_to(minute(n), bridge)
+            blocks.streams_to(minute(n), bridge, &plan.hosts[0])
         };
         assert_eq!(
             [0, 1, 4, 9].map(blocked),
             [false, true, true, true],
             "the provider's list goes on when the ministry's has ended"
+        );
+    }
+
+    /// The rule on fully encrypted traffic closes plain links and obfs4, and not the way to a bridge that speaks something else too.
+    #[test]
+    fn a_bridge_is_within_reach_while_one_of_its_transports_is() {
+        let rules = "[[censor.rule]]\nname = \"ministry\"\nmatch = { flagged = 'paper' }\naction = 'drop'\n";
+        let ports = "[[censor.rule]]\nname = \"ministry\"\nmatch = { ports = [444] }\naction = 'drop'\n";
+        let closed = |transports: &str, rules: &str| {
+            let start = TWO_LISTS.find("[[censor.rule]]").expect("rules");
+            let end = TWO_LISTS.find("[[invariant]]").expect("a promise");
+            let promise = TWO_LISTS[end..].replace(" and censor.blocked('provider') > 0", "");
+            let text = format!("{}{rules}{promise}", &TWO_LISTS[..start]);
+            let text = text.replace(
+                "node = \"bridge\"",
+                &format!("node = \"bridge\", transports = {transports}"),
+            );
+            let loaded =
+                from_text(&Nothing, "t.toml", text, Some("t"), &[]).unwrap_or_else(|error| panic!("{error}"));
+            let plan = Plan::draw(&loaded, 1);
+            let blocks = Blocks::new(&plan, 443);
+            blocks.streams_to(Duration::ZERO, IpAddr::V4(plan.hosts[0].address), &plan.hosts[0])
+        };
+        for (transports, flagged, at_444) in [
+            ("[\"plain\"]", true, false),
+            ("[\"obfs4\", \"plain\"]", true, false),
+            ("[\"obfs4-http\"]", false, false),
+            ("[\"obfs4\", \"obfs4-tls\"]", false, false),
+        ] {
+            assert_eq!(
+                (closed(transports, rules), closed(transports, ports)),
+                (flagged, at_444),
+                "{transports}"
+            );
+        }
+        let both = format!("{rules}{}", ports.replace("ministry", "provider"));
+        assert!(
+            closed("[\"obfs4\", \"obfs4-tls\"]", &both),
+            "one by its bytes, one by its port"
         );
     }
 
@@ -260,7 +309,7 @@ sometimes = "censor.blocked('ministry') > 0 and censor.blocked('provider') > 0"
             let blocks = Blocks::new(&plan, 443);
             let bridge = IpAddr::V4(plan.hosts[0].address);
             (
-                blocks.streams_to(Duration::ZERO, bridge),
+                blocks.streams_to(Duration::ZERO, bridge, &plan.hosts[0]),
                 blocks.datagrams(Duration::ZERO),
                 blocks.everything(Duration::ZERO),
             )

@@ -16,9 +16,10 @@ use phantom_core::link::BridgeSecret;
 use phantom_core::mailbox::OperatorId;
 use phantom_core::message::contact::{self, Contact};
 use phantom_core::rendezvous::{BridgeSlots, Bundle, Cohort, Ledger, SLOTS, Slot, StaticEntry, mint};
+use phantom_core::transport::obfs4::IatMode;
 use phantom_core::trusted_time::TimeLimits;
 use phantom_node::authority::AuthorityConfig;
-use phantom_node::config::{AuthorityContact, Bridge, Directory, Keys, Limits, NodeConfig};
+use phantom_node::config::{AuthorityContact, Bridge, Directory, Keys, Limits, Listening, NodeConfig};
 use rand_core::Rng;
 
 use super::times;
@@ -236,10 +237,12 @@ pub(super) fn perform(plan: &Plan, link_port: u16) -> Result<Ceremony, RunError>
         let listen = link_ends(plan, id, link_port);
         let keys = keys[n].clone();
         let node = |roles, bridge: Option<Bridge>| {
+            let plain = host.transports.is_empty();
+            let links = if plain { listen.clone() } else { Vec::new() };
             Box::new(NodeConfig {
                 keys: keys.clone(),
-                addresses: listen.clone(),
-                listen: listen.clone(),
+                addresses: links.clone(),
+                listen: links,
                 roles,
                 // Everybody runs one node: distinct operators.
                 operator: OperatorId(*keys.identity.public().node_id().as_bytes()),
@@ -281,6 +284,8 @@ pub(super) fn perform(plan: &Plan, link_port: u16) -> Result<Ceremony, RunError>
                         cached.iter().map(|&node| at(node, DHT_PORT)).collect(),
                         joins.clone(),
                     )),
+                    transports: spoken(plan, id, link_port),
+                    iat_mode: IatMode::default(),
                 };
                 Part::Node(node(Roles::ENTRY, Some(bridge)), installations.remove(&id))
             }
@@ -310,6 +315,23 @@ pub(super) fn perform(plan: &Plan, link_port: u16) -> Result<Ceremony, RunError>
 fn link_ends(plan: &Plan, host: HostId, port: u16) -> Vec<SocketAddr> {
     let addresses = plan.hosts[host as usize].addresses();
     addresses.map(|ip| SocketAddr::new(ip, port)).collect()
+}
+
+/// What a bridge of transports speaks, and where; a plain one among them has no privilege but that it may be the first.
+fn spoken(plan: &Plan, host: HostId, port: u16) -> Vec<Listening> {
+    let speaks = plan.hosts[host as usize].speaks();
+    let one = |(kind, behind)| {
+        let places = link_ends(plan, host, port + behind);
+        Listening {
+            kind,
+            listen: places.clone(),
+            addresses: places,
+        }
+    };
+    match plan.hosts[host as usize].transports.is_empty() {
+        true => Vec::new(),
+        false => speaks.map(one).collect(),
+    }
 }
 
 fn keys_of(seed: u64, name: &str) -> Keys {

@@ -60,10 +60,14 @@ pub(super) async fn run<R: Runtime>(
                 let Ok(opened) = invitation.open(&bundle.cohort, None, rt.wall()) else {
                     continue;
                 };
-                for address in opened.bridges.iter().flat_map(|(_, bridge)| &bridge.addresses) {
+                for bridge in opened
+                    .bridges
+                    .iter()
+                    .flat_map(|(_, bridge)| bridge.ways.addresses())
+                {
                     rt.emit(Event::BridgeLearned {
                         step: Step::Friend,
-                        bridge: *address,
+                        bridge,
                     });
                 }
             }

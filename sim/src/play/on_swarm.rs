@@ -1,10 +1,11 @@
 //! Playing on the default engine, with everything observed.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use phantom_censor::prober::Limits;
+use phantom_censor::prober::{Answer, Limits, Reaction};
+use phantom_core::transport::Kind;
 use phantom_core::units::{Instant, Probability, WallTime};
 use rand_core::Rng;
 
@@ -15,6 +16,7 @@ use super::times;
 use super::world::{self, Ground, LINK_PORT, Opening, extra, rtt};
 use crate::capture::SharedCapture;
 use crate::censor::Censor;
+use crate::censor::first::{FirstPackets, Tally};
 use crate::censor::prober::{Crew, Office, direct, lend};
 use crate::check::observe::{Acted, Seen, Sink};
 use crate::host::record::{Checkpoint, Detail};
@@ -69,6 +71,9 @@ impl SwarmPlayer {
         let mut stage = stage(plan, self);
         hosts(plan, &mut stage);
         *stage.censor().lock() = Censor::new(border::engine(plan, begins));
+        let spoken = plan.hosts.iter().flat_map(places);
+        let first = FirstPackets::of(spoken);
+        stage.censor().lock().count_first_packets(first);
         let office = probers(plan, &mut stage);
         if let Some(capture) = &self.capture {
             watch(plan, capture, &mut stage)?;
@@ -125,6 +130,24 @@ impl Ground for Swarm {
                 None,
                 Seen::Censor { rule, act, count: 1 },
             );
+        }
+        for ended in office.map_or_else(Vec::new, Office::take_ended) {
+            let Answer { after_ns, reaction } = ended.answer;
+            let seen = Seen::Probed {
+                server: ended.server,
+                answered: matches!(reaction, Reaction::Data(_)),
+                closed_after_ns: matches!(reaction, Reaction::Fin | Reaction::Reset).then_some(after_ns),
+            };
+            observer.say(now, None, seen);
+        }
+        let judged = self.stage.censor().lock().first_packets().take();
+        for (transport, Tally { flagged, judged }) in judged {
+            let seen = Seen::Flagged {
+                transport,
+                flagged,
+                judged,
+            };
+            observer.say(now, None, seen);
         }
         for leak in self.stage.take_leaks() {
             observer.say(
@@ -195,6 +218,12 @@ fn stage(plan: &Plan, player: &SwarmPlayer) -> SwarmStage {
         step_limit: plan.step_limit,
         ..WorldConfig::new(plan.seed)
     })
+}
+
+/// Where a host speaks which transport, if its scenario says that.
+fn places(host: &Host) -> impl Iterator<Item = (SocketAddr, Kind)> {
+    let speaks = host.transports.iter().zip(LINK_PORT..);
+    speaks.flat_map(|(kind, port)| host.addresses().map(move |ip| (SocketAddr::new(ip, port), *kind)))
 }
 
 /// Captures what is asked for.

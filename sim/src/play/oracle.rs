@@ -123,8 +123,8 @@ impl<'p> Oracle<'p> {
         let datagrams = !blocks.datagrams(at);
         let answers = |host: HostId, ip: IpAddr| {
             // Rules act on what crosses the border; an entry on the clients' side would not be blocked.
-            let inside = self.plan.hosts[host as usize].inside;
-            !self.down.contains(&host) && (inside || !blocks.streams_to(at, ip))
+            let there = &self.plan.hosts[host as usize];
+            !self.down.contains(&host) && (there.inside || !blocks.streams_to(at, ip, there))
         };
         // By IPv4 alone, and by both.
         let reachable = |host: HostId, both: bool| {
@@ -193,6 +193,7 @@ impl<'p> Oracle<'p> {
 #[cfg(test)]
 mod tests {
     use phantom_core::event::Step;
+    use phantom_core::transport::Kind;
     use phantom_core::units::WallTime;
 
     use super::*;
@@ -290,6 +291,7 @@ sometimes = "censor.dropped > 0"
             step: Step::Friend,
             entry: (plan.hosts[bridge as usize].address, 443).into(),
             resumed: false,
+            transport: Kind::Plain,
         };
         let mut oracle = Oracle::new(&plan, BTreeMap::new());
         oracle.saw(client, minute(1), &connected);

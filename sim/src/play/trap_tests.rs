@@ -8,6 +8,7 @@ use phantom_core::crypto::keys::LinkPublic;
 use phantom_core::event::{Event, Step};
 use phantom_core::link::ClientAuth;
 use phantom_core::runtime::timeout;
+use phantom_core::transport::Kind;
 
 use super::super::observe::Observer;
 use super::super::world::{self, Ground, LINK_PORT, Opening};
@@ -86,6 +87,7 @@ async fn gullible<R: Runtime>(rt: R, names: Vec<String>, found_there: LinkPublic
                     step: Step::Static,
                     entry,
                     resumed: false,
+                    transport: Kind::Plain,
                 });
                 links.push(link);
             }

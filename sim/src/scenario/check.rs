@@ -13,7 +13,7 @@ use phantom_placed::{At, Placed, Problem};
 use super::access::access;
 use super::censor::{DIRECTORY, PUBLISHED};
 use super::deeds::{deeds, paced};
-use super::file::{self, Count, FORMAT, Model, Node, Scenario};
+use super::file::{self, Count, FORMAT, Model, Node, Population, Scenario};
 use super::load::is_name;
 use super::params::allowed;
 use super::promises::promises;
@@ -243,6 +243,7 @@ fn populations(checker: &mut Checker, scenario: &Scenario) -> BTreeMap<String, u
         if let Node::Client(client) | Node::Insider(client) = &population.node {
             paced(checker, client.poll.at.or(at), Spread::Fixed(client.poll.value));
         }
+        transports(checker, population);
         if needs_peers(&population.count) && !scenario.params.contains_key("peers") {
             checker.wrong(
                 at,
@@ -299,6 +300,26 @@ fn populations(checker: &mut Checker, scenario: &Scenario) -> BTreeMap<String, u
     }
     arranged(checker, scenario, &counts);
     counts
+}
+
+/// What bridges speak, each once; others speak nothing but links.
+fn transports(checker: &mut Checker, population: &Population) {
+    let Some(transports) = &population.transports else {
+        return;
+    };
+    if population.node != Node::Bridge {
+        checker.wrong(
+            transports.at,
+            "only bridges have transports: node = \"bridge\"; whoever dials speaks what the bridge does",
+        );
+    }
+    let different: BTreeSet<_> = transports.iter().collect();
+    if different.is_empty() || different.len() != transports.len() {
+        checker.wrong(
+            transports.at,
+            "wanted at least one of plain, obfs4, obfs4-http, obfs4-tls, each at most once",
+        );
+    }
 }
 
 /// What is arranged before a world begins can be: somebody signs the directory, and bridges fill a cohort.

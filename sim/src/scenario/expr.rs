@@ -14,7 +14,7 @@ use std::time::Duration;
 use phantom_placed::words::{nearest, shortened};
 use phantom_placed::{Placed, Problem};
 
-use super::metric::{Call, Entry, Gives, METRICS, SECRETS, STEPS, Sense, Takes, Unit};
+use super::metric::{Call, Entry, Gives, METRICS, SECRETS, STEPS, Sense, TRANSPORTS, Takes, Unit};
 use super::units::Time;
 
 /// Longest expression that is read.
@@ -494,6 +494,9 @@ impl<'a> Parser<'a> {
         if entry.takes.contains(&Takes::Time) && !timed {
             return Err(self.wrong(offset, format!("{name} needs a time: {name}(5 min)")));
         }
+        if entry.takes.contains(&Takes::Transport) && call.about.is_none() {
+            return Err(self.wrong(offset, format!("{name} needs a transport: {name}('obfs4')")));
+        }
         if entry.takes.contains(&Takes::Step) && call.about.is_none() {
             return Err(self.wrong(
                 offset,
@@ -529,6 +532,10 @@ impl<'a> Parser<'a> {
                 call.about = Some(self.name_among("step of the ladder", STEPS)?);
                 Ok(())
             }
+            Some(Token::Text(_)) if call.about.is_none() && takes(Takes::Transport) => {
+                call.about = Some(self.name_among("transport", &TRANSPORTS)?);
+                Ok(())
+            }
             Some(Token::Text(_)) if call.about.is_none() && takes(Takes::Secret) => {
                 call.about = Some(self.name_among("kind of secret", SECRETS)?);
                 Ok(())
@@ -541,6 +548,7 @@ impl<'a> Parser<'a> {
                         Takes::Time => "a time (5 min)",
                         Takes::Rule => "the name of a censor rule ('shutdown')",
                         Takes::Step => "a step of the ladder ('dht')",
+                        Takes::Transport => "a transport ('obfs4')",
                         Takes::Secret => "a kind of secret ('bridge-key')",
                         Takes::Outside => "outside 'rule'",
                     })
@@ -592,6 +600,8 @@ mod tests {
             "censor.dropped('shutdown') > 0 and not (censor.forged == 0 or client.entered('dht') < 1)",
             "max(insider.bridges) <= 4",
             "wire.leaks('bridge-key') == 0",
+            "share(client.flagged('obfs4')) >= 0.99 and client.entered_over('obfs4-tls') > 0",
+            "probe.answered == 0 and max(probe.closing_spread) <= 10 ms",
         ] {
             assert!(read(text).is_ok(), "{text}: {:?}", read(text));
         }

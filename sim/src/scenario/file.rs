@@ -4,6 +4,7 @@
 //! error points at the exact key. See `docs/SCENARIOS.md` for the format in prose.
 
 use indexmap::IndexMap;
+use phantom_core::transport::Kind;
 use phantom_core::units::ByteCount;
 use phantom_placed::Placed;
 use schemars::JsonSchema;
@@ -125,6 +126,7 @@ impl Scenario {
             access: None,
             clock_skew: None,
             published: None,
+            transports: None,
         };
         self.population.insert(population.to_owned(), population_of);
         self
@@ -365,6 +367,35 @@ pub struct Population {
     /// The part of them that every copy of the client ships with, by address and by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<Published>,
+    /// What bridges speak: the first at the port of links (443), each further one at the next port. Left out, `["plain"]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transports: Option<Placed<Vec<Transport>>>,
+}
+
+/// What a bridge speaks at one of its ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// Links and nothing around them.
+    Plain,
+    /// obfs4.
+    Obfs4,
+    /// obfs4 behind the beginning of an HTTP request.
+    Obfs4Http,
+    /// obfs4 behind the header of a TLS record.
+    Obfs4Tls,
+}
+
+impl Transport {
+    /// As the programs know it.
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::Plain => Kind::Plain,
+            Self::Obfs4 => Kind::Obfs4,
+            Self::Obfs4Http => Kind::Obfs4Http,
+            Self::Obfs4Tls => Kind::Obfs4Tls,
+        }
+    }
 }
 
 /// How many peers a population has.

@@ -105,7 +105,9 @@ fn every_shipped_scenario_is_accepted() {
     assert_eq!(
         names,
         [
+            "active-probe",
             "blocked-bootstrap",
+            "fet-obfs4",
             "first-look",
             "named-censor",
             "node-churn",
@@ -287,6 +289,21 @@ fn mistakes_are_shown_at_their_exact_place_with_the_choices() {
             "at-least = 6",
             "at-least = 6, at-most = 5",
             "t.toml:18:9: at-most = 5 is less than at-least = 6",
+        ),
+        (
+            "node = \"service\"",
+            "node = \"service\"\ntransports = [\"obfs4\"]",
+            "t.toml:20:14: only bridges have transports: node = \"bridge\"; whoever dials speaks what the bridge does",
+        ),
+        (
+            "node = \"service\"",
+            "node = \"bridge\"\ntransports = [\"obfs4\", \"obfs4\"]",
+            "t.toml:20:14: wanted at least one of plain, obfs4, obfs4-http, obfs4-tls, each at most once",
+        ),
+        (
+            "node = \"service\"",
+            "node = \"bridge\"\ntransports = [\"obfs5\"]",
+            "t.toml:20:15: unknown choice 'obfs5'; did you mean 'obfs4'?",
         ),
         (
             "node = \"service\"",

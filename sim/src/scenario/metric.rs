@@ -91,6 +91,8 @@ pub enum Takes {
     Rule,
     /// A step of the bootstrap ladder, required: `('dht')`.
     Step,
+    /// A transport, required: `('obfs4')`.
+    Transport,
     /// A kind of secret, optional: `('bridge-key')`.
     Secret,
     /// `outside 'rule'`, optional: leave out what falls into that rule's time.
@@ -99,6 +101,8 @@ pub enum Takes {
 
 /// Steps of the ladder, as expressions name them.
 pub const STEPS: &[&str] = &["cached", "static", "directory", "dht", "friend"];
+/// Transports, as expressions name them.
+pub const TRANSPORTS: [&str; 4] = ["plain", "obfs4", "obfs4-http", "obfs4-tls"];
 /// Kinds of secrets, as expressions name them.
 pub const SECRETS: &[&str] = &[
     "user-key",
@@ -167,6 +171,16 @@ metrics! {
         "per way in that a client found throttled or frozen, from its first doubt to that";
     WayDismissed "way.dismissed" [] Number One Events false
         "doubts of clients about a way in that turned out to be none";
+    ClientEnteredOver "client.entered_over" [Transport] Number One Events false
+        "connections that clients made over this transport";
+    ClientFlagged "client.flagged" [Transport] Flags One Wire false
+        "connections to a place where bridges speak this transport: the rule on fully encrypted traffic flags their first packet, whether or not the censor has that rule";
+    ProbeSent "probe.sent" [] Number One Wire false
+        "probes of the censor's that ended";
+    ProbeAnswered "probe.answered" [] Number One Wire false
+        "probes of the censor's that got a byte";
+    ProbeClosingSpread "probe.closing_spread" [] Samples Seconds Wire false
+        "per server that closed on probes without a byte, between the soonest and the latest close, counted from each handshake";
     InsiderBridges "insider.bridges" [] Samples One Events false
         "per insider, bridges it has learned of from all sources together";
     MessageAccepted "message.accepted" [] Number One Events false

@@ -10,6 +10,7 @@ use std::time::Duration;
 use phantom_censor::engine::rule::{Action, Rule as Engaged};
 use phantom_censor::file::units::{Address, Pattern};
 use phantom_censor::file::{List, Lists};
+use phantom_core::transport::Kind;
 use phantom_core::units::Probability;
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
@@ -115,9 +116,21 @@ pub struct Host {
     pub published: bool,
     /// The DNS name it is published under.
     pub dns_name: Option<String>,
+    /// What a bridge speaks, the first at the port of links, each further one at the next port; nobody else has any.
+    pub transports: Vec<Kind>,
 }
 
 impl Host {
+    /// What it speaks to clients, and how far behind the port of links.
+    pub fn speaks(&self) -> impl Iterator<Item = (Kind, u16)> {
+        let plain: &[Kind] = if self.transports.is_empty() {
+            &[Kind::Plain]
+        } else {
+            &[]
+        };
+        plain.iter().chain(&self.transports).copied().zip(0..)
+    }
+
     /// Its addresses as others see them.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         std::iter::once(IpAddr::V4(self.address)).chain(self.address6.map(IpAddr::V6))
@@ -461,6 +474,11 @@ fn hosts(loaded: &Loaded, seed: u64, systems: &[System]) -> Vec<Host> {
                     .and_then(|published| published.domain.as_ref())
                     .filter(|_| n < published)
                     .map(|domain| format!("{name}-{n}.{}", domain.value)),
+                transports: population
+                    .transports
+                    .iter()
+                    .flat_map(|transports| transports.iter().map(|transport| transport.kind()))
+                    .collect(),
             });
         }
     }

@@ -180,6 +180,8 @@ impl Net {
                 ways_back: 3,
                 slots,
                 dht: Some(dht::ClientConfig::new(dht_nodes, Vec::new())),
+                transports: Vec::new(),
+                iat_mode: phantom_core::transport::obfs4::IatMode::default(),
             }),
             limits: Limits::default(),
             link: link::Config::default(),

@@ -38,7 +38,7 @@ pub(crate) fn descriptor(seed: u64, expires: WallTime) -> BridgeDescriptor {
         link: LinkSecret::from_rng(&mut rng).public(),
         psk: Zeroizing::new([7; 32]),
         expires,
-        addresses: vec!["192.0.2.7:443".parse().expect("literal")],
+        ways: crate::directory::ways::Ways::plain(vec!["192.0.2.7:443".parse().expect("literal")]),
     }
 }
 

@@ -108,6 +108,7 @@ mod tests {
     use super::*;
     use crate::event::{Refusal, Step};
     use crate::runtime::{Events as _, timeout};
+    use crate::transport::Kind;
 
     #[tokio::test]
     async fn what_a_peer_reports_is_read_again_from_its_file_and_so_is_what_was_lost() {
@@ -123,6 +124,7 @@ mod tests {
             step: Step::Dht,
             entry: "192.0.2.7:443".parse().unwrap(),
             resumed: false,
+            transport: Kind::Plain,
         };
         let refused = Event::Refused {
             what: "link frame",

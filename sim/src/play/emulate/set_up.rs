@@ -35,6 +35,12 @@ pub(super) fn check(plan: &Plan) -> Result<(), RunError> {
                 host.name
             ));
         }
+        if !host.transports.is_empty() {
+            return unable(format!(
+                "{}: bridges speak nothing but links there; leave its population's transports out",
+                host.name
+            ));
+        }
         if host.clock_skew_ns != 0 {
             return unable(format!(
                 "{}: all processes have the clock of this machine",
