@@ -6,6 +6,7 @@
 //! user has it, and a client that starts again fetches it again.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 use phantom_core::attachment::{
@@ -28,6 +29,13 @@ use crate::user::{ContactId, FileError};
 
 /// Attachments that wait to be sent, the one under way among them.
 const OUTGOING_MAX: usize = 16;
+/// Enough that two links are supplied while rotation holds one against the other (SPEC §11.4).
+const UPLOAD: Config = Config {
+    window_first: 8,
+    window_max: 24,
+    retry_first: Duration::from_secs(2),
+    retry_max: Duration::from_secs(60),
+};
 /// Attachments that are fetched at once; further ones wait for their turn. One fills the window of a link.
 const FETCHED_AT_ONCE: usize = 1;
 /// Announced attachments that wait; beyond, their messages are offered again by a later start.
@@ -262,7 +270,7 @@ impl<R: Runtime> Files<R> {
                 first.upload = Some(Upload {
                     keys: first.manifest.keys(),
                     content,
-                    transfer: Transfer::new(count, self.config, self.rt.rng("upload").into()),
+                    transfer: Transfer::new(count, UPLOAD, self.rt.rng("upload").into()),
                 });
             } else {
                 // A disk that lost it. Nobody was told of it, and its sender hears when its time is over.

@@ -18,6 +18,10 @@ use crate::rotor::failure_of_link;
 use crate::session::Session;
 use crate::user::Notice;
 
+/// Bytes that wait on the link in use while two share: two pieces of an attachment, which last a policed link of 140 kbit/s for four
+/// seconds.
+const SUPPLY: u64 = 64 << 10;
+
 /// A path beside the one in use.
 pub(super) struct Second<R: Runtime> {
     path: PathId,
@@ -49,13 +53,18 @@ impl<R: Runtime> Client<R> {
         all.find(|session| session.number == number)
     }
 
-    /// Over which session the next request goes: where two share, the one on which less waits, so that both are supplied.
+    /// Over which session the next request goes. Where two share: the one in use as long as little waits there, so that what holds it
+    /// back shows; else the one on which less waits, so that the other is supplied too.
     pub(super) fn session_to_ask(&self) -> Option<&Session<R>> {
         let in_use = self.session.as_ref();
         let second = self.second.as_ref().filter(|second| second.shares);
         let second = second.and_then(|second| second.session.as_ref());
         match (in_use, second) {
-            (Some(in_use), Some(second)) if second.queued() < in_use.queued() => Some(second),
+            (Some(in_use), Some(second))
+                if second.queued() < in_use.queued() && in_use.queued() >= SUPPLY =>
+            {
+                Some(second)
+            }
             (in_use, _) => in_use,
         }
     }

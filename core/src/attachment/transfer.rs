@@ -17,7 +17,8 @@ use crate::units::Instant;
 pub struct Config {
     /// Pieces under way at the beginning. Default 4: 128 KiB, what a stream of IW 10 has sent after its fourth round trip.
     pub window_first: u32,
-    /// The most of them. Default 8: they fill the window of a link (256 KiB), and a node drops what finds no room in it.
+    /// The most of them. Default 8: they fill the window of a link (256 KiB), and a node drops what finds no room in it. Upwards there may
+    /// be more: a client gives its link no more than it takes.
     pub window_max: u32,
     /// Pause after a piece failed for the first time, doubled each further time. Default 2 s.
     pub retry_first: Duration,

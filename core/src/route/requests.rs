@@ -18,6 +18,9 @@ use crate::crypto::keys::NodeId;
 /// Requests on their way at once; further ones are not sent.
 pub const PENDING_MAX: usize = 64;
 
+/// A request about a bulk box has so many times the limit of others.
+const BULK_LIMITS: u32 = 2;
+
 /// Why a request was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Unsent {
@@ -111,13 +114,23 @@ impl<P> Requests<P> {
         if self.pending.len() >= PENDING_MAX {
             return Err((Unsent::Full, purpose));
         }
+        let bulk = match &ask {
+            Ask::Write(record) => record.class() == Class::Bulk,
+            Ask::Read(class, _) => *class == Class::Bulk,
+        };
         self.suspects.document(now, view.document());
         let avoid = self.suspects.avoid(now, rng);
         let (packet, keys, nodes) = match wrap(rng, time, view, entry, ask, &avoid) {
             Ok(wrapped) => wrapped,
             Err(error) => return Err((error, purpose)),
         };
-        let deadline = now + self.limit;
+        // A bulk packet waits behind others on a slow link.
+        let deadline = now
+            + if bulk {
+                self.limit * BULK_LIMITS
+            } else {
+                self.limit
+            };
         self.counts.sent += 1;
         self.pending.insert(
             keys.id(),

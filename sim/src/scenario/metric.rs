@@ -13,6 +13,8 @@ pub enum Sense {
     Censor,
     /// Who comes to the censor's own hosts; these have many addresses, which not every back end gives a host.
     Traps,
+    /// What the censor's prober sends and meets.
+    Probes,
     /// The bytes that cross the border, searched for secrets.
     Wire,
     /// The bytes on peers' disks after a purge.
@@ -31,6 +33,7 @@ impl Sense {
         Self::Events,
         Self::Censor,
         Self::Traps,
+        Self::Probes,
         Self::Wire,
         Self::Disk,
         Self::Paths,
@@ -175,11 +178,11 @@ metrics! {
         "connections that clients made over this transport";
     ClientFlagged "client.flagged" [Transport] Flags One Wire false
         "connections to a place where bridges speak this transport: the rule on fully encrypted traffic flags their first packet, whether or not the censor has that rule";
-    ProbeSent "probe.sent" [] Number One Wire false
+    ProbeSent "probe.sent" [] Number One Probes false
         "probes of the censor's that ended";
-    ProbeAnswered "probe.answered" [] Number One Wire false
+    ProbeAnswered "probe.answered" [] Number One Probes false
         "probes of the censor's that got a byte";
-    ProbeClosingSpread "probe.closing_spread" [] Samples Seconds Wire false
+    ProbeClosingSpread "probe.closing_spread" [] Samples Seconds Probes false
         "per server that closed on probes without a byte, between the soonest and the latest close, counted from each handshake";
     InsiderBridges "insider.bridges" [] Samples One Events false
         "per insider, bridges it has learned of from all sources together";

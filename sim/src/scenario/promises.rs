@@ -140,7 +140,7 @@ fn shown(checker: &mut Checker, scenario: &Scenario, invariants: &[Invariant]) {
         .censor
         .as_ref()
         .is_some_and(|censor| censor.rule.iter().any(|rule| rule.enabled));
-    if censored && !wrong && !seen(&[Sense::Censor, Sense::Traps]) {
+    if censored && !wrong && !seen(&[Sense::Censor, Sense::Traps, Sense::Probes]) {
         checker.problems.push(
             Problem::new(scenario.name.at, "nothing shows that the censor really acts").help(
                 "add an [[invariant]] such as: name = \"the censor drops\", sometimes = \"censor.dropped > 0\"",
