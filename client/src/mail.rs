@@ -211,6 +211,9 @@ impl<R: Runtime> Mail<R> {
             let receiver = Receiver::decode(r.take(len)?, |_| false)?;
             self.push(id, sender, receiver);
         }
+        if r.remaining() == 0 {
+            return Ok(()); // stored before there were attachments
+        }
         match r.u8()? {
             0 => Ok(()),
             _ => self.files().decode(r),

@@ -376,6 +376,12 @@ impl<G: Rng> Rotation<G> {
         }
     }
 
+    /// A path that limps is blamed only where another connected soon after its verdict: later than that, the network may have been
+    /// silent all the time.
+    fn is_soon(&self, limping: state::Limping) -> bool {
+        self.now <= limping.since + dials::ALIVE_AGE_MAX
+    }
+
     /// The ladder reached one.
     fn entered(&mut self, candidate: Candidate) {
         self.reached();
@@ -385,10 +391,7 @@ impl<G: Rng> Rotation<G> {
             State::Seeking(why) => self.adopt(id, why),
             State::Limping(limping) => {
                 self.adopt(id, limping.why);
-                // It is blamed only where another connected soon after its verdict: later than that, the network may have been
-                // silent all the time.
-                let soon = self.now <= limping.since + dials::ALIVE_AGE_MAX;
-                self.drop_limping(limping, soon);
+                self.drop_limping(limping, self.is_soon(limping));
             }
             State::Stopped | State::Steady(_) | State::Doubting(..) | State::Trying(..) => {
                 self.close(id, false)
@@ -441,7 +444,7 @@ impl<G: Rng> Rotation<G> {
         } else if let State::Limping(limping) = self.state {
             self.adopt(id, limping.why);
             self.pending.push_back(Output::Rest);
-            self.drop_limping(limping, true);
+            self.drop_limping(limping, self.is_soon(limping));
         } else {
             // Nobody waits for it any more: that it answers is known now.
             self.close(id, false);
