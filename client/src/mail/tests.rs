@@ -311,9 +311,9 @@ async fn an_attachment_whose_pieces_nobody_holds_is_never_announced_and_ends_in_
     pair.wait(Duration::from_secs(3_601));
     pair.carry();
     let heard: Vec<_> = std::iter::from_fn(|| pair.alice_hears.try_recv().ok()).collect();
-    let expired = |notice: &Box<Notice>| matches!(**notice, Notice::Expired { .. });
+    let expired = |notice: &Notice| matches!(notice, Notice::Expired { .. });
     assert_eq!(
-        heard.iter().filter(|notice| expired(notice)).count(),
+        heard.iter().filter(|notice| expired(notice.as_ref())).count(),
         1,
         "{heard:?}"
     );
