@@ -9,7 +9,7 @@ use std::time::Duration;
 use phantom_censor::craft::{Hello, tls_records};
 use phantom_censor::engine::names::Names;
 use phantom_censor::engine::residual::{Residual, Tuple};
-use phantom_censor::engine::rule::{Action, Bucket, Condition, Rule, Way};
+use phantom_censor::engine::rule::{ALWAYS, Action, Bucket, Condition, Rule, Way};
 use phantom_censor::engine::{Engine, EngineConfig};
 use phantom_censor::file::CensorFile;
 use phantom_core::runtime::{Clock, Listener, Net, Spawn, timeout};

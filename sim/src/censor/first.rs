@@ -81,7 +81,7 @@ mod tests {
     fn each_connection_is_judged_once_by_its_first_bytes_and_only_where_it_is_asked_for() {
         let at = |port| SocketAddr::from(([192, 0, 2, 1], port));
         let mut first = FirstPackets::of([(at(443), Kind::Obfs4), (at(444), Kind::Obfs4Http)]);
-        let random: Vec<u8> = (0..400_u32).map(|n| (n * n * 31 >> 3) as u8).collect();
+        let random: Vec<u8> = (0..400_u32).map(|n| ((n * n * 31) >> 3) as u8).collect();
         let mut send = |flow, port, seq, payload: &[u8]| {
             first.look(&Packet {
                 at: Instant::ZERO,
