@@ -163,7 +163,7 @@ proptest! {
                 },
                 1 => { transfer.succeeded(number); under_way.remove(&number); }
                 2 => { transfer.failed(now, number); under_way.remove(&number); }
-                _ => now = now + Duration::from_secs(u64::from(number)),
+                _ => now += Duration::from_secs(u64::from(number)),
             }
             prop_assert!(under_way.len() <= Config::default().window_max as usize);
         }
