@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use phantom_core::ladder::{AttemptId, Config, Ladder, ORDER, Outcome, Output};
+use phantom_core::ladder::{AttemptId, Config, Entry, Kind, Ladder, ORDER, Outcome, Output};
 use phantom_core::units::Instant;
 
 use crate::world;
@@ -18,6 +18,16 @@ const OUTCOMES: [Outcome; 8] = [
     Outcome::Failed,
 ];
 
+/// Something to dial.
+#[derive(Clone, PartialEq)]
+struct Place(u8);
+
+impl Entry for Place {
+    fn transport(&self) -> Kind {
+        Kind::ALL[usize::from(self.0) % Kind::ALL.len()]
+    }
+}
+
 /// Steps of two bytes: what happens, and with what.
 pub fn ladder(data: &[u8]) -> bool {
     let config = Config::default();
@@ -29,7 +39,7 @@ pub fn ladder(data: &[u8]) -> bool {
         let with = usize::from(step[1]);
         match step[0] % 5 {
             0 => ladder.start(now),
-            1 => ladder.found(now, ORDER[with % 5], (0..=step[1] / 5).collect()),
+            1 => ladder.found(now, ORDER[with % 5], (0..=step[1] / 5).map(Place).collect()),
             2 if !running.is_empty() => {
                 let attempt = running.remove(with / 8 % running.len());
                 ladder.ended(now, attempt, OUTCOMES[with % 8]);

@@ -58,7 +58,7 @@ pub(crate) fn sender_state() -> Vec<u8> {
     let mut sender = new_sender();
     let (id, body) = (MessageId::from_bytes([1; 16]), Bytes::from_static(b"hello"));
     let submit = sender::Input::Submit {
-kind: Kind::Text,
+        kind: Kind::Text,
         id,
         body,
         ttl: Duration::from_secs(600),
@@ -72,7 +72,7 @@ pub(crate) fn receiver_state() -> Vec<u8> {
     let mut receiver = Receiver::new(&PAIR.reader.incoming);
     receiver.wanted(world::wall(), 32);
     let piece = Piece {
-kind: Kind::Text,
+        kind: Kind::Text,
         id: MessageId::from_bytes([1; 16]),
         expires: world::wall() + Duration::from_secs(600),
         number: 1,
@@ -316,10 +316,11 @@ fn sealed_plain(plain: &[u8], index: u8) -> Box<Record> {
     if body[2..7] == [0; 5] {
         body[7] = 0;
     }
-    let tag =
-        secret
-            .body_key()
-            .seal_in_place(NONCE_ZERO, &Record::associated_data(Class::Small, bucket, not_after), &mut body);
+    let tag = secret.body_key().seal_in_place(
+        NONCE_ZERO,
+        &Record::associated_data(Class::Small, bucket, not_after),
+        &mut body,
+    );
     body.put(&tag);
     let content = Unsigned {
         bucket,
@@ -332,7 +333,7 @@ fn sealed_plain(plain: &[u8], index: u8) -> Box<Record> {
 fn content(r: &mut Reader<'_>, wall: WallTime) -> Option<(Content, usize)> {
     let [index, low, next, flags, id, number, count, len] = r.array().ok()?;
     let piece = (flags & 1 == 1).then(|| Piece {
-kind: Kind::Text,
+        kind: Kind::Text,
         id: MessageId::from_bytes([id; 16]),
         expires: wall + Duration::from_secs(u64::from(flags) * 16),
         number: number % 32,
@@ -371,7 +372,7 @@ fn writer(bytes: &[u8]) -> bool {
                 let body = Bytes::from(vec![with; usize::from(with) * usize::from(step)]);
                 let ttl = Duration::from_secs(u64::from(step) * 300);
                 sender::Input::Submit {
-kind: Kind::Text,
+                    kind: Kind::Text,
                     id: MessageId::from_bytes([with; 16]),
                     body,
                     ttl,
