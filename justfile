@@ -97,6 +97,12 @@ interop-obfs4 handshakes="200" repeats="10":
     @PHANTOM_INTEROP_HANDSHAKES="{{handshakes}}" PHANTOM_INTEROP_REPEATS="{{repeats}}" cargo test --release --locked -p phantom-client --test interop_obfs4 -- --nocapture --test-threads 1
     @cargo test --release --locked -p phantom-obfs4 --test obfs4proxy -- --ignored --skip records --nocapture
 
+# webtunnel and meek on loopback, ours and obfs4proxy's meek_lite, with their throughput beside obfs4's; TLS beside OpenSSL's
+[group('check')]
+interop-web:
+    @cargo test --release --locked -p phantom-client --test interop_web -- --nocapture --test-threads 1
+    @cargo test --release --locked -p phantom-web --test openssl
+
 # When paths are changed and when not: every story over 200 seeds, the two-hour ones among them (some ten minutes of processor time)
 [group('check')]
 rotation *params:

@@ -11,74 +11,17 @@
     reason = "drives programs of the real world, on tokio; a failed helper fails the test"
 )]
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+mod interop;
+
 use std::{env, io};
 
+use interop::{LIMIT, Running, Who, has_obfs4proxy, transfer};
 use phantom_pt::args::Args;
-use phantom_pt::env::{Environment, OrPort, Role, ServerTransport};
+use phantom_pt::env::{OrPort, Role, ServerTransport};
 use phantom_pt::name::TransportName;
-use phantom_pt::parent::{Launch, Limits, Managed, Method, Methods};
+use phantom_pt::parent::Method;
 use phantom_pt::socks::Target;
-use sha2::{Digest, Sha256};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-
-const LIMIT: Duration = Duration::from_secs(120);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who {
-    Ours,
-    Theirs,
-}
-
-impl Who {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Ours => "phantom",
-            Self::Theirs => "obfs4proxy",
-        }
-    }
-
-    fn program(self) -> (PathBuf, Vec<&'static str>) {
-        match self {
-            Self::Ours => (env!("CARGO_BIN_EXE_phantom").into(), vec!["pt"]),
-            Self::Theirs => ("/usr/bin/obfs4proxy".into(), Vec::new()),
-        }
-    }
-}
-
-/// A program that runs until this is dropped.
-struct Running {
-    methods: std::sync::Arc<Methods>,
-    _managed: Managed,
-    state: tempfile::TempDir,
-}
-
-impl Running {
-    async fn start(who: Who, role: Role) -> Self {
-        let state = tempfile::tempdir().unwrap();
-        let (program, words) = who.program();
-        let environment = Environment {
-            state: state.path().join("pt"),
-            exit_on_stdin_close: true,
-            role,
-        };
-        let mut launch = Launch::new(program, environment);
-        launch.arguments = words.into_iter().map(Into::into).collect();
-        let (mut managed, keeper) = Managed::new(launch, Limits::default());
-        tokio::spawn(keeper.run());
-        let methods = tokio::time::timeout(LIMIT, managed.ready())
-            .await
-            .unwrap()
-            .unwrap();
-        Self {
-            methods,
-            _managed: managed,
-            state,
-        }
-    }
-}
 
 /// A bridge, what is behind it, and a client of it.
 struct Pair {
@@ -136,34 +79,13 @@ impl Pair {
     }
 }
 
-/// Seconds that `bytes` took from one end to the other, intact.
-async fn transfer(mut from: TcpStream, mut to: TcpStream, bytes: usize) -> io::Result<f64> {
-    let data: Vec<u8> = (0..bytes as u64)
-        .map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8)
-        .collect();
-    let wanted = Sha256::digest(&data);
-    let began = Instant::now();
-    let writer = tokio::spawn(async move {
-        from.write_all(&data).await?;
-        from.flush().await?;
-        // Open until the other end has read all.
-        Ok::<_, io::Error>(from)
-    });
-    let mut got = vec![0; bytes];
-    tokio::time::timeout(LIMIT, to.read_exact(&mut got)).await??;
-    let seconds = began.elapsed().as_secs_f64();
-    let _from = writer.await.map_err(io::Error::other)??;
-    assert_eq!(Sha256::digest(&got), wanted, "what arrived is not what was sent");
-    Ok(seconds)
-}
-
 fn number(name: &str, default: usize) -> usize {
     env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
 /// Who can meet whom here.
 fn pairs() -> Vec<(Who, Who)> {
-    if Path::new("/usr/bin/obfs4proxy").is_file() {
+    if has_obfs4proxy() {
         return vec![
             (Who::Theirs, Who::Ours),
             (Who::Ours, Who::Theirs),
@@ -171,10 +93,6 @@ fn pairs() -> Vec<(Who, Who)> {
             (Who::Theirs, Who::Theirs),
         ];
     }
-    assert!(
-        env::var_os("PHANTOM_REQUIRE_INTEROP").is_none(),
-        "obfs4proxy is not installed, and PHANTOM_REQUIRE_INTEROP is set"
-    );
     println!("obfs4proxy is not installed: ours meets itself alone (apt-get install obfs4proxy)");
     vec![(Who::Ours, Who::Ours)]
 }

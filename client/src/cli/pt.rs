@@ -1,19 +1,20 @@
 //! `phantom pt`: this program as a managed pluggable transport, client and server, that tor or any other parent starts.
 //!
-//! The transports are those of [`phantom_core::transport`]; what a parent says and hears is `phantom_pt`'s affair. A server's keys
-//! are in `obfs4_state.json` of the state folder, as obfs4proxy keeps them, so that a bridge can change from one to the other and
+//! The transports are those of [`phantom_core::transport`] and [`phantom_web`]; what a parent says and hears is `phantom_pt`'s affair. A server's keys
+//! of obfs4 are in `obfs4_state.json` of the state folder, as obfs4proxy keeps them, so that a bridge can change from one to the other and
 //! its line stays good.
+
+mod obfs4;
+mod web;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use phantom_core::link::Carrier;
 use phantom_core::runtime::tokio::{Config, TokioRuntime};
-use phantom_core::runtime::{Clock, Entropy, Listener, Net, Spawn, Store, Stream};
-use phantom_core::transport::obfs4::{self, Prefix};
-use phantom_core::transport::obfs4_identity;
-use phantom_obfs4::{Bridge, BridgeArgs, IatMode, Identity};
+use phantom_core::runtime::{Clock, Entropy, Listener, Net, Spawn, Stream};
 use phantom_pt::args::Args;
 use phantom_pt::child::{self, Answers};
 use phantom_pt::env::{OrPort, Role, ServerTransport};
@@ -27,14 +28,6 @@ use tokio::sync::Semaphore;
 
 use super::{Failure, failed, usage};
 
-/// The transports that this program is: obfs4 as others speak it, and ours, which begins with a prefix that a bridge's line tells.
-const NAMES: [&str; 2] = ["obfs4", PREFIXED];
-const PREFIXED: &str = "obfs4_prefixed";
-/// The argument of that one, and what it is if a bridge's operator does not say it.
-const PREFIX: &str = "prefix";
-const PREFIX_DEFAULT: Prefix = Prefix::Tls;
-/// The file of a server's line for people; its keys are beside it.
-const LINE_FILE: &str = "obfs4_bridgeline.txt";
 /// How long a parent may take to say where to go, and a proxy or an ORPort to answer.
 const LIMIT: Duration = Duration::from_secs(30);
 /// Connections at once, each with two sockets. A stranger holds one for a minute and a half at most.
@@ -60,10 +53,7 @@ pub(crate) async fn serve() -> Result<(), Failure> {
         // A parent may ask for transports that we are not: it is told nothing of them (pt-spec §3.2.2).
         Role::Client { transports, proxy } => {
             let mut said = Vec::new();
-            for name in transports
-                .into_iter()
-                .filter(|name| NAMES.contains(&name.as_str()))
-            {
+            for name in transports.into_iter().filter(is_ours) {
                 said.push(client(&rt, name, proxy.clone()).await);
             }
             said.push(Message::CmethodsDone);
@@ -71,10 +61,7 @@ pub(crate) async fn serve() -> Result<(), Failure> {
         }
         Role::Server { transports, orport } => {
             let mut said = Vec::new();
-            for one in transports
-                .into_iter()
-                .filter(|one| NAMES.contains(&one.name.as_str()))
-            {
+            for one in transports.into_iter().filter(|one| is_ours(&one.name)) {
                 said.push(server(&rt, one, orport.clone()).await);
             }
             said.push(Message::SmethodsDone);
@@ -133,63 +120,87 @@ async fn listen(
     transport: ServerTransport,
     orport: OrPort,
 ) -> io::Result<(SocketAddr, Args)> {
-    let identity = identity(rt, transport.options.value("iat-mode")).await?;
+    let (name, options) = (transport.name, transport.options);
     let cookie = match &orport {
         OrPort::Plain(_) => None,
         OrPort::Extended { cookie_file, .. } => Some(Cookie::read(cookie_file).map_err(io::Error::other)?),
     };
     let anywhere = SocketAddr::from(([0, 0, 0, 0], 0));
     let listener = rt.listen(transport.bind.unwrap_or(anywhere)).await?;
-    let address = listener.local_addr();
-    let line = identity.args();
-    let prefix = prefix(&transport.name, &transport.options)?;
-    let mut args = Args::new();
-    args.push("cert", line.cert()).map_err(io::Error::other)?;
-    args.push("iat-mode", line.iat_mode.number().to_string())
-        .map_err(io::Error::other)?;
-    if prefix != Prefix::None {
-        args.push(PREFIX, prefix.name()).map_err(io::Error::other)?;
-    }
+    let mut address = listener.local_addr();
     let behind = Arc::new(Behind {
-        bridge: Bridge::new(identity, &mut rt.rng("bridge")),
         orport: orport.address(),
         cookie,
-        name: transport.name,
-        prefix,
+        name: name.clone(),
     });
-    accept_all(rt, listener, move |rt, stream| {
-        to_orport(rt, stream, behind.clone())
-    });
+    let args = match name.as_str() {
+        "webtunnel" => {
+            let (server, args) = web::webtunnel(rt, &options)?;
+            address = web::synthetic_address(args.value("url").unwrap_or_default());
+            let server = Arc::new(server);
+            accept_all(rt, listener, move |rt, stream| {
+                let (server, behind) = (server.clone(), behind.clone());
+                async move {
+                    let (client, stream) = web::accept(&rt, stream, &server).await?;
+                    to_orport(&rt, Some(client), stream, &behind).await
+                }
+            });
+            args
+        }
+        "meek" | "meek_lite" => {
+            let (server, mut sessions, args) = web::meek(rt, &options)?;
+            accept_all(rt, listener, move |rt, stream| {
+                let server = server.clone();
+                async move {
+                    server
+                        .serve(&rt, stream)
+                        .await
+                        .map(|never| match never {})
+                        .map_err(io::Error::from)
+                }
+            });
+            let here = rt.clone();
+            rt.spawn("sessions", async move {
+                while let Some(session) = sessions.next().await {
+                    let (rt, behind) = (here.clone(), behind.clone());
+                    here.spawn("session", async move {
+                        // A front has made the connection: whose client it is nobody knows.
+                        if let Err(error) = to_orport(&rt, None, Box::new(session), &behind).await {
+                            tracing::debug!(%error, "a session ended");
+                        }
+                    });
+                }
+            });
+            args
+        }
+        _ => {
+            let (server, args) = obfs4::Server::new(rt, &name, &options).await?;
+            let server = Arc::new(server);
+            accept_all(rt, listener, move |rt, stream| {
+                let (server, behind) = (server.clone(), behind.clone());
+                async move {
+                    let client = stream.peer_addr();
+                    let stream = server.accept(&rt, stream).await?;
+                    to_orport(&rt, Some(client), stream, &behind).await
+                }
+            });
+            args
+        }
+    };
     Ok((address, args))
 }
 
-/// Of the state folder, or a new one that is kept there; `iat_mode` is what the parent wants.
-async fn identity(rt: &TokioRuntime, iat_mode: Option<&str>) -> io::Result<Identity> {
-    let wanted = iat_mode.map(|mode| {
-        let known = mode.parse().ok().and_then(IatMode::from_number);
-        known.ok_or_else(|| {
-            io::Error::other(format!(
-                "iat-mode {mode:?} in ServerTransportOptions: wanted 0, 1 or 2"
-            ))
-        })
-    });
-    let identity = obfs4_identity(rt, wanted.transpose()?).await?;
-    let line = format!(
-        "# This bridge, with its address and fingerprint to be filled in:\nBridge obfs4 <IP ADDRESS>:<PORT> <FINGERPRINT> cert={} iat-mode={}\n",
-        identity.args().cert(),
-        identity.iat_mode.number()
-    );
-    if rt
-        .read(LINE_FILE)
-        .await?
-        .is_none_or(|kept| kept != line.as_bytes())
-    {
-        rt.write(LINE_FILE, line.as_bytes()).await?;
-    }
-    Ok(identity)
+/// Whether a parent can have this transport of us.
+fn is_ours(name: &TransportName) -> bool {
+    obfs4::NAMES
+        .iter()
+        .chain(&web::NAMES)
+        .any(|ours| *ours == name.as_str())
 }
 
 type Connection = <TokioRuntime as Net>::Stream;
+/// A connection within a transport.
+type Carried = Box<dyn Carrier>;
 
 fn accept_all<F, S>(rt: &TokioRuntime, mut listener: <TokioRuntime as Net>::Listener, serve: F)
 where
@@ -216,20 +227,6 @@ where
     });
 }
 
-/// The prefix that a transport's arguments say.
-fn prefix(transport: &TransportName, args: &Args) -> io::Result<Prefix> {
-    match (transport.as_str(), args.value(PREFIX)) {
-        (PREFIXED, None) => Ok(PREFIX_DEFAULT),
-        (PREFIXED, Some(name)) => Prefix::from_name(name)
-            .filter(|prefix| *prefix != Prefix::None)
-            .ok_or_else(|| {
-                let why = format!("{PREFIX} {name:?} of {PREFIXED}: wanted \"http\" or \"tls\"");
-                io::Error::new(io::ErrorKind::InvalidInput, why)
-            }),
-        _ => Ok(Prefix::None),
-    }
-}
-
 async fn to_bridge(
     rt: TokioRuntime,
     stream: Connection,
@@ -238,11 +235,18 @@ async fn to_bridge(
     let asked = socks::accept(stream, Names::Refuse, LIMIT)
         .await
         .map_err(io::Error::other)?;
-    match dial(&rt, &dialler.0, asked.request(), dialler.1.as_ref()).await {
-        Ok((local, mut bridge)) => {
-            let mut parent = asked.grant(local, LIMIT).await?;
-            copy_bidirectional(&mut parent, &mut bridge).await?;
-            Ok(())
+    let (transport, proxy) = &*dialler;
+    match dial(&rt, transport, asked.request(), proxy.as_ref()).await {
+        Ok((local, bridge)) => {
+            let parent = asked.grant(local, LIMIT).await?;
+            match web::says_no_end(transport) {
+                true => until_either_ends(parent, bridge).await,
+                false => {
+                    let (mut parent, mut bridge) = (parent, bridge);
+                    copy_bidirectional(&mut parent, &mut bridge).await?;
+                    Ok(())
+                }
+            }
         }
         Err(error) => {
             tracing::info!(%error, "a bridge could not be reached");
@@ -251,61 +255,84 @@ async fn to_bridge(
     }
 }
 
+/// Moves bytes both ways until one way ends: meek cannot say that one has, and would be polled for ever.
+async fn until_either_ends(parent: impl Carrier, bridge: Carried) -> io::Result<()> {
+    let (mut from_parent, mut to_parent) = tokio::io::split(parent);
+    let (mut from_bridge, mut to_bridge) = tokio::io::split(bridge);
+    tokio::select! {
+        biased;
+        up = tokio::io::copy(&mut from_parent, &mut to_bridge) => up?,
+        down = tokio::io::copy(&mut from_bridge, &mut to_parent) => down?,
+    };
+    Ok(())
+}
+
+/// The bridge that a request is for, and our end's address, if there is one connection that has one.
 async fn dial(
     rt: &TokioRuntime,
     transport: &TransportName,
     request: &Request,
     proxy: Option<&Proxy>,
-) -> io::Result<(SocketAddr, obfs4::Obfs4Stream<TokioRuntime, Connection>)> {
-    let Target::Address(address) = request.target else {
-        return Err(io::ErrorKind::Unsupported.into());
-    };
-    let prefix = prefix(transport, &request.args)?;
-    let bridge = BridgeArgs::from_pt_args(&obfs4_args(&request.args)?.to_socks())
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    let stream = match proxy {
-        None => rt.connect(address).await?,
-        Some(proxy) => {
-            let stream = rt.connect(proxy.address).await?;
-            let login = proxy.login.as_ref().map(Credentials::of_login);
-            let connected = socks::connect(stream, &request.target, login, LIMIT).await;
-            connected.map_err(io::Error::other)?
+) -> io::Result<(SocketAddr, Carried)> {
+    let args = &request.args;
+    match transport.as_str() {
+        "webtunnel" => web::dial_webtunnel(rt, args, proxy).await,
+        "meek" | "meek_lite" => {
+            let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+            Ok((unknown, web::dial_meek(rt, args, proxy).await?))
         }
-    };
-    let local = stream.local_addr();
-    let bridge = obfs4::dial(rt, stream, &bridge, prefix)
-        .await
-        .map_err(io::Error::other)?;
-    Ok((local, bridge))
+        _ => {
+            let Target::Address(_) = request.target else {
+                return Err(io::ErrorKind::Unsupported.into());
+            };
+            obfs4::check(transport, args)?;
+            let stream = connect(rt, &request.target, proxy).await?;
+            let local = stream.local_addr();
+            Ok((local, obfs4::dial(rt, transport, args, stream).await?))
+        }
+    }
 }
 
-/// Those of obfs4 itself.
-fn obfs4_args(args: &Args) -> io::Result<Args> {
-    let mut own = Args::new();
-    for (name, value) in args.iter().filter(|(name, _)| *name != PREFIX) {
-        own.push(name, value).map_err(io::Error::other)?;
+/// Connects to a target by the parent's proxy, which also finds its address, or without.
+async fn connect(rt: &TokioRuntime, target: &Target, proxy: Option<&Proxy>) -> io::Result<Connection> {
+    match (proxy, target) {
+        (Some(proxy), target) => {
+            let stream = rt.connect(proxy.address).await?;
+            let login = proxy.login.as_ref().map(Credentials::of_login);
+            let connected = socks::connect(stream, target, login, LIMIT).await;
+            connected.map_err(io::Error::other)
+        }
+        (None, Target::Address(address)) => rt.connect(*address).await,
+        (None, Target::Name(name, port)) => {
+            let mut last = io::ErrorKind::NotFound.into();
+            for ip in rt.resolve(name.as_str()).await? {
+                match rt.connect(SocketAddr::new(ip, *port)).await {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        }
     }
-    Ok(own)
 }
 
 /// What a server hands its clients to.
 struct Behind {
-    bridge: Bridge,
     orport: SocketAddr,
     cookie: Option<Cookie>,
     name: TransportName,
-    prefix: Prefix,
 }
 
-async fn to_orport(rt: TokioRuntime, stream: Connection, behind: Arc<Behind>) -> io::Result<()> {
-    let client = stream.peer_addr();
-    let mut stream = obfs4::accept(&rt, stream, &behind.bridge, behind.prefix)
-        .await
-        .map_err(io::Error::other)?;
+async fn to_orport(
+    rt: &TokioRuntime,
+    client: Option<SocketAddr>,
+    mut stream: Carried,
+    behind: &Behind,
+) -> io::Result<()> {
     let mut orport = rt.connect(behind.orport).await?;
     if let Some(cookie) = &behind.cookie {
         let introduction = Introduction {
-            client: Some(client),
+            client,
             transport: Some(behind.name.clone()),
         };
         let nonce = Nonce::from_rng(&mut rt.rng("nonce"));
