@@ -172,7 +172,7 @@ fn a_changed_bit_in_a_handshake_is_seen() {
         let server = tls::Server::new(&rt, vec![made().certificate], made().key).unwrap();
         let client = tls::Client::new(&rt, &Trust::Roots(vec![made().certificate])).unwrap();
         let (mut changed, mut through) = (0, 0);
-        for flip in (0..1_200).step_by(7).map(Some).chain([None]) {
+        for flip in (0..1_200).step_by(61).map(Some).chain([None]) {
             let flipped = Cell::new(false);
             let (near, mut middle) = tokio::io::duplex(1 << 16);
             let (mut onward, far) = tokio::io::duplex(1 << 16);
@@ -229,7 +229,7 @@ fn a_changed_bit_in_a_handshake_is_seen() {
             assert!(heard || flipped.get(), "unchanged, it is heard");
         }
         assert!(
-            changed > 80 && through <= 4,
+            changed > 8 && through <= 2,
             "{through} of {changed} changes were not seen"
         );
     });
