@@ -113,6 +113,7 @@ fn every_shipped_scenario_is_accepted() {
             "node-churn",
             "poisoned-dns",
             "policed-connect",
+            "throttled-obfs4",
             "udp-off"
         ]
     );
