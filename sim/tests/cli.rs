@@ -33,16 +33,16 @@ fn every_scenario_is_listed_with_what_it_shows() {
         "first-look",
         "named-censor",
         "node-churn",
-        "policed-connect",
         "poisoned-dns",
         "policed-connect",
+        "throttled-obfs4",
         "udp-off",
     ] {
         assert!(out.lines().any(|line| line.starts_with(name)), "{name}");
     }
     let (code, out, _) = phantom_sim(&["list", "--json"]);
     let rows: serde_json::Value = serde_json::from_str(&out).expect("JSON and nothing else");
-    assert_eq!((code, rows.as_array().map(Vec::len)), (0, Some(9)));
+    assert_eq!((code, rows.as_array().map(Vec::len)), (0, Some(10)));
     let named = |name: &str| {
         rows.as_array()
             .and_then(|rows| rows.iter().find(|row| row["name"] == name))
@@ -62,7 +62,7 @@ fn usage_errors_exit_2_and_name_the_choices() {
         ),
         (
             &["run", "seed=7"],
-            "which scenario? as in: blocked-bootstrap seed=7; there are: blocked-bootstrap, first-look,",
+            "which scenario? as in: blocked-bootstrap seed=7; there are: active-probe, blocked-bootstrap, fet-obfs4,",
         ),
         (
             &["run", "first-look", "udp-off"],
