@@ -164,8 +164,10 @@ async fn browse(rt: Runtime) {
     }
     let mut dice = Dice::new(1);
     for _ in 0..100 {
-        let random = (0..SUSPECT).map(|_| dice.draw() as u8).collect();
-        rt.spawn("random", ask(rt.clone(), 443, vec![(random, 1)]));
+        // Three times: some filters look at a client's second data packet.
+        let mut random = || (0..SUSPECT).map(|_| dice.draw() as u8).collect();
+        let said = vec![(random(), 1), (random(), 1), (random(), 1)];
+        rt.spawn("random", ask(rt.clone(), 443, said));
     }
     std::future::pending::<()>().await;
 }
