@@ -40,7 +40,14 @@ pub async fn connect<R: Runtime, S: Carrier>(
 ) -> Result<Link, LinkError> {
     let mut rng = rt.rng("link dial");
     let mut arriving = Arriving::new();
-    let full = full_handshake(rt, &mut stream, auth, config, &mut rng, &mut arriving);
+    let full = Box::pin(full_handshake(
+        rt,
+        &mut stream,
+        auth,
+        config,
+        &mut rng,
+        &mut arriving,
+    ));
     let (codec, hello) = within(rt, config, "the handshake", full).await?;
     fresh(rt, stream, auth, config, codec, hello)
 }
@@ -99,7 +106,7 @@ pub async fn resume<R: Runtime, S: Carrier>(
     };
     let mut arriving = Arriving::new();
     if let Some(ticket) = ticket {
-        let quick = again(&mut stream, &ticket, shared, &mut rng, &mut arriving);
+        let quick = Box::pin(again(&mut stream, &ticket, shared, &mut rng, &mut arriving));
         match within_limit(rt, config.resume_limit, "resuming", quick).await {
             Ok((codec, hello)) => {
                 shared.attach(rt.now(), hello.received, hello.window)?;
@@ -110,7 +117,14 @@ pub async fn resume<R: Runtime, S: Carrier>(
             Err(error) => return Err(error),
         }
     }
-    let full = full_handshake(rt, &mut stream, auth, config, &mut rng, &mut arriving);
+    let full = Box::pin(full_handshake(
+        rt,
+        &mut stream,
+        auth,
+        config,
+        &mut rng,
+        &mut arriving,
+    ));
     let (codec, hello) = within(rt, config, "the handshake", full).await?;
     let new = fresh(rt, stream, auth, config, codec, hello)?;
     let unknown = shared.with_session(Session::abandon);
@@ -157,13 +171,9 @@ pub async fn accept_telling<R: Runtime, S: Carrier>(
     let mut arriving = Arriving::new();
     // When a hello that did not come would be waited for no longer.
     let waited = rt.now() + config.handshake_limit;
-    let hello = within(
-        rt,
-        config,
-        "waiting for a hello",
-        hello(rt, &mut stream, auth, &mut rng, &mut arriving),
-    );
-    let accepted = match hello.await {
+    let hello = Box::pin(hello(rt, &mut stream, auth, &mut rng, &mut arriving));
+    let hello = within(rt, config, "waiting for a hello", hello).await;
+    let accepted = match hello {
         Ok(accepted) => accepted,
         Err(error @ (LinkError::NotForUs | LinkError::TimedOut { .. } | LinkError::NotKept { .. })) => {
             rt.emit(Event::Refused {
@@ -171,6 +181,7 @@ pub async fn accept_telling<R: Runtime, S: Carrier>(
                 why: Refusal::BadAuthentication,
             });
             silent();
+            drop(arriving);
             silence(rt, &mut stream, waited, config.handshake_limit, &mut rng).await;
             return Err(match error {
                 LinkError::NotKept { .. } => error,
@@ -212,13 +223,13 @@ pub async fn accept_telling<R: Runtime, S: Carrier>(
             let mut session = Session::new(Role::Acceptor, config, rt.now(), theirs.window)?;
             let (unit, mut codec) = accepted.answer(answer)?;
             // The first frame shows that the hello was no replay: nothing is told or given to anybody before.
-            within(rt, config, "confirming the handshake", async {
+            let confirmed = Box::pin(async {
                 write(&mut stream, &unit).await?;
                 let frame = arriving.unit(&mut stream).await?;
                 let plain = codec.open(&frame)?;
                 session.handle(rt.now(), Input::Frame(&plain))
-            })
-            .await?;
+            });
+            within(rt, config, "confirming the handshake", confirmed).await?;
             let shared = Shared::new(session, None);
             // Nodes resume nothing among themselves (SPEC §2.7).
             let tickets = match kind {
@@ -281,6 +292,8 @@ async fn write<S: Carrier>(stream: &mut S, unit: &Unit) -> Result<(), LinkError>
     })
 }
 
+/// Give it boxed work: each layer of `async fn` that takes a future by value holds it twice, and whoever is in a handshake, strangers
+/// among them, had 11 KB for three layers.
 async fn within<R: Runtime, T>(
     rt: &R,
     config: &Config,
@@ -387,7 +400,8 @@ async fn hello<R: Runtime, S: Carrier>(
         let unit = arriving.unit(stream).await?;
         if let Some(accepted) = handshake::judge(auth, &unit, rt.wall(), rng) {
             if let Some(fresh) = accepted.fresh {
-                let kept = auth.answered().keep(rt, fresh).await;
+                // Boxed: bridges alone keep them, and every stream that is not heard yet would have the room.
+                let kept = Box::pin(auth.answered().keep(rt, fresh)).await;
                 kept.map_err(|error| LinkError::NotKept { kind: error.kind() })?;
             }
             return Ok(accepted);

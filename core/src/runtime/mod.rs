@@ -21,7 +21,9 @@ pub use frugal::Frugal;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ::tokio::io::{AsyncRead, AsyncWrite};
@@ -211,15 +213,38 @@ impl From<Elapsed> for io::Error {
 }
 
 /// Runs `future` for at most `limit` on the peer's own clock. On expiry the future is dropped.
-pub async fn timeout<R, F>(rt: &R, limit: Duration, future: F) -> Result<F::Output, Elapsed>
+///
+/// No `async fn`: that would hold `future` twice, as it was given and where it is polled, and handshakes and requests are nested deeply.
+pub fn timeout<R, F>(rt: &R, limit: Duration, future: F) -> impl Future<Output = Result<F::Output, Elapsed>>
 where
     R: Clock,
     F: Future,
 {
-    let sleep = rt.sleep(limit);
-    ::tokio::select! {
-        biased;
-        output = future => Ok(output),
-        () = sleep => Err(Elapsed(limit)),
+    Timeout {
+        future,
+        sleep: rt.sleep(limit),
+        limit,
+    }
+}
+
+pin_project_lite::pin_project! {
+    struct Timeout<F, S> {
+        #[pin]
+        future: F,
+        #[pin]
+        sleep: S,
+        limit: Duration,
+    }
+}
+
+impl<F: Future, S: Future<Output = ()>> Future for Timeout<F, S> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.future.poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        this.sleep.poll(cx).map(|()| Err(Elapsed(*this.limit)))
     }
 }
