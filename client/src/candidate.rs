@@ -265,15 +265,15 @@ pub(crate) async fn dial<R: Runtime>(
         let stream = rt.connect(candidate.address()).await;
         let stream = stream.map_err(|error| Outcome::of_io(error.kind()))?;
         answered.store(true, Ordering::Relaxed);
-        let stream = candidate.who.transport.dial(rt, stream).await;
-        let stream = stream.map_err(|error| error.outcome())?;
         // Boxed: most dials of a client that is shut out never come so far, and wait for two minutes.
         let link = Box::pin(async move {
+            let stream = candidate.who.transport.dial(rt, stream).await;
+            let stream = stream.map_err(|error| error.outcome())?;
             let auth = candidate.auth();
-            link::connect(rt, stream, &auth, config).await
+            let link = link::connect(rt, stream, &auth, config).await;
+            link.map_err(|error| of_link(&error))
         });
-        let link = link.await;
-        link.map_err(|error| of_link(&error))
+        link.await
     };
     let result = dialled.await;
     rt.emit(Event::Attempt {

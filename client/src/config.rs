@@ -1,6 +1,7 @@
 //! How a client runs. Parsed once, by whoever starts it; every field is a valid value of its type.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use phantom_core::ladder::{self, Step};
@@ -43,7 +44,7 @@ pub struct ClientConfig {
     /// The entry link. Default [`link::Config::client`].
     pub link: link::Config,
     /// When another way in is used. Default [`phantom_rotation::Config::default`], which SPEC §11 explains.
-    pub rotation: phantom_rotation::Config,
+    pub rotation: Arc<phantom_rotation::Config>,
     /// The network that the client is on, as its user's device names it (a digest of gateway, operator or SSID): what is learned of
     /// ways in on one says little of another. Default all zeros: one network.
     pub network: NetworkId,
@@ -72,7 +73,7 @@ impl ClientConfig {
             steps: ladder::ORDER.to_vec(),
             ladder: ladder::Config::default(),
             link: link::Config::client(),
-            rotation: phantom_rotation::Config::default(),
+            rotation: phantom_rotation::Config::shared(),
             network: NetworkId([0; 16]),
             address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             poll: poll::Config::default(),

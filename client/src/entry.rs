@@ -92,6 +92,10 @@ pub(crate) struct Entrance<R: Runtime> {
     found: mpsc::Sender<Box<News>>,
 }
 
+/// Dials that may go on when another has won. More would hold sockets and memory of many clients for as long as a dial takes, in the
+/// very second in which all of them find their way back.
+const LOSERS_MAX: usize = 2;
+
 /// What the ladder learns from; and whether friends should be asked.
 pub(crate) struct Sources<'a> {
     /// The time believed: a wall clock that leapt must not make every bridge look expired.
@@ -209,6 +213,8 @@ impl<R: Runtime> Entrance<R> {
         self.climbing = false;
         self.ladder.stop();
         self.losers.extend(std::mem::take(&mut self.dials));
+        // Those dialled last: the others have been without an answer for longer.
+        self.losers.drain(..self.losers.len().saturating_sub(LOSERS_MAX));
         self.asking.clear();
         self.resuming = None;
     }

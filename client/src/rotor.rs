@@ -5,6 +5,7 @@
 //! are taken while bytes wait.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use phantom_core::event::{Outcome, Step};
@@ -53,7 +54,7 @@ impl Reading {
 
 impl Rotor {
     pub(crate) fn new(
-        config: Config,
+        config: Arc<Config>,
         memory: Memory,
         (network, client): (NetworkId, IpAddr),
         (now, wall): (Instant, WallTime),
@@ -105,18 +106,18 @@ impl Rotor {
         }
     }
 
-    /// Reads how far a link's bytes got, if that is due. `asked`: an answer of the entry's own is awaited. Answers from further on
-    /// are not waited for here: one that a relay lost looks like a link that froze, and what they were asked with is acknowledged by the
-    /// entry.
+    /// Reads how far a link's bytes got, if that is due. `asked`: bytes that are known to be on their way down, of an answer of the
+    /// entry's own or of several pieces of an attachment. Other answers from further on are not waited for here: one that a relay lost
+    /// looks like a link that froze, and what they were asked with is acknowledged by the entry.
     pub(crate) fn read(
         &mut self,
         now: Instant,
         path: PathId,
         last: &mut Reading,
         progress: &Progress,
-        asked: bool,
+        asked: u64,
     ) {
-        let busy = [progress.queued > 0, asked];
+        let busy = [progress.queued > 0, asked > 0];
         let due = busy != last.busy || (busy != [false; 2] && now >= last.at + READ_EVERY);
         if !due && self.wake.is_none_or(|wake| wake > now || busy == [false; 2]) {
             return;
@@ -127,11 +128,7 @@ impl Rotor {
                 progress.queued,
                 progress.acknowledged - last.base[0],
             ),
-            (
-                Direction::Down,
-                u64::from(asked),
-                progress.received - last.base[1],
-            ),
+            (Direction::Down, asked, progress.received - last.base[1]),
         ];
         (last.at, last.busy) = (now, busy);
         for (direction, queued, delivered) in told {

@@ -21,14 +21,14 @@ use phantom_rotation::{Failure, Memory};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use self::paths::Second;
+use self::paths::{Dial, Load, Second};
 use crate::candidate::{Candidate, mark_sensitive};
 use crate::config::ClientConfig;
 use crate::documents::Documents;
 use crate::entry::{Entrance, Sources};
 use crate::files::{FileId, PieceAsk};
 use crate::invitations::{FetchId, Fetches};
-use crate::mail::{Index, Mail, Time};
+use crate::mail::{Index, Mail, Saving, Time};
 use crate::news::News;
 use crate::rotor::Rotor;
 use crate::session::{Session, Told};
@@ -43,7 +43,7 @@ const KEEP_TIME: Duration = Duration::from_secs(3_600);
 /// The longest wait without looking around.
 const WAIT_MAX: Duration = Duration::from_secs(3_600);
 
-/// Bytes that wait on the link or are not acknowledged, beyond which no piece of an attachment is put behind them. Two quarters of
+/// Bytes that wait on the link or are not acknowledged, beyond which no piece of an attachment is put behind them. Four eighths of
 /// the link's window, at each of which it acknowledges: less would let it run empty.
 const BULK_BUFFERED_MAX: u64 = 128 << 10;
 
@@ -100,6 +100,8 @@ struct Client<R: Runtime> {
     /// The session that the ladder found, until rotation takes it.
     arriving: Option<Box<Session<R>>>,
     second: Option<Box<Second<R>>>,
+    /// Paths that are dialled to be the second one.
+    dials: Vec<Dial<R>>,
     /// Where the path led that was in use last.
     entry_left: Option<SocketAddr>,
     rotor: Rotor,
@@ -145,7 +147,7 @@ pub fn run<R: Runtime>(
                     drop(room);
                     Turn::Time
                 }
-                () = bulk_room(client.session_to_ask()), if wants_link => Turn::Time,
+                () = bulk_room(client.session_to_ask(Load::Up)), if wants_link => Turn::Time,
                 () = rt.sleep_until(wake) => Turn::Time,
             };
             match turn {
@@ -240,6 +242,7 @@ impl<R: Runtime> Client<R> {
             leaving: None,
             arriving: None,
             second: None,
+            dials: Vec::new(),
             entry_left: None,
             sessions: 0,
             mail,
@@ -259,7 +262,9 @@ impl<R: Runtime> Client<R> {
     /// Lets everything do what is due, and stores what must be, until nothing is; returns when something will be.
     async fn settle(&mut self) -> Result<Instant, ClientError> {
         loop {
-            self.mail.load_files().await;
+            if self.mail.has_files() {
+                Box::pin(self.mail.load_files()).await; // boxed: most clients have none
+            }
             let wake = self.drive();
             let at = self.time();
             self.mail.offer(at);
@@ -275,6 +280,12 @@ impl<R: Runtime> Client<R> {
         if saving.is_none() && !self.dirty && !self.document_dirty {
             return Ok(false);
         }
+        // Boxed: clients rest for most of the time, by the thousands in one process.
+        Box::pin(self.store(saving)).await?;
+        Ok(true)
+    }
+
+    async fn store(&mut self, saving: Option<Saving>) -> Result<(), ClientError> {
         if self.document_dirty
             && let Some(newest) = self.documents.newest()
         {
@@ -298,7 +309,7 @@ impl<R: Runtime> Client<R> {
         if let Some(saving) = saving {
             self.mail.saved(at, saving);
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Everything that is due now; returns when something will be.
@@ -338,10 +349,8 @@ impl<R: Runtime> Client<R> {
         }
         self.tell_missed(now);
 
-        if let Some(second) = &mut self.second
-            && let Some(session) = &mut second.session
-        {
-            wakes.push(session.drive());
+        if let Some(second) = &mut self.second {
+            wakes.push(second.session.drive());
         }
         if let Some(session) = &mut self.session {
             wakes.push(session.drive());
@@ -393,7 +402,9 @@ impl<R: Runtime> Client<R> {
 
     /// Whether the link takes a piece of an attachment, so that what is asked next does not wait behind many of them.
     fn has_bulk_room(&self) -> bool {
-        let link = self.session_to_ask().and_then(|session| session.link.as_ref());
+        let link = self
+            .session_to_ask(Load::Up)
+            .and_then(|session| session.link.as_ref());
         link.is_some_and(|link| link.buffered() < BULK_BUFFERED_MAX)
     }
 
@@ -403,7 +414,7 @@ impl<R: Runtime> Client<R> {
 
     /// Sends a request; if that cannot be, its purpose hears so at once.
     fn request(&mut self, at: Time, ask: Ask, purpose: Purpose) {
-        let session = self.session_to_ask();
+        let session = self.session_to_ask(Load::of(&ask));
         let hop = session.and_then(|session| Some((session.number, session.hop.clone()?)));
         let view = self
             .documents

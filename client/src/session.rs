@@ -25,7 +25,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(3);
 /// So many vain questions in a row, and the entry is given up.
 const ASKS_MAX: u32 = 5;
 /// With so many pieces of an attachment under way, bytes should come: relays lose one now and then, and hardly all of them.
-const PIECES_AWAITED: usize = 3;
+pub(crate) const PIECES_AWAITED: usize = 3;
+/// Bytes that a piece brings at least.
+const PIECE: u64 = 32 << 10;
 /// So many requests unanswered in a row, and for so many time limits nothing answered: the entry is given up.
 const SILENT_MAX: u32 = 8;
 const SILENT_LIMITS: u32 = 3;
@@ -167,8 +169,13 @@ impl<R: Runtime> Session<R> {
     /// Lets rotation read how far its bytes got. `pieces`: of attachments, so many that were asked for over it have not come.
     pub(crate) fn read(&mut self, now: Instant, pieces: usize, rotor: &mut Rotor) {
         if let (Some(path), Some(link)) = (self.path, &self.link) {
-            let asked = self.asking.is_some() || self.fetching.is_some() || pieces >= PIECES_AWAITED;
-            rotor.read(now, path, &mut self.reading, &link.progress(), asked);
+            let own = u64::from(self.asking.is_some() || self.fetching.is_some());
+            let pieces = if pieces >= PIECES_AWAITED {
+                pieces as u64 * PIECE
+            } else {
+                0
+            };
+            rotor.read(now, path, &mut self.reading, &link.progress(), own + pieces);
         }
     }
 

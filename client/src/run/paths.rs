@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 
 use phantom_core::event::{Event, PathReason, PathVerdict, Step};
 use phantom_core::link::{Link, Resumption};
-use phantom_core::route::Requests;
+use phantom_core::packet::Class;
+use phantom_core::route::Ask;
 use phantom_core::runtime::{Owned, Runtime};
 use phantom_core::units::Instant;
 use phantom_rotation::{Failure, Input, Output, PathId};
@@ -15,36 +16,61 @@ use crate::candidate::Candidate;
 use crate::entry::{Found, Sources, Won};
 use crate::mail::Time;
 use crate::rotor::failure_of_link;
-use crate::session::Session;
+use crate::session::{PIECES_AWAITED, Session};
 use crate::user::Notice;
 
 /// Bytes that wait on the link in use while two share: two pieces of an attachment, which last a policed link of 140 kbit/s for four
 /// seconds.
 const SUPPLY: u64 = 64 << 10;
+/// Pieces that are awaited over it meanwhile, likewise: fewer are not judged (SPEC §11.7).
+const SUPPLY_PIECES: usize = PIECES_AWAITED;
+/// Second paths that are dialled at a time. Rotation says when; of more than it asks for in one doubt, the oldest are given up.
+const DIALS_MAX: usize = 4;
+
+/// A path that is dialled beside the one in use.
+pub(super) struct Dial<R: Runtime> {
+    path: PathId,
+    step: Step,
+    candidate: Candidate,
+    _task: Owned<R::Task>,
+}
 
 /// A path beside the one in use.
 pub(super) struct Second<R: Runtime> {
     path: PathId,
-    step: Step,
-    candidate: Candidate,
-    /// While it is dialled.
-    dial: Option<Owned<R::Task>>,
-    pub(super) session: Option<Session<R>>,
+    pub(super) session: Session<R>,
     /// Rotation knows that it can be used.
     ready: bool,
     /// Requests go over it too.
     shares: bool,
 }
 
+/// Which way the bytes of a request go, for the most part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Load {
+    Up,
+    /// Pieces of an attachment are asked for.
+    Down,
+}
+
+impl Load {
+    pub(super) const fn of(ask: &Ask) -> Self {
+        match ask {
+            Ask::Read(Class::Bulk, _) => Self::Down,
+            Ask::Read(Class::Small, _) | Ask::Write(_) => Self::Up,
+        }
+    }
+}
+
 impl<R: Runtime> Client<R> {
     pub(super) fn second_session(&self) -> Option<&Session<R>> {
-        self.second.as_ref().and_then(|second| second.session.as_ref())
+        self.second.as_ref().map(|second| &second.session)
     }
 
     /// The session of that number. Its link may be lost: an answer to a helper of its that came to nobody would leave it waiting
     /// for ever once it is resumed.
     pub(super) fn session_of(&mut self, number: u64) -> Option<&mut Session<R>> {
-        let second = self.second.as_mut().and_then(|second| second.session.as_mut());
+        let second = self.second.as_mut().map(|second| &mut second.session);
         let mut all = self
             .session
             .iter_mut()
@@ -55,18 +81,24 @@ impl<R: Runtime> Client<R> {
 
     /// Over which session the next request goes. Where two share: the one in use as long as little waits there, so that what holds it
     /// back shows; else the one on which less waits, so that the other is supplied too.
-    pub(super) fn session_to_ask(&self) -> Option<&Session<R>> {
+    pub(super) fn session_to_ask(&self, load: Load) -> Option<&Session<R>> {
         let in_use = self.session.as_ref();
         let second = self.second.as_ref().filter(|second| second.shares);
-        let second = second.and_then(|second| second.session.as_ref());
-        match (in_use, second) {
-            (Some(in_use), Some(second))
-                if second.queued() < in_use.queued() && in_use.queued() >= SUPPLY =>
-            {
-                Some(second)
-            }
-            (in_use, _) => in_use,
-        }
+        let (Some(in_use), Some(second)) = (in_use, second) else {
+            return in_use;
+        };
+        let second = &second.session;
+        let supplied = match load {
+            Load::Up => in_use.queued() >= SUPPLY && second.queued() < in_use.queued(),
+            Load::Down => self.pieces_awaited(in_use.number) >= SUPPLY_PIECES,
+        };
+        Some(if supplied { second } else { in_use })
+    }
+
+    /// Pieces of attachments that were asked for over a session and have not come.
+    fn pieces_awaited(&self, over: u64) -> usize {
+        let awaited = |sent: &Sent| sent.over == over && matches!(sent.purpose, Purpose::Download(..));
+        self.requests.count(awaited)
     }
 
     fn new_session(&mut self, link: Link, candidate: Candidate, step: Step) -> Session<R> {
@@ -76,19 +108,15 @@ impl<R: Runtime> Client<R> {
 
     /// Lets rotation read how far bytes got; whether anything followed.
     pub(super) fn read(&mut self, at: Time) -> bool {
-        let pieces = |requests: &Requests<Sent>, over: u64| {
-            requests.count(|sent| sent.over == over && matches!(sent.purpose, Purpose::Download(..)))
-        };
+        let number = self.session.as_ref().map(|session| session.number);
+        let pieces = number.map_or(0, |number| self.pieces_awaited(number));
         if let Some(session) = &mut self.session {
-            let pieces = pieces(&self.requests, session.number);
             session.read(at.now, pieces, &mut self.rotor);
         }
-        if let Some(second) = &mut self.second
-            && second.ready
-            && let Some(session) = &mut second.session
-        {
-            let pieces = pieces(&self.requests, session.number);
-            session.read(at.now, pieces, &mut self.rotor);
+        let number = self.second.as_ref().map(|second| second.session.number);
+        let pieces = number.map_or(0, |number| self.pieces_awaited(number));
+        if let Some(second) = self.second.as_mut().filter(|second| second.ready) {
+            second.session.read(at.now, pieces, &mut self.rotor);
         }
         self.rotor.tick(at.now);
         self.obey(at)
@@ -147,49 +175,55 @@ impl<R: Runtime> Client<R> {
         let Some((step, candidate)) = self.rotor.offered(way) else {
             return self.rotor.tell(now, Input::Failed(path, Failure::Local));
         };
-        let dial = self.entrance.dial_second(path, step, candidate.clone());
-        self.second = Some(Box::new(Second {
+        if self.dials.len() >= DIALS_MAX {
+            self.dials.remove(0);
+        }
+        let task = self.entrance.dial_second(path, step, candidate.clone());
+        self.dials.push(Dial {
             path,
             step,
             candidate,
-            dial: Some(dial),
-            session: None,
-            ready: false,
-            shares: false,
-        }));
+            _task: task,
+        });
     }
 
     /// A second path stands, or does not.
     fn second_dialled(&mut self, path: PathId, result: Result<Link, Failure>) {
-        let known = self.second.as_ref().filter(|second| second.path == path);
-        let Some((step, candidate)) = known.map(|second| (second.step, second.candidate.clone())) else {
+        let Some(known) = self.dials.iter().position(|dial| dial.path == path) else {
             return; // Given up meanwhile; the link is closed by being dropped.
         };
-        match result {
-            Ok(link) => {
+        let Dial { step, candidate, .. } = self.dials.remove(known);
+        let failed = match result {
+            Ok(link) if self.second.is_none() => {
                 let mut session = self.new_session(link, candidate, step);
                 session.named(path);
-                if let Some(second) = &mut self.second {
-                    (second.dial, second.session) = (None, Some(session));
-                }
+                self.second = Some(Box::new(Second {
+                    path,
+                    session,
+                    ready: false,
+                    shares: false,
+                }));
+                return;
             }
-            Err(how) => self.second_lost(Some(how)),
-        }
+            // Another one was quicker.
+            Ok(_) => Failure::Local,
+            Err(how) => how,
+        };
+        let at = self.time();
+        self.rotor.tell(at.now, Input::Failed(path, failed));
+        self.obey(at);
     }
 
     /// The second path's entry said how to use it; `false` if that is another session's number.
     pub(super) fn second_ready(&mut self, number: u64) -> bool {
         let now = self.rt.now();
-        let Some(second) = &mut self.second else {
+        let Some(second) = self
+            .second
+            .as_mut()
+            .filter(|second| second.session.number == number)
+        else {
             return false;
         };
-        if second
-            .session
-            .as_ref()
-            .is_none_or(|session| session.number != number)
-        {
-            return false;
-        }
         second.ready = true;
         self.rotor.tell(now, Input::Connected(second.path));
         true
@@ -199,19 +233,14 @@ impl<R: Runtime> Client<R> {
     pub(super) fn second_lost(&mut self, how: Option<Failure>) {
         let at = self.time();
         let Some(second) = self.second.take() else { return };
-        let down = second
-            .session
-            .as_ref()
-            .and_then(|session| session.link.as_ref()?.why_down());
+        let down = second.session.link.as_ref().and_then(Link::why_down);
         let how = how.unwrap_or_else(|| failure_of_link(down.as_ref()));
         let input = if second.ready {
             Input::Closed(second.path, how)
         } else {
             Input::Failed(second.path, how)
         };
-        if let Some(session) = &second.session {
-            self.abandon(at, session.number);
-        }
+        self.abandon(at, second.session.number);
         self.rotor.tell(at.now, input);
         self.obey(at);
     }
@@ -226,7 +255,7 @@ impl<R: Runtime> Client<R> {
     fn adopt(&mut self, at: Time, path: PathId, why: PathReason) {
         let is_second = self.second.as_ref().is_some_and(|second| second.path == path);
         let new = if is_second {
-            self.second.take().and_then(|second| second.session)
+            self.second.take().map(|second| second.session)
         } else {
             self.arriving.take().map(|session| *session)
         };
@@ -278,10 +307,14 @@ impl<R: Runtime> Client<R> {
     fn close(&mut self, path: PathId, silently: bool) {
         let at = self.time();
         let is = |session: &Session<R>| session.path == Some(path);
+        if let Some(dial) = self.dials.iter().position(|dial| dial.path == path) {
+            self.dials.remove(dial);
+            return;
+        }
         let session = if self.leaving.as_deref().is_some_and(is) {
             self.leaving.take().map(|session| *session)
         } else if self.second.as_ref().is_some_and(|second| second.path == path) {
-            self.second.take().and_then(|second| second.session)
+            self.second.take().map(|second| second.session)
         } else if self.session.as_ref().is_some_and(is) {
             self.disconnected();
             self.session.take()

@@ -1,5 +1,6 @@
 //! The constants of the machine, each with its unit, default and reason.
 
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 /// How the machine behaves. The defaults are those of the specification (SPEC §11); the tests hold for these.
@@ -80,8 +81,12 @@ pub struct Config {
     pub compares_max_uneven: u8,
     /// A doubt is given up after this: there was too little data to compare. Default 50 s.
     pub doubt_limit: Duration,
-    /// Seconds, one after the other, that a doubt tries to dial. Default 3.
+    /// Seconds that a doubt tries to dial. Default 3.
     pub seconds_max: u8,
+    /// In a doubt about speed, a second path that has not connected within this time is raced by another one. Default 1 s: a
+    /// handshake takes three or four round trips, and where a kind is blocked its dial takes all of `dial_limit`, which is most of
+    /// the time that a verdict may take.
+    pub second_step: Duration,
     /// Second paths dialled in ten minutes, for doubts and trials. Default 12: a link that stalls every minute must not become
     /// a stream of handshakes.
     pub seconds_per_ten_minutes: usize,
@@ -101,6 +106,14 @@ pub struct Config {
     pub return_percent: u64,
     /// User bytes that prove a path. Default 100,000: a freeze after 16 KiB passes every smaller test (CENSORSHIP §3.5).
     pub proven_bytes: u64,
+}
+
+impl Config {
+    /// The defaults, of which a process with thousands of clients holds one copy.
+    pub fn shared() -> Arc<Self> {
+        static DEFAULT: LazyLock<Arc<Config>> = LazyLock::new(Arc::default);
+        Arc::clone(&DEFAULT)
+    }
 }
 
 impl Default for Config {
@@ -136,6 +149,7 @@ impl Default for Config {
             compares_max_uneven: 15,
             doubt_limit: Duration::from_secs(50),
             seconds_max: 3,
+            second_step: Duration::from_secs(1),
             seconds_per_ten_minutes: 12,
             doubt_pause: Duration::from_secs(60),
             dwell: Duration::from_secs(120),

@@ -64,6 +64,15 @@ struct Reading {
     delivered: u64,
 }
 
+/// One sample of the baseline.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    /// Bytes per second.
+    rate: u64,
+    /// A part of it is of a busy period's first second, in which TCP climbs: it says nothing of how even a path is.
+    young: bool,
+}
+
 /// What is known of one direction.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Flow {
@@ -77,15 +86,18 @@ pub(crate) struct Flow {
     /// The piece that is being filled, of settled time.
     piece: Amount,
     recent: VecDeque<Amount>,
-    /// The sample that is being filled.
+    /// The sample that is being filled, and whether a part of it is of a time that had not settled.
     sample: Amount,
-    samples: VecDeque<u64>,
+    young: bool,
+    samples: VecDeque<Sample>,
     /// The median of the samples, kept because it is asked for with every reading.
     median: u64,
     /// Since when samples are kept out of the baseline.
     held_since: Option<Instant>,
     /// Of one comparison; started anew by [`Flow::start_meter`].
     meter: Amount,
+    /// When that was, and what had been delivered then.
+    meter_from: (Instant, u64),
 }
 
 impl Flow {
@@ -112,8 +124,10 @@ impl Flow {
         let deep = |queued: u64| queued >= config.queue_min;
         let was_deep = last.is_some_and(|last| deep(last.queued));
         match self.deep_since {
-            Some(since) if was_deep && time <= config.gap_max => {
+            // At either end: where the queue ran empty meanwhile, the user was slow for a part of it.
+            Some(since) if was_deep && deep(queued) && time <= config.gap_max => {
                 let busy = now.saturating_since(since);
+                self.young |= busy < rtt + config.settle + time;
                 if busy > rtt {
                     self.sample(config, now, time, moved, rtt);
                 }
@@ -144,6 +158,7 @@ impl Flow {
             return;
         }
         let rate = std::mem::take(&mut self.sample).rate();
+        let young = std::mem::take(&mut self.young);
         if self.slow(config).is_some() {
             let since = *self.held_since.get_or_insert(now);
             if now.saturating_since(since) < config.hold_max {
@@ -155,8 +170,8 @@ impl Flow {
         if self.samples.len() >= config.baseline_max {
             self.samples.pop_front();
         }
-        self.samples.push_back(rate);
-        let mut sorted: Vec<u64> = self.samples.iter().copied().collect();
+        self.samples.push_back(Sample { rate, young });
+        let mut sorted: Vec<u64> = self.samples.iter().map(|sample| sample.rate).collect();
         let middle = sorted.len() / 2;
         self.median = *sorted.select_nth_unstable(middle).1;
     }
@@ -219,7 +234,8 @@ impl Flow {
         let limit = self.median / 2;
         // Those that came in while the window was filling belong to what is happening now.
         let before = self.samples.len().saturating_sub(NEWEST);
-        let low = self.samples.iter().take(before).filter(|rate| **rate < limit);
+        let samples = self.samples.iter().take(before);
+        let low = samples.filter(|sample| !sample.young && sample.rate < limit);
         low.count() >= UNEVEN
     }
 
@@ -257,13 +273,23 @@ impl Flow {
     }
 
     /// Starts a comparison.
-    pub(crate) fn start_meter(&mut self) {
+    pub(crate) fn start_meter(&mut self, now: Instant) {
         self.meter = Amount::default();
+        self.meter_from = (now, self.delivered());
     }
 
     /// Settled time and bytes since then.
     pub(crate) fn meter(&self) -> Amount {
         self.meter
+    }
+
+    /// All time and bytes since then, whatever was queued: a path can do at least that.
+    pub(crate) fn moved_since_meter(&self, now: Instant) -> Amount {
+        let (from, delivered) = self.meter_from;
+        Amount {
+            time: now.saturating_since(from),
+            bytes: self.delivered() - delivered,
+        }
     }
 }
 
@@ -319,6 +345,33 @@ mod tests {
         assert_eq!(flow.slow(&config), None);
         assert!(flow.baseline(&config) > Some(90_000));
         assert!(!flow.waits(&config, Instant::from_nanos(at * 1_000_000)));
+    }
+
+    /// An attachment every half minute: TCP climbs anew each time, and the last bytes of each leave the queue empty.
+    #[test]
+    fn beginnings_and_ends_of_transfers_do_not_make_a_path_uneven_and_single_slow_seconds_do() {
+        let config = Config::default();
+        let reading = |flow: &mut Flow, at: u64, queued: u64, bytes: u64| {
+            let delivered = flow.delivered() + bytes;
+            let at = Instant::from_nanos(at * 1_000_000);
+            flow.reading(&config, at, queued, delivered, RTT);
+        };
+        for dips in [false, true] {
+            let (mut flow, mut at) = (Flow::default(), 0);
+            for _ in 0..10 {
+                at += 10_000;
+                reading(&mut flow, at, 1 << 20, 0);
+                for quarter in 0..60 {
+                    at += 250;
+                    let slow = quarter < 5 || (dips && (20..25).contains(&quarter));
+                    reading(&mut flow, at, 1 << 20, if slow { 2_500 } else { 25_000 });
+                }
+                at += 500;
+                reading(&mut flow, at, 0, 1_000);
+            }
+            assert_eq!(flow.baseline(&config), Some(100_000));
+            assert_eq!(flow.is_uneven(&config), dips);
+        }
     }
 
     #[test]

@@ -288,6 +288,7 @@ impl Memory {
         if let Some(winner) = &mut network.winner {
             winner.at = winner.at.min(now);
         }
+        self.networks.reserve_exact(1);
         self.networks.push(network);
     }
 

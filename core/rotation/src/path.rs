@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,13 +19,31 @@ impl Kind {
             && name
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.".contains(&b));
-        fits.then(|| Self(name.into()))
+        fits.then(|| Self(shared(name)))
     }
 
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// The kinds that there are, of which a process with thousands of clients holds one copy each.
+static COMMON: LazyLock<[Arc<str>; 6]> = LazyLock::new(|| {
+    [
+        "plain",
+        "obfs4",
+        "obfs4_prefixed",
+        "webtunnel",
+        "meek",
+        "snowflake",
+    ]
+    .map(Arc::from)
+});
+
+fn shared(name: &str) -> Arc<str> {
+    let known = COMMON.iter().find(|known| ***known == *name);
+    known.map_or_else(|| name.into(), Arc::clone)
 }
 
 impl TryFrom<String> for Kind {
@@ -128,6 +146,16 @@ pub enum Direction {
     Up,
     /// To the client: *queued* is what was asked for and has not come yet, as far as is known; *delivered* what has come.
     Down,
+}
+
+impl Direction {
+    /// The other one.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Up => Self::Down,
+            Self::Down => Self::Up,
+        }
+    }
 }
 
 #[cfg(test)]

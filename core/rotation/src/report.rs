@@ -5,13 +5,15 @@ use std::fmt;
 
 use phantom_core::units::Instant;
 
-use phantom_core::event::PathReason as Why;
+use phantom_core::event::{PathReason as Why, PathVerdict as Verdict};
 
 use crate::machine::{Failure, StateName};
-use crate::path::{Candidate, Kind};
+use crate::path::{Candidate, Kind, ServerId};
 
 /// Lines of the diary: thousands of clients have one.
 const LINES_MAX: usize = 16;
+/// Room is made for so many at a time.
+const LINES_STEP: usize = 4;
 
 /// Everything the machine knows, at one instant. Shown without addresses: it may be pasted somewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,20 +69,54 @@ pub struct Line {
     pub text: String,
 }
 
+/// An event, not yet in words.
+#[derive(Clone, Debug)]
+pub(crate) enum Happened {
+    Started,
+    Taken(Kind, ServerId, Why),
+    Judged(Kind, ServerId, Verdict),
+    NotReached(Kind, ServerId, Failure),
+    TriedAgain { kind: Kind, failed: bool },
+}
+
+impl fmt::Display for Happened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started => f.write_str("started on a network"),
+            Self::Taken(kind, server, why) => write!(f, "{kind} over {server:?} is in use: {why}"),
+            Self::Judged(kind, server, verdict) => write!(f, "{kind} over {server:?}: {verdict}"),
+            Self::NotReached(kind, server, how) => write!(f, "{kind} over {server:?}: not reached, {how}"),
+            Self::TriedAgain { kind, failed: true } => {
+                write!(f, "{kind} was tried again: it is not better yet")
+            }
+            Self::TriedAgain { kind, failed: false } => {
+                write!(f, "{kind} was tried again: it could not be judged")
+            }
+        }
+    }
+}
+
 /// The last events.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Diary(VecDeque<Line>);
+pub(crate) struct Diary(VecDeque<(Instant, Happened)>);
 
 impl Diary {
-    pub(crate) fn note(&mut self, at: Instant, text: String) {
+    pub(crate) fn note(&mut self, at: Instant, what: Happened) {
         if self.0.len() >= LINES_MAX {
             self.0.pop_front();
         }
-        self.0.push_back(Line { at, text });
+        if self.0.len() == self.0.capacity() {
+            self.0.reserve_exact(LINES_STEP);
+        }
+        self.0.push_back((at, what));
     }
 
     pub(crate) fn lines(&self) -> Vec<Line> {
-        self.0.iter().cloned().collect()
+        let line = |(at, what): &(Instant, Happened)| Line {
+            at: *at,
+            text: what.to_string(),
+        };
+        self.0.iter().map(line).collect()
     }
 }
 

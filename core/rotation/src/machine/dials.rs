@@ -11,6 +11,7 @@ use super::words::{Failure, Output};
 use super::{Known, Rotation, Session};
 use crate::memory::{WEIGHTS_DEAD, WEIGHTS_DIAL, Weights, weights_of};
 use crate::path::{Candidate, Kind, PathId};
+use crate::report::Happened;
 
 /// A failure counts only if something else connects within this time: who is offline condemns nobody.
 const CHARGE_AGE_MAX: Duration = Duration::from_secs(2);
@@ -126,11 +127,8 @@ impl<G: Rng> Rotation<G> {
             Failure::Useless => self.put_off(candidate),
             Failure::Unanswered | Failure::Ended | Failure::Local => {}
         }
-        let text = format!(
-            "{} over {:?}: not reached, {how}",
-            candidate.kind, candidate.server
-        );
-        self.diary.note(self.now, text);
+        let missed = Happened::NotReached(candidate.kind.clone(), candidate.server, how);
+        self.diary.note(self.now, missed);
     }
 
     /// A connection ended.
@@ -205,9 +203,22 @@ impl<G: Rng> Rotation<G> {
                 .iter()
                 .any(|known| known.candidate.kind == *kind && self.was_compared_lately(known))
         };
+        let slow = matches!(of, Doubted::Slow { .. });
+        let dialled: Vec<&Kind> = self
+            .paths
+            .iter()
+            .filter(|path| slow && !path.is_open())
+            .map(|path| &path.candidate.kind)
+            .collect();
         let may = |known: &Known| {
-            // The same address again says nothing about a silent path, and something about a slow one.
-            (known.candidate != *first || matches!(of, Doubted::Slow { .. })) && self.is_free(known)
+            let differs = if dialled.is_empty() {
+                // The same address again says nothing about a silent path, and something about a slow one.
+                slow || known.candidate != *first
+            } else {
+                // Beside a dial that may succeed, only what says more: the kind in use would be quicker and as slow as it is.
+                known.candidate.kind != first.kind && !dialled.contains(&&known.candidate.kind)
+            };
+            differs && self.is_free(known)
         };
         (0..self.candidates.len())
             .filter(|&at| may(&self.candidates[at]))
@@ -233,6 +244,12 @@ impl<G: Rng> Rotation<G> {
     pub(super) fn is_free(&self, known: &Known) -> bool {
         let free = self.free_at(self.now, &known.candidate, 0);
         known.due <= self.now && free.is_some_and(|free| free <= self.now)
+    }
+
+    /// The dial under way that was begun last.
+    pub(super) fn last_dialled(&self) -> Option<PathId> {
+        let dialled = self.paths.iter().filter(|path| !path.is_open());
+        dialled.map(|path| path.id).max()
     }
 
     pub(super) fn may_dial_second(&mut self) -> bool {

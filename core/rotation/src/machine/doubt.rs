@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use phantom_core::event::{PathReason as Why, PathVerdict as Verdict};
+use phantom_core::units::Instant;
 use rand_core::Rng;
 
 use super::state::{Comparison, Doubt, Doubted, Limping, Path, Second, Session, State};
 use super::words::Output;
 use super::{Cause, Rotation};
-use crate::flow::{Amount, Flow};
+use crate::flow::Amount;
 use crate::memory::weights_of;
 use crate::path::{Direction, PathId};
 
@@ -16,6 +17,18 @@ use crate::path::{Direction, PathId};
 pub(super) const COMPARED_LATELY: Duration = Duration::from_secs(600);
 /// Dismissals are forgotten after this, if no doubt came up.
 const DISMISSED_AGE_MAX: Duration = Duration::from_secs(20 * 60);
+
+/// What two paths showed in one comparison.
+struct Evidence {
+    /// Bytes per second of the path in use.
+    first: u64,
+    /// The second one moved so much more that a shared link does not explain it.
+    faster: bool,
+    /// The one in use is still far below what it was.
+    slow: bool,
+    /// It is not any more.
+    recovered: bool,
+}
 
 impl<G: Rng> Rotation<G> {
     /// How long a path has been silent with data queued.
@@ -80,13 +93,15 @@ impl<G: Rng> Rotation<G> {
             self.doom_second(second);
             doubt.second = Second::None;
         }
-        if let Second::None = doubt.second
-            && doubt.seconds < self.config.seconds_max
-            && self.may_dial_second()
-        {
-            self.pending.push_back(Output::Survey);
-            doubt.second = Second::Asked;
-            doubt.seconds += 1;
+        let races = self.race_at(&doubt).is_some_and(|at| at <= self.now);
+        if (matches!(doubt.second, Second::None) || races) && doubt.seconds < self.config.seconds_max {
+            if self.may_dial_second() {
+                self.pending.push_back(Output::Survey);
+                doubt.second = Second::Asked;
+                doubt.seconds += 1;
+            } else if races {
+                doubt.seconds = self.config.seconds_max;
+            }
         }
         self.state = State::Doubting(session, doubt);
         let Doubted::Slow { direction, rate } = doubt.of else {
@@ -96,18 +111,29 @@ impl<G: Rng> Rotation<G> {
         match doubt.second {
             Second::None => self.dismiss(session, doubt, Verdict::Undecided),
             _ if late => self.dismiss(session, doubt, Verdict::Undecided),
-            Second::Asked | Second::Dialling(_) => {}
+            Second::Asked | Second::Dialling(..) => {}
             Second::Sharing(second, comparison) => {
                 self.compare(session, doubt, second, comparison, direction, rate);
             }
         }
     }
 
+    /// When another second path is dialled beside those that have not connected, if at all.
+    pub(super) fn race_at(&self, doubt: &Doubt) -> Option<Instant> {
+        match (doubt.second, doubt.of) {
+            (Second::Dialling(_, at), Doubted::Slow { .. }) if doubt.seconds < self.config.seconds_max => at,
+            _ => None,
+        }
+    }
+
     /// The driver said what there is.
     pub(super) fn dial_for_doubt(&mut self, session: Session, mut doubt: Doubt) {
-        doubt.second = match self.pick_second(session, doubt.of) {
-            Some(at) => Second::Dialling(self.dial_as_second(at)),
-            None => {
+        let races = matches!(doubt.of, Doubted::Slow { .. }).then(|| self.now + self.config.second_step);
+        doubt.second = match (self.pick_second(session, doubt.of), self.last_dialled()) {
+            (Some(at), _) => Second::Dialling(self.dial_as_second(at), races),
+            // Nothing to race with: others only when this one has failed.
+            (None, Some(dialled)) if races.is_some() => Second::Dialling(dialled, None),
+            (None, _) => {
                 // There is nothing: no more questions in this doubt.
                 doubt.seconds = self.config.seconds_max;
                 Second::None
@@ -117,11 +143,20 @@ impl<G: Rng> Rotation<G> {
     }
 
     pub(super) fn start_meters(&mut self, first: PathId, second: PathId) {
+        let now = self.now;
         for id in [first, second] {
             if let Some(path) = self.path_mut(id) {
-                path.flows.iter_mut().for_each(Flow::start_meter);
+                path.flows.iter_mut().for_each(|flow| flow.start_meter(now));
             }
         }
+    }
+
+    /// What the path in use moved in one direction, once it had data queued for long enough, and the second one meanwhile. Where that
+    /// had too little queued, what it moved is a bound from below: enough to tell that it is faster, and not that it is not.
+    fn bounds(&self, first: PathId, second: PathId, direction: Direction) -> Option<(Amount, Amount)> {
+        let meter = self.path(first)?.flow(direction).meter();
+        let least = self.path(second)?.flow(direction).moved_since_meter(self.now);
+        (meter.time >= self.config.compare && least.time >= self.config.compare).then_some((meter, least))
     }
 
     /// What both moved in one direction, once both had data queued for long enough.
@@ -136,7 +171,48 @@ impl<G: Rng> Rotation<G> {
         (first.time >= self.config.compare && second.time >= self.config.compare).then_some((first, second))
     }
 
-    /// One comparison, if both paths had data queued for long enough.
+    /// What the two show of the direction that is doubted, if both had data queued for long enough; else what they show of the other
+    /// one, since a policer holds back both, and what is asked over a path that is held back comes back late, so that little is queued.
+    fn evidence(
+        &self,
+        session: Session,
+        second: PathId,
+        direction: Direction,
+        rate_before: u64,
+    ) -> Option<Evidence> {
+        let flow = self.path(session.path)?.flow(direction);
+        let percent = self.config.faster_percent;
+        let measured = self.meters(session.path, second, direction);
+        let Some((first, other)) = measured.or_else(|| self.bounds(session.path, second, direction)) else {
+            let (first, other) = self.meters(session.path, second, direction.other())?;
+            let (first, other) = (first.rate(), other.rate());
+            return Some(Evidence {
+                first,
+                faster: other.saturating_mul(100) >= first.saturating_mul(percent).saturating_mul(2),
+                slow: flow.slow(&self.config).is_some(),
+                recovered: false,
+            });
+        };
+        let baseline = flow.baseline(&self.config).unwrap_or(0);
+        let (first, other) = (first.rate(), other.rate());
+        // On a slow link the two share what there is: the second is not faster than the first was alone.
+        let held = first.max(rate_before);
+        // Where it is slow by the first one's measure too, only a large lead counts: two connections that share what is left
+        // of a link may share it unevenly.
+        let large = other.saturating_mul(self.config.slow_factor) < baseline;
+        let percent = percent.saturating_mul(1 + u64::from(large));
+        let evidence = Evidence {
+            first,
+            faster: other.saturating_mul(100) >= held.saturating_mul(percent),
+            // A third, not a quarter: two seconds of a rate just below a quarter are often above it.
+            slow: first.saturating_mul(self.config.slow_factor.saturating_sub(1)) < baseline,
+            recovered: first.saturating_mul(2) >= baseline,
+        };
+        // A bound from below tells that the second is faster, and not that it is not: more of its bytes may.
+        (measured.is_some() || evidence.faster || evidence.recovered).then_some(evidence)
+    }
+
+    /// One comparison, if there is anything to compare.
     fn compare(
         &mut self,
         session: Session,
@@ -146,29 +222,13 @@ impl<G: Rng> Rotation<G> {
         direction: Direction,
         rate_before: u64,
     ) {
-        let Some((first, other)) = self.meters(session.path, second, direction) else {
+        let Some(evidence) = self.evidence(session, second, direction, rate_before) else {
             return;
         };
-        let baseline = self
-            .path(session.path)
-            .and_then(|path| path.flow(direction).baseline(&self.config))
-            .unwrap_or(0);
-        let (first, other) = (first.rate(), other.rate());
-        if first.saturating_mul(2) >= baseline {
+        if evidence.recovered {
             return self.dismiss(session, doubt, Verdict::Recovered);
         }
-        // On a slow link the two share what there is: the second is not faster than the first was alone.
-        let held = first.max(rate_before);
-        // Where it is slow by the first one's measure too, only a large lead counts: two connections that share what is left
-        // of a link may share it unevenly.
-        let percent = if other.saturating_mul(self.config.slow_factor) >= baseline {
-            self.config.faster_percent
-        } else {
-            self.config.faster_percent.saturating_mul(2)
-        };
-        let faster = other.saturating_mul(100) >= held.saturating_mul(percent);
-        // A third, not a quarter: two seconds of a rate just below a quarter are often above it.
-        let still_slow = first.saturating_mul(self.config.slow_factor.saturating_sub(1)) < baseline;
+        let first = evidence.first;
         // After a burst of loss TCP climbs back slowly, and a fresh connection overtakes it; what is held back does not climb.
         let [last, before_last] = comparison.before;
         let climbs = comparison.done >= 2
@@ -177,7 +237,7 @@ impl<G: Rng> Rotation<G> {
             && first >= before_last.saturating_mul(2);
         comparison.before = [first, last];
         comparison.done = comparison.done.saturating_add(1);
-        comparison.agreed = if faster && still_slow {
+        comparison.agreed = if evidence.faster && evidence.slow {
             comparison.agreed.saturating_add(1)
         } else {
             0
@@ -190,8 +250,25 @@ impl<G: Rng> Rotation<G> {
         } else {
             (self.config.compares_agree, self.config.compares_max)
         };
+        let better = self
+            .path(session.path)
+            .and_then(|path| path.slow(&self.config, self.now));
+        let better = better.filter(|(other, _)| uneven && *other != direction);
+        let better = better.filter(|(other, _)| {
+            let path = self.path(session.path);
+            path.is_some_and(|path| !path.recovered && !path.flow(*other).is_uneven(&self.config))
+        });
         if comparison.agreed >= agree && !climbs {
             self.throttled(session, doubt, second);
+        } else if let Some((direction, slow)) = better {
+            // It is slow the other way as well, of which more is known: fewer comparisons decide there.
+            let of = Doubted::Slow {
+                direction,
+                rate: slow.rate,
+            };
+            self.start_meters(session.path, second);
+            let second = Second::Sharing(second, Comparison::default());
+            self.state = State::Doubting(session, Doubt { of, second, ..doubt });
         } else if comparison.done >= most {
             self.dismiss(session, doubt, Verdict::NetworkSlow);
         } else {

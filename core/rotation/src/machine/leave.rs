@@ -26,14 +26,13 @@ impl<G: Rng> Rotation<G> {
         }
         match second {
             Second::Sharing(second, _) => self.adopt(second, Why::Dead),
-            Second::Asked | Second::Dialling(_) | Second::None => self.seek(Why::Dead),
+            Second::Asked | Second::Dialling(..) | Second::None => self.seek(Why::Dead),
         }
     }
 
     /// A second path failed or closed.
     pub(super) fn second_lost(&mut self, id: PathId) {
-        let is =
-            matches!(self.state.second(), Second::Dialling(known) | Second::Sharing(known, _) if known == id);
+        let is = matches!(self.state.second(), Second::Dialling(known, _) | Second::Sharing(known, _) if known == id);
         if !is {
             return;
         }
@@ -76,6 +75,7 @@ impl<G: Rng> Rotation<G> {
             if self.causes.len() >= CAUSES_MAX {
                 self.causes.remove(0);
             }
+            self.causes.reserve_exact(1);
             self.causes.push(cause);
         }
     }
@@ -83,12 +83,12 @@ impl<G: Rng> Rotation<G> {
     /// The kind is to be tried again later; later still each time.
     fn leave_kind(&mut self, kind: Kind, rate: u64) {
         let base = self.config.return_base;
-        let relapse = self.state.session().is_some_and(|session| {
-            session.why == Why::Return && self.now.saturating_since(session.since) < RELAPSE
+        let soon = self.state.session().filter(|session| {
+            session.why != Why::First && self.now.saturating_since(session.since) < RELAPSE
         });
-        if relapse {
+        let longest = self.left.iter().map(|left| left.wait).max().unwrap_or(base);
+        if soon.is_some_and(|session| session.why == Why::Return) {
             // A censor that follows: whatever was left is left alone for longer.
-            let longest = self.left.iter().map(|left| left.wait).max().unwrap_or(base);
             let wait = longest.saturating_mul(2).min(self.config.return_max);
             for left in &mut self.left {
                 left.wait = wait;
@@ -104,11 +104,14 @@ impl<G: Rng> Rotation<G> {
                 if self.left.len() >= CAUSES_MAX {
                     self.left.remove(0);
                 }
+                // It follows here too: this one would be tried again while the others wait.
+                let wait = if soon.is_some() { longest } else { base };
+                self.left.reserve_exact(1);
                 self.left.push(Left {
                     kind,
                     rate,
-                    due: self.now + base,
-                    wait: base,
+                    due: self.now + wait,
+                    wait,
                 });
             }
         }

@@ -14,6 +14,7 @@ mod words;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
 use phantom_core::event::{PathReason as Why, PathVerdict as Verdict};
@@ -26,7 +27,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::memory::{Memory, SavedWindow, WEIGHTS_PROVEN};
 use crate::path::{Candidate, Direction, NetworkId, PathId};
-use crate::report::Diary;
+use crate::report::{Diary, Happened};
 use crate::windows::{Window, Windows};
 
 /// Candidates held.
@@ -36,7 +37,7 @@ pub const OUTPUTS_MAX: usize = 256;
 
 /// The rotation machine with a random number generator `G`.
 pub struct Rotation<G> {
-    config: Config,
+    config: Arc<Config>,
     rng: G,
     memory: Memory,
     now: Instant,
@@ -68,9 +69,9 @@ pub struct Rotation<G> {
 
 impl<G: Rng> Rotation<G> {
     /// A machine that remembers `memory`, not started yet.
-    pub fn new(config: Config, memory: Memory, rng: G) -> Self {
+    pub fn new(config: impl Into<Arc<Config>>, memory: Memory, rng: G) -> Self {
         Self {
-            config,
+            config: config.into(),
             rng,
             memory,
             now: Instant::ZERO,
@@ -235,6 +236,8 @@ impl<G: Rng> Rotation<G> {
     fn new_path(&mut self, candidate: Candidate, phase: Phase) -> PathId {
         let id = PathId(self.next_path);
         self.next_path = self.next_path.saturating_add(1);
+        // Few, and large: a client has one or two.
+        self.paths.reserve_exact(1);
         self.paths.push(Path {
             id,
             candidate,
@@ -281,7 +284,7 @@ impl<G: Rng> Rotation<G> {
                 cuts: saved.cuts,
             });
         }
-        self.diary.note(self.now, "started on a network".to_owned());
+        self.diary.note(self.now, Happened::Started);
         self.seek(Why::First);
     }
 
@@ -368,11 +371,8 @@ impl<G: Rng> Rotation<G> {
     fn found(&mut self, path: PathId, verdict: Verdict) {
         self.pending.push_back(Output::Found { path, verdict });
         if let Some(known) = self.path(path) {
-            let text = format!(
-                "{} over {:?}: {verdict}",
-                known.candidate.kind, known.candidate.server
-            );
-            self.diary.note(self.now, text);
+            let judged = Happened::Judged(known.candidate.kind.clone(), known.candidate.server, verdict);
+            self.diary.note(self.now, judged);
         }
     }
 
@@ -404,10 +404,8 @@ impl<G: Rng> Rotation<G> {
         self.pending.push_back(Output::Adopt { path: id, why });
         if let Some(path) = self.path(id) {
             let (candidate, proven) = (path.candidate.clone(), path.proven);
-            self.diary.note(
-                self.now,
-                format!("{} over {:?} is in use: {why}", candidate.kind, candidate.server),
-            );
+            let taken = Happened::Taken(candidate.kind.clone(), candidate.server, why);
+            self.diary.note(self.now, taken);
             if proven {
                 self.memory.won(self.wall_now(), &candidate);
                 self.changed = true;
@@ -427,9 +425,14 @@ impl<G: Rng> Rotation<G> {
         let candidate = path.candidate.clone();
         self.reached();
         self.network_works(&candidate);
-        if let Some(session) = self.state.session()
+        let awaited = match &self.state {
+            State::Doubting(_, doubt) => doubt.awaits(id),
+            State::Trying(_, trial) => matches!(trial.second, Second::Dialling(dialled, _) if dialled == id),
+            State::Stopped | State::Seeking(_) | State::Limping(_) | State::Steady(_) => false,
+        };
+        if awaited
+            && let Some(session) = self.state.session()
             && let Some(second) = self.state.second_mut()
-            && matches!(second, Second::Dialling(dialled) if *dialled == id)
         {
             *second = Second::Sharing(id, Comparison::default());
             self.pending.push_back(Output::Share {
@@ -564,7 +567,10 @@ impl<G: Rng> Rotation<G> {
             State::Stopped => return None,
             State::Seeking(_) | State::Steady(_) => None,
             State::Limping(limping) => Some(limping.until),
-            State::Doubting(_, doubt) => Some(doubt.began + self.config.doubt_limit),
+            State::Doubting(_, doubt) => {
+                let end = doubt.began + self.config.doubt_limit;
+                Some(self.race_at(doubt).map_or(end, |at| end.min(at)))
+            }
             State::Trying(_, trial) => Some(trial.began + self.trial_limit()),
         };
         // Never in the past: a driver that is late would spin.

@@ -37,7 +37,8 @@ pub(super) enum Second {
     None,
     /// The driver was asked what there is.
     Asked,
-    Dialling(PathId),
+    /// The last that was dialled, and when another one is dialled beside it.
+    Dialling(PathId, Option<Instant>),
     Sharing(PathId, Comparison),
 }
 
@@ -60,6 +61,17 @@ pub(super) struct Doubt {
     pub(super) second: Second,
     /// Seconds dialled so far.
     pub(super) seconds: u8,
+}
+
+impl Doubt {
+    /// Whether a dial that connected now is the second path. In a doubt about speed several are raced.
+    pub(super) fn awaits(&self, id: PathId) -> bool {
+        match self.second {
+            Second::Sharing(..) => false,
+            Second::Dialling(dialled, _) if dialled == id => true,
+            Second::None | Second::Asked | Second::Dialling(..) => matches!(self.of, Doubted::Slow { .. }),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -103,11 +115,11 @@ impl State {
             Self::Steady(_) => StateName::Steady,
             Self::Doubting(_, doubt) => match doubt.second {
                 Second::Sharing(..) => StateName::Comparing,
-                Second::None | Second::Asked | Second::Dialling(_) => StateName::Doubting,
+                Second::None | Second::Asked | Second::Dialling(..) => StateName::Doubting,
             },
             Self::Trying(_, trial) => match trial.second {
                 Second::Sharing(..) => StateName::Weighing,
-                Second::None | Second::Asked | Second::Dialling(_) => StateName::Trying,
+                Second::None | Second::Asked | Second::Dialling(..) => StateName::Trying,
             },
         }
     }
@@ -205,11 +217,11 @@ impl Path {
         now.saturating_since(moved.unwrap_or(now))
     }
 
-    /// Whether it is slow, and which way.
+    /// Whether it is slow, and which way: of two, the one of which more is known, since it needs fewer comparisons.
     pub(super) fn slow(&self, config: &Config, now: Instant) -> Option<(Direction, Slow)> {
-        DIRECTIONS
-            .iter()
-            .find_map(|direction| Some((*direction, self.flow(*direction).slow_now(config, now)?)))
+        let slow = |direction: &Direction| Some((*direction, self.flow(*direction).slow_now(config, now)?));
+        let both = DIRECTIONS.iter().filter_map(slow);
+        both.min_by_key(|(direction, _)| self.flow(*direction).is_uneven(config))
     }
 }
 

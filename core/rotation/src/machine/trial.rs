@@ -10,6 +10,7 @@ use super::state::{DIRECTIONS, Left, Second, Session, State, Trial};
 use super::words::Output;
 use super::{Cause, Rotation};
 use crate::path::Kind;
+use crate::report::Happened;
 
 impl<G: Rng> Rotation<G> {
     /// How long a trial may take: it needs data to be queued.
@@ -62,7 +63,7 @@ impl<G: Rng> Rotation<G> {
             self.state = State::Steady(session);
             return;
         };
-        trial.second = Second::Dialling(self.dial_as_second(at));
+        trial.second = Second::Dialling(self.dial_as_second(at), None);
         self.state = State::Trying(session, trial);
     }
 
@@ -78,13 +79,8 @@ impl<G: Rng> Rotation<G> {
 
     pub(super) fn trial_over(&mut self, session: Session, kind: &Kind, failed: bool) {
         self.postpone(kind, failed);
-        let outcome = if failed {
-            "is not better yet"
-        } else {
-            "could not be judged"
-        };
-        self.diary
-            .note(self.now, format!("{kind} was tried again: it {outcome}"));
+        let kind = kind.clone();
+        self.diary.note(self.now, Happened::TriedAgain { kind, failed });
         let second = self.state.second();
         self.state = State::Steady(session);
         if let Second::Sharing(second, _) = second {
