@@ -15,7 +15,7 @@ use crate::witness::paused::PausedStage;
 use crate::witness::turmoil::TurmoilStage;
 
 /// Raised by every commit that changes any digest: runs of different numbers are not the same run.
-pub const BEHAVIOUR_VERSION: u32 = 16;
+pub const BEHAVIOUR_VERSION: u32 = 17;
 
 /// Plays plans on one back end.
 pub trait Player: Sync {

@@ -19,6 +19,8 @@ pub struct Ways {
     switches: u64,
     dwells: Vec<f64>,
     verdicts: Vec<f64>,
+    /// Per way in that was found throttled or frozen, when it was taken and when it was found so.
+    found: Vec<(Instant, Instant)>,
     dismissed: u64,
 }
 
@@ -49,6 +51,8 @@ impl Ways {
                 PathVerdict::Throttled | PathVerdict::Frozen => {
                     let doubted = self.doubted.remove(&(host, *entry));
                     self.verdicts.extend(doubted.map(seconds));
+                    let taken = self.taken.get(&host).map(|(_, since)| (*since, now));
+                    self.found.extend(taken);
                 }
                 PathVerdict::NetworkSlow
                 | PathVerdict::Recovered
@@ -75,6 +79,14 @@ impl Ways {
     /// Per way in that was found throttled or frozen, seconds since it was doubted.
     pub fn verdicts(&self) -> Vec<f64> {
         self.verdicts.clone()
+    }
+
+    /// The same, of those found after `from`: seconds since then, or since the way in was taken if that was later.
+    pub fn found(&self, from: Instant) -> Vec<f64> {
+        let later = self.found.iter().filter(|(_, found)| *found >= from);
+        later
+            .map(|(taken, found)| found.saturating_since(from.max(*taken)).as_secs_f64())
+            .collect()
     }
 
     /// Doubts that turned out to be none.
@@ -112,5 +124,7 @@ mod tests {
         see(301, taken(Some(two), one, PathReason::Dead));
         assert_eq!((ways.switches(), ways.dismissed()), (1, 1));
         assert_eq!((ways.dwells(), ways.verdicts()), (vec![199.0], vec![9.0]));
+        let from = |secs| ways.found(Instant::ZERO + Duration::from_secs(secs));
+        assert_eq!((from(5), from(150), from(210)), (vec![199.0], vec![59.0], vec![]));
     }
 }

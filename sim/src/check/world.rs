@@ -195,6 +195,7 @@ impl World {
             | Metric::InsiderBridges
             | Metric::WayDwell
             | Metric::WayVerdictTime
+            | Metric::WayFoundTime
             | Metric::MessageDeliveryTime
             | Metric::ProbeClosingSpread
             | Metric::QueueFill => {
@@ -213,6 +214,9 @@ impl World {
             Metric::InsiderBridges => self.insiders.bridges(),
             Metric::WayDwell => self.ways.dwells(),
             Metric::WayVerdictTime => self.ways.verdicts(),
+            Metric::WayFoundTime => self
+                .window(call.about.as_ref())
+                .map_or_else(Vec::new, |(from, _)| self.ways.found(Instant::ZERO + from)),
             Metric::MessageDeliveryTime => self.messages.delivery_times(),
             Metric::QueueFill => self.queues.fills(),
             Metric::ProbeClosingSpread => self.transports.closing_spreads(),

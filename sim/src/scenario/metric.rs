@@ -172,6 +172,8 @@ metrics! {
         "per such change, for how long the way in that was left had been used";
     WayVerdictTime "way.verdict_time" [] Samples Seconds Events false
         "per way in that a client found throttled or frozen, from its first doubt to that";
+    WayFoundTime "way.found_time" [Rule] Samples Seconds Events false
+        "per way in that a client found throttled or frozen, from when the rule began, or the way in was taken if that was later, to that";
     WayDismissed "way.dismissed" [] Number One Events false
         "doubts of clients about a way in that turned out to be none";
     ClientEnteredOver "client.entered_over" [Transport] Number One Events false
