@@ -115,7 +115,7 @@ impl<'p> Observer<'p> {
             }
             // Operators' own clients are not the scenario's: what they do is their bridges' business.
             let own = self.plan.hosts[host as usize].role.is_client();
-            (own || !about_clients(&record.event)).then(|| Observation {
+            (own || !about_clients(&record.event)).then_some(Observation {
                 at,
                 host: Some(host),
                 seen: Seen::Event(record.event),
