@@ -28,6 +28,10 @@ use crate::news::News;
 use crate::rotor::{Rotor, failure_of_dial};
 use crate::state::Kept;
 
+/// Dials that may go on when another has won. More would hold sockets and memory of many clients for as long as a dial takes, in the
+/// very second in which all of them find their way back.
+const LOSERS_MAX: usize = 2;
+
 /// Nodes of the document that one question to it gives.
 const LISTED_PER_ASK: usize = 8;
 /// Addresses of a name that are tried: who forges an answer may put many into it.
@@ -91,10 +95,6 @@ pub(crate) struct Entrance<R: Runtime> {
     dht_asks: u32,
     found: mpsc::Sender<Box<News>>,
 }
-
-/// Dials that may go on when another has won. More would hold sockets and memory of many clients for as long as a dial takes, in the
-/// very second in which all of them find their way back.
-const LOSERS_MAX: usize = 2;
 
 /// What the ladder learns from; and whether friends should be asked.
 pub(crate) struct Sources<'a> {

@@ -28,7 +28,7 @@ use crate::documents::Documents;
 use crate::entry::{Entrance, Sources};
 use crate::files::{FileId, PieceAsk};
 use crate::invitations::{FetchId, Fetches};
-use crate::mail::{Index, Mail, Saving, Time};
+use crate::mail::{Index, Mail, Time};
 use crate::news::News;
 use crate::rotor::Rotor;
 use crate::session::{Session, Told};
@@ -262,9 +262,7 @@ impl<R: Runtime> Client<R> {
     /// Lets everything do what is due, and stores what must be, until nothing is; returns when something will be.
     async fn settle(&mut self) -> Result<Instant, ClientError> {
         loop {
-            if self.mail.has_files() {
-                Box::pin(self.mail.load_files()).await; // boxed: most clients have none
-            }
+            self.mail.load_files().await;
             let wake = self.drive();
             let at = self.time();
             self.mail.offer(at);
@@ -280,12 +278,6 @@ impl<R: Runtime> Client<R> {
         if saving.is_none() && !self.dirty && !self.document_dirty {
             return Ok(false);
         }
-        // Boxed: clients rest for most of the time, by the thousands in one process.
-        Box::pin(self.store(saving)).await?;
-        Ok(true)
-    }
-
-    async fn store(&mut self, saving: Option<Saving>) -> Result<(), ClientError> {
         if self.document_dirty
             && let Some(newest) = self.documents.newest()
         {
@@ -309,7 +301,7 @@ impl<R: Runtime> Client<R> {
         if let Some(saving) = saving {
             self.mail.saved(at, saving);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Everything that is due now; returns when something will be.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use phantom_core::attachment::PIECE_LEN;
 use phantom_core::directory::document::DocumentHash;
 use phantom_core::event::Step;
 use phantom_core::link::rpc::{Rpc, RpcConfig};
@@ -26,8 +27,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(3);
 const ASKS_MAX: u32 = 5;
 /// With so many pieces of an attachment under way, bytes should come: relays lose one now and then, and hardly all of them.
 pub(crate) const PIECES_AWAITED: usize = 3;
-/// Bytes that a piece brings at least.
-const PIECE: u64 = 32 << 10;
 /// So many requests unanswered in a row, and for so many time limits nothing answered: the entry is given up.
 const SILENT_MAX: u32 = 8;
 const SILENT_LIMITS: u32 = 3;
@@ -171,7 +170,7 @@ impl<R: Runtime> Session<R> {
         if let (Some(path), Some(link)) = (self.path, &self.link) {
             let own = u64::from(self.asking.is_some() || self.fetching.is_some());
             let pieces = if pieces >= PIECES_AWAITED {
-                pieces as u64 * PIECE
+                (pieces * PIECE_LEN) as u64
             } else {
                 0
             };

@@ -45,11 +45,6 @@ impl<R: Runtime> Mail<R> {
         }
     }
 
-    /// Whether there are attachments, or were since the client started.
-    pub(crate) const fn has_files(&self) -> bool {
-        self.files.is_some()
-    }
-
     /// Reads what is to be sent next; to be called before [`Mail::next_piece`].
     pub(crate) async fn load_files(&mut self) {
         if let Some(files) = &mut self.files {

@@ -176,7 +176,8 @@ impl<R: Runtime> Client<R> {
             return self.rotor.tell(now, Input::Failed(path, Failure::Local));
         };
         if self.dials.len() >= DIALS_MAX {
-            self.dials.remove(0);
+            let given_up = self.dials.remove(0);
+            self.rotor.tell(now, Input::Failed(given_up.path, Failure::Local));
         }
         let task = self.entrance.dial_second(path, step, candidate.clone());
         self.dials.push(Dial {

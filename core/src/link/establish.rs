@@ -40,15 +40,7 @@ pub async fn connect<R: Runtime, S: Carrier>(
 ) -> Result<Link, LinkError> {
     let mut rng = rt.rng("link dial");
     let mut arriving = Arriving::new();
-    let full = Box::pin(full_handshake(
-        rt,
-        &mut stream,
-        auth,
-        config,
-        &mut rng,
-        &mut arriving,
-    ));
-    let (codec, hello) = within(rt, config, "the handshake", full).await?;
+    let (codec, hello) = full_handshake(rt, &mut stream, auth, config, &mut rng, &mut arriving).await?;
     fresh(rt, stream, auth, config, codec, hello)
 }
 
@@ -117,15 +109,7 @@ pub async fn resume<R: Runtime, S: Carrier>(
             Err(error) => return Err(error),
         }
     }
-    let full = Box::pin(full_handshake(
-        rt,
-        &mut stream,
-        auth,
-        config,
-        &mut rng,
-        &mut arriving,
-    ));
-    let (codec, hello) = within(rt, config, "the handshake", full).await?;
+    let (codec, hello) = full_handshake(rt, &mut stream, auth, config, &mut rng, &mut arriving).await?;
     let new = fresh(rt, stream, auth, config, codec, hello)?;
     let unknown = shared.with_session(Session::abandon);
     shared.announce(Changes::ALL);
@@ -322,15 +306,18 @@ async fn full_handshake<R: Runtime, S: Carrier>(
     rng: &mut ChaCha12Rng,
     arriving: &mut Arriving,
 ) -> Result<(Codec, ServerHello), LinkError> {
-    let hello = ClientHello {
-        versions: VERSIONS,
-        window: config.window(),
-        received: 0,
-    };
-    let (unit, state) = handshake::dial(auth, hello, rt.wall(), rng)?;
-    write(stream, &unit).await?;
-    let answer = arriving.unit(stream).await?;
-    handshake::finish(state, &answer, VERSIONS)
+    let done = Box::pin(async {
+        let hello = ClientHello {
+            versions: VERSIONS,
+            window: config.window(),
+            received: 0,
+        };
+        let (unit, state) = handshake::dial(auth, hello, rt.wall(), rng)?;
+        write(stream, &unit).await?;
+        let answer = arriving.unit(stream).await?;
+        handshake::finish(state, &answer, VERSIONS)
+    });
+    within(rt, config, "the handshake", done).await
 }
 
 async fn again<S: Carrier>(
