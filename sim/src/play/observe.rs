@@ -11,7 +11,6 @@ use crate::check::observe::{Acted, Observation, Seen, Sink};
 use crate::scenario::plan::{HostId, Plan, Role};
 use crate::stage::Record;
 
-const _: () = assert!(size_of::<Observation>() == size_of::<Record>());
 /// A bridge that an insider gave away.
 pub(super) struct GivenAway {
     /// The list that takes it in.
@@ -180,4 +179,15 @@ const fn about_clients(event: &Event) -> bool {
             | Event::PathJudged { .. }
             | Event::PathTaken { .. }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_observation_takes_the_room_of_the_record_that_it_is_made_from() {
+        assert_eq!(size_of::<Observation>(), size_of::<Record>());
+        assert_eq!(align_of::<Observation>(), align_of::<Record>());
+    }
 }
