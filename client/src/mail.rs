@@ -19,11 +19,12 @@ use phantom_core::message::poll::{self, Schedule};
 use phantom_core::message::receiver::{self, Receiver};
 use phantom_core::message::sender::{self, Sender, Slot};
 use phantom_core::message::{Kind, MAX_MESSAGE, MessageId};
+use phantom_core::queue;
 use phantom_core::runtime::{Frugal, Runtime};
 use phantom_core::units::{Instant, WallTime};
 use phantom_core::wire::{DecodeError, Reader, Writer};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::files::{FileId, Files, PieceAsk, Ready};
 use crate::state::StateError;
@@ -126,7 +127,7 @@ pub(crate) struct Mail<R> {
     contacts: Vec<Contact>,
     files: Option<Box<Files<R>>>,
     ids: Frugal,
-    notices: mpsc::Sender<Box<Notice>>,
+    notices: queue::Sender<Box<Notice>>,
     /// Boxes to be written: as many as each contact's sender may have under way.
     pub(crate) writes: VecDeque<Write>,
     writes_high: HighWater,
@@ -147,7 +148,7 @@ impl<R: Runtime> Mail<R> {
         rt: &R,
         config: sender::Config,
         poll: poll::Config,
-        notices: mpsc::Sender<Box<Notice>>,
+        notices: queue::Sender<Box<Notice>>,
     ) -> Self {
         let mut schedule = Schedule::new(poll.mean_gap, rt.rng("client polls").into());
         let next_poll = rt.now() + schedule.next_gap();
@@ -507,11 +508,12 @@ impl<R: Runtime> Mail<R> {
     /// Offers messages as far as the user has room for them.
     pub(crate) fn offer(&mut self, at: Time) {
         for contact in &mut self.contacts {
-            while let Ok(room) = self.notices.try_reserve()
+            while self.notices.has_room()
                 && let Some(message) = contact.ready.pop_front()
             {
                 if at.time < message.expires {
-                    room.send(Box::new(message.notice(contact.id.clone())));
+                    let notice = Box::new(message.notice(contact.id.clone()));
+                    let _ = self.notices.try_send(notice); // there is room
                 }
             }
         }

@@ -13,13 +13,13 @@ use phantom_core::link::Channel;
 use phantom_core::mailbox::{Answer, BoxAddress};
 use phantom_core::message::sender::Slot;
 use phantom_core::packet::Class;
+use phantom_core::queue;
 use phantom_core::route::{Ask, Requests};
 use phantom_core::runtime::{Frugal, Runtime};
 use phantom_core::units::{Instant, WallTime};
 use phantom_core::wire::{DecodeError, Reader};
 use phantom_rotation::{Failure, Memory};
 use thiserror::Error;
-use tokio::sync::mpsc;
 
 use self::paths::{Dial, Load, Second};
 use crate::candidate::{Candidate, mark_sensitive};
@@ -110,7 +110,7 @@ struct Client<R: Runtime> {
     mail: Mail<R>,
     fetches: Fetches,
     rng: Frugal,
-    news: mpsc::Sender<Box<News>>,
+    news: queue::Sender<Box<News>>,
 }
 
 /// Runs a client until its user stops it or goes away.
@@ -126,7 +126,7 @@ pub fn run<R: Runtime>(
         mut commands,
         notices,
     } = side;
-    let (tell, mut news) = mpsc::channel(REPORTS);
+    let (tell, mut news) = queue::queue(REPORTS);
     // On the heap, and not a part of what is left when the client runs: thousands of them wait in one process.
     let open = Box::pin(Client::open(rt.clone(), config, notices.clone(), tell));
     async move {
@@ -143,10 +143,7 @@ pub fn run<R: Runtime>(
                 message = incoming(client.session.as_ref()) => Turn::Link(message),
                 message = incoming(client.second_session()) => Turn::Second(message),
                 command = commands.recv() => Turn::Command(command),
-                room = notices.reserve(), if wants_room => {
-                    drop(room);
-                    Turn::Time
-                }
+                () = notices.room(), if wants_room => Turn::Time,
                 () = bulk_room(client.session_to_ask(Load::Up)), if wants_link => Turn::Time,
                 () = rt.sleep_until(wake) => Turn::Time,
             };
@@ -196,8 +193,8 @@ impl<R: Runtime> Client<R> {
     async fn open(
         rt: R,
         config: ClientConfig,
-        notices: mpsc::Sender<Box<Notice>>,
-        news: mpsc::Sender<Box<News>>,
+        notices: queue::Sender<Box<Notice>>,
+        news: queue::Sender<Box<News>>,
     ) -> Result<Self, ClientError> {
         let (rt, config) = (&rt, Arc::new(config));
         config.installation.mark_sensitive(rt);

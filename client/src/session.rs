@@ -9,12 +9,12 @@ use phantom_core::event::Step;
 use phantom_core::link::rpc::{Rpc, RpcConfig};
 use phantom_core::link::{Channel, Link};
 use phantom_core::packet::LinkHandle;
+use phantom_core::queue;
 use phantom_core::route::EntryHop;
 use phantom_core::runtime::{Owned, Runtime};
 use phantom_core::service::{EntryHops, EntryRequest, Service};
 use phantom_core::units::Instant;
 use phantom_rotation::PathId;
-use tokio::sync::mpsc;
 
 use crate::candidate::Candidate;
 use crate::documents;
@@ -54,7 +54,7 @@ pub(crate) struct Session<R: Runtime> {
     pub(crate) step: Step,
     /// How to use it as a hop, once it has said so.
     pub(crate) hop: Option<EntryHop>,
-    told: mpsc::Sender<Box<News>>,
+    told: queue::Sender<Box<News>>,
     asking: Option<Owned<R::Task>>,
     fetching: Option<Owned<R::Task>>,
     /// When to ask it (again) how to use it.
@@ -71,7 +71,7 @@ impl<R: Runtime> Session<R> {
         link: Link,
         candidate: Candidate,
         step: Step,
-        told: mpsc::Sender<Box<News>>,
+        told: queue::Sender<Box<News>>,
     ) -> Self {
         let config = RpcConfig {
             calls: 4,

@@ -11,13 +11,14 @@ use phantom_core::invite::{Invitation, InvitationError};
 use phantom_core::ladder::Report;
 use phantom_core::message::contact::Contact;
 use phantom_core::message::sender;
+use phantom_core::queue;
 use phantom_core::rendezvous::CohortPublic;
 pub use phantom_core::route::RequestCounts;
 use phantom_core::transport::Kind;
 use phantom_core::units::WallTime;
 use phantom_core::wire::{DecodeError, Reader};
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 /// Commands that wait for the client; further senders wait.
 const COMMANDS: usize = 64;
@@ -313,17 +314,18 @@ pub struct Status {
 #[error("the client has ended")]
 pub struct ClientGone;
 
-/// What the user wants, on its way to the client. Commands travel in boxes: a channel keeps room for 32 even while it is empty.
+/// What the user wants, on its way to the client. In boxes: whoever waits for room holds a pointer.
 #[derive(Clone, Debug)]
-pub struct Commands(mpsc::Sender<Box<Command>>);
+pub struct Commands(queue::Sender<Box<Command>>);
 
 impl Commands {
     /// Hands over a command; waits while the client has too many.
     ///
     /// # Errors
     /// The client has ended.
-    pub async fn send(&self, command: Command) -> Result<(), ClientGone> {
-        self.0.send(Box::new(command)).await.map_err(|_| ClientGone)
+    pub fn send(&self, command: Command) -> impl Future<Output = Result<(), ClientGone>> + Send {
+        let command = Box::new(command);
+        async move { self.0.send(command).await.map_err(|_| ClientGone) }
     }
 
     /// Whether the client has ended.
@@ -334,7 +336,7 @@ impl Commands {
 
 /// What the client tells, on its way to the user; in boxes like [`Commands`].
 #[derive(Debug)]
-pub struct Notices(mpsc::Receiver<Box<Notice>>);
+pub struct Notices(queue::Receiver<Box<Notice>>);
 
 impl Notices {
     /// The next; `None` when the client has ended and told all. Cancel safe.
@@ -344,7 +346,7 @@ impl Notices {
 
     /// The next that is here already.
     pub fn try_recv(&mut self) -> Option<Notice> {
-        self.0.try_recv().ok().map(|notice| *notice)
+        self.0.try_recv().map(|notice| *notice)
     }
 }
 
@@ -361,15 +363,15 @@ pub struct UserSide {
 #[derive(Debug)]
 pub struct ClientSide {
     /// What the user wants.
-    pub commands: mpsc::Receiver<Box<Command>>,
+    pub commands: queue::Receiver<Box<Command>>,
     /// What happens.
-    pub notices: mpsc::Sender<Box<Notice>>,
+    pub notices: queue::Sender<Box<Notice>>,
 }
 
 /// Both ends.
 pub fn channels() -> (UserSide, ClientSide) {
-    let (ask, commands) = mpsc::channel(COMMANDS);
-    let (tell, notices) = mpsc::channel(NOTICES);
+    let (ask, commands) = queue::queue(COMMANDS);
+    let (tell, notices) = queue::queue(NOTICES);
     let user = UserSide {
         commands: Commands(ask),
         notices: Notices(notices),

@@ -16,6 +16,7 @@ pub mod link;
 pub mod mailbox;
 pub mod message;
 pub mod packet;
+pub mod queue;
 pub mod rendezvous;
 mod rest;
 pub mod route;

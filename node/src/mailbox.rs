@@ -17,10 +17,10 @@ use phantom_core::mailbox::{
     batches,
 };
 use phantom_core::packet::Class;
+use phantom_core::queue::queue;
 use phantom_core::runtime::{Runtime, timeout};
 use phantom_core::service::Service;
 use rand_core::Rng;
-use tokio::sync::mpsc;
 
 use crate::directory::{Keeper, View};
 use crate::links::{Links, Peer};
@@ -94,7 +94,7 @@ impl<R: Runtime> Mailbox<R> {
         }
         let address = *record.address();
         let placement = view.tables.storage.place(&address);
-        let (tell, mut told) = mpsc::channel(placement.nodes().len().max(1));
+        let (tell, mut told) = queue(placement.nodes().len());
         for &node in placement.nodes() {
             let (this, record, tell) = (self.clone(), record.clone(), tell.clone());
             self.rt.spawn("put to a replica", async move {
@@ -225,7 +225,7 @@ impl<R: Runtime> Mailbox<R> {
 
     /// Asks nodes in parallel which of these boxes they hold.
     async fn census(&self, questions: BTreeMap<NodeId, Vec<BoxAddress>>, census: &mut Census) {
-        let (tell, mut told) = mpsc::channel(questions.len());
+        let (tell, mut told) = queue(questions.len());
         for (node, addresses) in questions {
             addresses.iter().for_each(|address| census.ask(address, node));
             let (this, tell) = (self.clone(), tell.clone());

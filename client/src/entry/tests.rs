@@ -20,7 +20,7 @@ const A_WHILE: Duration = Duration::from_millis(1_500);
 struct World {
     rt: TokioRuntime,
     entrance: Entrance<TokioRuntime>,
-    found: mpsc::Receiver<Box<News>>,
+    found: queue::Receiver<Box<News>>,
     kept: Kept,
     documents: Documents,
     rotor: Rotor,
@@ -44,7 +44,7 @@ impl World {
             (rt.now(), time),
             rt.rng("rotation").into(),
         );
-        let (find, found) = mpsc::channel(64);
+        let (find, found) = queue::queue(64);
         let entrance = Entrance::new(&rt, &Arc::new(config), &kept, find);
         Self {
             rt,
@@ -72,7 +72,7 @@ impl World {
             };
             self.entrance.drive(&mut sources);
             dialled.extend(self.entrance.dials.values().map(|dial| dial.candidate.clone()));
-            while let Ok(news) = self.found.try_recv() {
+            while let Some(news) = self.found.try_recv() {
                 match *news {
                     News::Found(found) => {
                         assert!(self.entrance.take(found, &mut self.kept, &self.rotor).is_none());

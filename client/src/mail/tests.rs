@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use super::*;
 
 fn empty(rt: &TokioRuntime) -> Mail<TokioRuntime> {
-    let (notices, _) = mpsc::channel(1);
+    let (notices, _) = queue::queue(1);
     Mail::new(rt, sender::Config::default(), poll::Config::default(), notices)
 }
 
@@ -101,8 +101,8 @@ async fn damaged_or_arbitrary_contacts_never_panic_and_no_length_is_believed() {
 pub(crate) struct Pair {
     pub(crate) alice: Mail<TokioRuntime>,
     pub(crate) bob: Mail<TokioRuntime>,
-    pub(crate) alice_hears: mpsc::Receiver<Box<Notice>>,
-    pub(crate) bob_hears: mpsc::Receiver<Box<Notice>>,
+    pub(crate) alice_hears: queue::Receiver<Box<Notice>>,
+    pub(crate) bob_hears: queue::Receiver<Box<Notice>>,
     pub(crate) at: Time,
 }
 
@@ -118,8 +118,8 @@ impl Pair {
         let (with_alice, answer) = accept(&card.to_text(), &mut rng).expect("an invitation");
         let (with_bob, _) = card.finish(&answer).expect("an answer");
         let mail = |notices| Mail::new(rt, sender::Config::default(), poll::Config::default(), notices);
-        let (to_alice, alice_hears) = mpsc::channel(256);
-        let (to_bob, bob_hears) = mpsc::channel(256);
+        let (to_alice, alice_hears) = queue::queue(256);
+        let (to_bob, bob_hears) = queue::queue(256);
         let (mut alice, mut bob) = (mail(to_alice), mail(to_bob));
         alice.add(name(1), &with_bob, oneshot::channel().0);
         bob.add(name(0), &with_alice, oneshot::channel().0);
@@ -192,7 +192,7 @@ impl Pair {
 
     /// The messages that Bob was offered since the last call.
     pub(crate) fn offered(&mut self) -> Vec<(Tag, Bytes)> {
-        let heard = std::iter::from_fn(|| self.bob_hears.try_recv().ok());
+        let heard = std::iter::from_fn(|| self.bob_hears.try_recv());
         heard
             .filter_map(|notice| match *notice {
                 Notice::Message { message, text, .. } => Some((message, text)),
@@ -239,7 +239,7 @@ async fn carry_pieces(pair: &mut Pair, nodes: &mut BTreeMap<BoxAddress, Record>)
 
 /// The attachments that Bob was offered since the last call.
 fn files_offered(pair: &mut Pair) -> Vec<(String, Bytes, Tag)> {
-    let heard = std::iter::from_fn(|| pair.bob_hears.try_recv().ok());
+    let heard = std::iter::from_fn(|| pair.bob_hears.try_recv());
     heard
         .filter_map(|notice| match *notice {
             Notice::File {
@@ -310,7 +310,7 @@ async fn an_attachment_whose_pieces_nobody_holds_is_never_announced_and_ends_in_
     }
     pair.wait(Duration::from_secs(3_601));
     pair.carry();
-    let heard: Vec<_> = std::iter::from_fn(|| pair.alice_hears.try_recv().ok()).collect();
+    let heard: Vec<_> = std::iter::from_fn(|| pair.alice_hears.try_recv()).collect();
     let expired = |notice: &Notice| matches!(notice, Notice::Expired { .. });
     assert_eq!(
         heard.iter().filter(|notice| expired(notice.as_ref())).count(),
@@ -414,7 +414,7 @@ async fn the_writer_hears_that_the_readers_device_has_a_message_that_nobody_took
         pair.carry();
         pair.wait(Duration::from_secs(2));
     }
-    let heard: Vec<_> = std::iter::from_fn(|| pair.alice_hears.try_recv().ok()).collect();
+    let heard: Vec<_> = std::iter::from_fn(|| pair.alice_hears.try_recv()).collect();
     assert!(
         heard
             .iter()

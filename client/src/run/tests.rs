@@ -136,7 +136,7 @@ async fn the_highest_time_is_stored_though_nothing_else_changes() {
     let dir = tempfile::tempdir().expect("a directory");
     let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
     let (_user, side) = channels();
-    let (tell, _news) = mpsc::channel(REPORTS);
+    let (tell, _news) = queue::queue(REPORTS);
     let opened = Client::open(rt.clone(), config(), side.notices, tell).await;
     let mut client = opened.expect("a new client");
     client.settle().await.expect("stored");
@@ -152,7 +152,7 @@ async fn what_a_lost_link_was_asked_is_asked_again_when_it_is_resumed() {
     let dir = tempfile::tempdir().expect("a directory");
     let rt = TokioRuntime::start(Config::new("test", dir.path())).expect("started");
     let (user, side) = channels();
-    let (tell, _news) = mpsc::channel(REPORTS);
+    let (tell, _news) = queue::queue(REPORTS);
     let opened = Client::open(rt.clone(), config(), side.notices, tell).await;
     let mut client = opened.expect("a new client");
     let server = LinkSecret::from_bytes([7; 32]);
@@ -207,7 +207,7 @@ async fn what_rotation_learned_outlives_the_run_and_a_state_without_it_opens() {
     safe.save(&content).await.expect("saved");
     for run in 0..2 {
         let (_user, side) = channels();
-        let (tell, _news) = mpsc::channel(REPORTS);
+        let (tell, _news) = queue::queue(REPORTS);
         let opened = Client::open(rt.clone(), config(), side.notices, tell).await;
         let mut client = opened.expect("it opens");
         let free = client.rotor.free_at(client.rt.now(), &candidate, 0);

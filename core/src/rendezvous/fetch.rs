@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 use super::cohort::{Cohort, Day, SealedRecord, Slot};
 use super::ledger::version;
 use crate::dht::{DhtClient, MutableItem};
 use crate::directory::descriptor::BridgeDescriptor;
 use crate::event::{Event, Refusal, Step};
+use crate::queue::queue;
 use crate::runtime::{Owned, Runtime};
 use crate::units::WallTime;
 use crate::wire::{DecodeError, Reader, Writer};
@@ -104,7 +103,7 @@ pub async fn fetch<R: Runtime>(
 ) -> usize {
     let today = Day::of(time);
     let days = Day::around(time);
-    let (told, mut reports) = mpsc::channel(LOOKUPS_AT_ONCE);
+    let (told, mut reports) = queue(LOOKUPS_AT_ONCE);
     let mut left = VecDeque::new();
     for day in days {
         left.extend(slots.iter().map(|slot| (*slot, day)));
