@@ -106,10 +106,8 @@ pub(crate) struct Session {
     /// The acknowledgement is overdue: send it as soon as the program takes a message.
     ack_when_taken: bool,
     ack_now: bool,
-    /// Tickets to use (dialler).
+    /// Of a dialler those to use, of an acceptor those that are out.
     tickets: Vec<Ticket>,
-    /// Tickets that are out (acceptor).
-    issued: Vec<Ticket>,
 }
 
 /// What a handled input changed, for whoever waits.
@@ -157,7 +155,6 @@ impl Session {
             ack_when_taken: false,
             ack_now: false,
             tickets: Vec::new(),
-            issued: Vec::new(),
         };
         if role == Role::Dialler {
             // The first frame shows the server that the hello was no replay, and its pong ends a round trip.
@@ -279,7 +276,9 @@ impl Session {
     fn finish(&mut self, cause: Option<LinkError>) -> Changes {
         self.phase = Phase::Closed;
         self.cause = cause.map(Box::new).or(self.cause.take());
-        self.tickets.clear();
+        if self.role == Role::Dialler {
+            self.tickets.clear();
+        }
         self.ack_at = None;
         Changes::ALL
     }
@@ -524,33 +523,37 @@ impl Session {
 
     /// Takes a ticket out, to resume with.
     pub(crate) fn take_ticket(&mut self) -> Option<Ticket> {
-        self.tickets.pop()
+        (self.role == Role::Dialler).then(|| self.tickets.pop()).flatten()
     }
 
     pub(crate) fn has_ticket(&self) -> bool {
-        !self.tickets.is_empty()
+        self.role == Role::Dialler && !self.tickets.is_empty()
     }
 
     /// Hands a ticket to the dialler.
     pub(crate) fn issue(&mut self, ticket: Ticket) {
-        self.issued.push(ticket.clone());
+        debug_assert_eq!(self.role, Role::Acceptor, "a dialler has none to give");
+        self.tickets.push(ticket.clone());
         let message = Bytes::from(Control::Ticket(ticket).encode());
         self.outgoing.push_control(Channel::CONTROL, message);
     }
 
     /// Gives up the tickets that are out: their secrets end with the session, whoever still holds a handle to it.
     pub(crate) fn take_issued(&mut self) -> Vec<Ticket> {
-        std::mem::take(&mut self.issued)
+        match self.role {
+            Role::Acceptor => std::mem::take(&mut self.tickets),
+            Role::Dialler => Vec::new(),
+        }
     }
 
     /// The ticket of that name, if it is out.
     pub(crate) fn ticket(&self, id: &TicketId) -> Option<Ticket> {
-        self.issued.iter().find(|ticket| ticket.id == *id).cloned()
+        self.tickets.iter().find(|ticket| ticket.id == *id).cloned()
     }
 
     /// A ticket was used.
     pub(crate) fn spent(&mut self, id: &TicketId) {
-        self.issued.retain(|ticket| ticket.id != *id);
+        self.tickets.retain(|ticket| ticket.id != *id);
     }
 
     /// Ends the session without a word: the connection is not written to again.
