@@ -3,15 +3,16 @@
 //! What takes time (a lookup, a name, a dial) is a task of its own that reports through one channel; it ends when its
 //! handle is dropped, so winning the race is dropping the rest.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use litemap::LiteMap;
 use phantom_core::dht::{DhtClient, Endpoint, KnownNodes};
 use phantom_core::event::{Event, Outcome, Step};
 use phantom_core::ladder::{AttemptId, Kind, Ladder, Output, Report};
 use phantom_core::link::{Link, Resumption};
+use phantom_core::queue;
 use phantom_core::rendezvous::fetch::fetch;
 use phantom_core::rendezvous::{SequencePins, Slot, StaticEntry};
 use phantom_core::runtime::{Frugal, Owned, Runtime};
@@ -19,7 +20,6 @@ use phantom_core::units::{Instant, WallTime};
 use phantom_rotation::{Failure, PathId};
 use rand_core::Rng;
 use std::net::SocketAddr;
-use tokio::sync::mpsc;
 
 use crate::candidate::{Candidate, dial, mark_sensitive, redial};
 use crate::config::ClientConfig;
@@ -82,18 +82,18 @@ pub(crate) struct Entrance<R: Runtime> {
     climbing: bool,
     /// Which climb this is: what an earlier one asked ends without ending what this one asks.
     climb: u64,
-    dials: BTreeMap<AttemptId, Dial<R>>,
+    dials: LiteMap<AttemptId, Dial<R>>,
     /// Those under way when another won: they end by themselves, so that what became of their first packets is known.
     losers: Vec<(AttemptId, Dial<R>)>,
     /// Dials that failed, for the machine of rotation.
     pub(crate) missed: Vec<(Candidate, Failure)>,
-    asking: BTreeMap<Step, Owned<R::Task>>,
+    asking: LiteMap<Step, Owned<R::Task>>,
     resuming: Option<Owned<R::Task>>,
     rng: Frugal,
     dht: Arc<DhtClient<R>>,
     /// How often the DHT was asked in this climb.
     dht_asks: u32,
-    found: mpsc::Sender<Box<News>>,
+    found: queue::Sender<Box<News>>,
 }
 
 /// What the ladder learns from; and whether friends should be asked.
@@ -113,7 +113,7 @@ impl<R: Runtime> Entrance<R> {
         rt: &R,
         config: &Arc<ClientConfig>,
         kept: &Kept,
-        found: mpsc::Sender<Box<News>>,
+        found: queue::Sender<Box<News>>,
     ) -> Self {
         let installation = &config.installation;
         let mut cached = installation.dht_nodes.to_vec();
@@ -131,10 +131,10 @@ impl<R: Runtime> Entrance<R> {
             ladder: Ladder::new(config.ladder.clone(), &config.steps, rt.rng("ladder").into()),
             climbing: false,
             climb: 0,
-            dials: BTreeMap::new(),
+            dials: LiteMap::new_vec(),
             losers: Vec::new(),
             missed: Vec::new(),
-            asking: BTreeMap::new(),
+            asking: LiteMap::new_vec(),
             resuming: None,
             rng: rt.rng("client entry").into(),
             dht: Arc::new(DhtClient::new(rt.clone(), dht)),

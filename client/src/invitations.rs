@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use litemap::LiteMap;
 use phantom_core::crypto::keys::IdentitySecret;
 use phantom_core::event::{Event, Refusal};
 use phantom_core::invite::envelope::Note;
@@ -39,7 +40,7 @@ struct Fetch {
 /// All fetches under way.
 #[derive(Default)]
 pub(crate) struct Fetches {
-    fetches: BTreeMap<FetchId, Fetch>,
+    fetches: LiteMap<FetchId, Fetch>,
     next: FetchId,
 }
 

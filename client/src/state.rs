@@ -10,10 +10,9 @@ use phantom_core::dht::KnownNodes;
 use phantom_core::directory::descriptor::BridgeDescriptor;
 use phantom_core::message::vault::{self, Cost, Unlock, Vault};
 use phantom_core::rendezvous::SequencePins;
-use phantom_core::runtime::Runtime;
+use phantom_core::runtime::{Frugal, Runtime};
 use phantom_core::units::WallTime;
 use phantom_core::wire::{DecodeError, Reader, Writer};
-use rand_chacha::ChaCha12Rng;
 use rand_core::CryptoRng;
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -68,7 +67,7 @@ pub struct Safe<R> {
     rt: R,
     file: &'static str,
     vault: Vault,
-    rng: ChaCha12Rng,
+    rng: Frugal,
 }
 
 impl<R: Runtime> Safe<R> {
@@ -81,7 +80,7 @@ impl<R: Runtime> Safe<R> {
         file: &'static str,
         secret: &Secret,
     ) -> Result<(Self, Option<Zeroizing<Vec<u8>>>), StateError> {
-        let mut rng = rt.rng("client vault");
+        let mut rng = Frugal::from(rt.rng("client vault"));
         let unlock = match secret {
             Secret::Key(key) => Unlock::Key(key),
             Secret::Passphrase(text) => Unlock::Passphrase(text),
@@ -241,6 +240,8 @@ mod tests {
     use phantom_core::runtime::tokio::{Config, TokioRuntime};
     use proptest::prelude::*;
     use rand_core::SeedableRng;
+
+    use rand_chacha::ChaCha12Rng;
 
     use super::*;
 

@@ -1,9 +1,10 @@
 //! The machine itself: candidates, running attempts, and when to start the next.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use litemap::LiteMap;
 use rand_core::Rng;
 
 use super::{Kind, ORDER, Outcome, Report, Step};
@@ -109,8 +110,8 @@ pub struct Ladder<E, G> {
     config: Config,
     rng: G,
     candidates: Vec<Candidate<E>>,
-    sources: BTreeMap<Step, Source>,
-    running: BTreeMap<AttemptId, Running>,
+    sources: LiteMap<Step, Source>,
+    running: LiteMap<AttemptId, Running>,
     pending: VecDeque<Output<E>>,
     next_attempt: NonZeroU64,
     /// The earliest instant of the next start.
@@ -140,7 +141,7 @@ impl<E: Entry, G: Rng> Ladder<E, G> {
             rng,
             candidates: Vec::new(),
             sources,
-            running: BTreeMap::new(),
+            running: LiteMap::new_vec(),
             pending: VecDeque::new(),
             next_attempt: NonZeroU64::MIN,
             next_start: Instant::ZERO,
@@ -160,7 +161,7 @@ impl<E: Entry, G: Rng> Ladder<E, G> {
         self.report = Report::default();
         self.pending.clear();
         self.next_start = now;
-        for source in self.sources.values_mut() {
+        for (_, source) in self.sources.iter_mut() {
             *source = Source {
                 asks: 0,
                 due: Some(now),
@@ -269,8 +270,11 @@ impl<E: Entry, G: Rng> Ladder<E, G> {
         if outcome == Outcome::Connected {
             self.done = true;
             self.pending.clear();
-            self.pending
-                .extend(std::mem::take(&mut self.running).into_keys().map(Output::Cancel));
+            self.pending.extend(
+                std::mem::take(&mut self.running)
+                    .into_iter()
+                    .map(|(id, _)| Output::Cancel(id)),
+            );
         }
         for candidate in &mut self.candidates {
             if candidate.running == Some(attempt) {

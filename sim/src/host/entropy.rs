@@ -3,8 +3,7 @@
 //! A stream is named by everything that distinguishes it and by nothing else, so that one more draw in one place shifts
 //! no other, and the same seed gives the same bytes on every back end.
 
-use std::collections::BTreeMap;
-
+use litemap::LiteMap;
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
@@ -24,15 +23,14 @@ pub fn stream(seed: u64, peer: PeerId, incarnation: u32, label: &str, nth: u64) 
 /// What one start of one peer has asked for so far.
 #[derive(Clone, Debug, Default)]
 pub struct Streams {
-    asked: BTreeMap<&'static str, u64>,
+    asked: LiteMap<&'static str, u64>,
 }
 
 impl Streams {
     /// The next stream for `label`.
     pub fn next(&mut self, seed: u64, peer: PeerId, incarnation: u32, label: &'static str) -> ChaCha12Rng {
-        let count = self.asked.entry(label).or_insert(0);
-        let nth = *count;
-        *count += 1;
+        let nth = self.asked.get(label).copied().unwrap_or(0);
+        self.asked.insert(label, nth + 1);
         stream(seed, peer, incarnation, label, nth)
     }
 }

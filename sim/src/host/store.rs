@@ -5,11 +5,11 @@
 //! never touched.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use litemap::LiteMap;
 use phantom_core::runtime::file_name::check_file_name;
 use rand_core::Rng;
 
@@ -95,7 +95,8 @@ impl File {
 /// One peer's files.
 #[derive(Debug, Default)]
 pub struct Disk {
-    files: BTreeMap<String, File>,
+    /// Few, mostly: a flat map, whose memory does not come in pieces for eleven.
+    files: LiteMap<String, File>,
     spill: Option<Arc<Spill>>,
 }
 
@@ -103,7 +104,7 @@ impl Disk {
     /// A disk without files, in memory.
     pub const fn new() -> Self {
         Self {
-            files: BTreeMap::new(),
+            files: LiteMap::new_vec(),
             spill: None,
         }
     }
@@ -111,7 +112,7 @@ impl Disk {
     /// A disk without files, whose long files are kept out of memory.
     pub const fn on(spill: Arc<Spill>) -> Self {
         Self {
-            files: BTreeMap::new(),
+            files: LiteMap::new_vec(),
             spill: Some(spill),
         }
     }
@@ -123,10 +124,10 @@ impl Disk {
     pub fn append(&mut self, file: &str, bytes: &[u8]) -> io::Result<u64> {
         check_file_name(file)?;
         // Looked up first: an append to a file that is there allocates no name.
-        let entry = match self.files.get_mut(file) {
-            Some(entry) => entry,
-            None => self.files.entry(file.to_owned()).or_default(),
-        };
+        if !self.files.contains_key(file) {
+            self.files.insert(file.to_owned(), File::default());
+        }
+        let entry = self.files.get_mut(file).ok_or(io::ErrorKind::NotFound)?;
         let offset = entry.len() as u64;
         entry.append(bytes, self.spill.as_ref());
         Ok(offset)
@@ -188,9 +189,8 @@ impl Disk {
     /// The names of all files that begin with `prefix`, sorted.
     pub fn list(&self, prefix: &str) -> Vec<String> {
         self.files
-            .range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded))
-            .map(|(name, _)| name)
-            .take_while(|name| name.starts_with(prefix))
+            .keys()
+            .filter(|name| name.starts_with(prefix))
             .cloned()
             .collect()
     }
@@ -208,7 +208,7 @@ impl Disk {
 
     /// The host lost power: of what was not synced, each file keeps a prefix that `rng` draws.
     pub fn crash(&mut self, rng: &mut impl Rng) {
-        self.files.retain(|_, file| {
+        for (_, file) in self.files.iter_mut() {
             let durable = file.durable.unwrap_or(0);
             let loose = file.len() - durable;
             // The same draws for every file, so that one file's state shifts no other's fate.
@@ -220,10 +220,11 @@ impl Disk {
             };
             // Freed bytes are gone, as after an ext4 journal replay: no garbage is exposed.
             file.truncate(durable + kept);
-            let survives = file.durable.is_some() || kept > 0;
-            file.durable = Some(file.len());
-            survives
-        });
+            if file.durable.is_some() || kept > 0 {
+                file.durable = Some(file.len());
+            }
+        }
+        self.files.retain(|_, file| file.durable.is_some());
     }
 
     /// The disk is lost with everything on it.
@@ -368,6 +369,7 @@ mod tests {
             assert_eq!(here.read("log").unwrap(), there.read("log").unwrap());
         }
         assert!(there.used() > 10 * BLOCK as u64, "something was spilled");
-        assert!(there.files["log"].tail.len() < BLOCK && there.files["log"].held() > 0);
+        let log = there.files.get("log").unwrap();
+        assert!(log.tail.len() < BLOCK && log.held() > 0);
     }
 }

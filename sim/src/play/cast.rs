@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use phantom_client::user::ContactId;
-use phantom_client::{ClientConfig, Secret};
+use phantom_client::{ClientConfig, ClientSide, Secret};
 use phantom_core::dht;
 use phantom_core::ladder::Step;
 use phantom_core::runtime::{Entropy, Runtime};
@@ -139,7 +139,7 @@ pub(super) fn programs<R: Runtime>(
 
 /// A client with its user.
 #[expect(clippy::too_many_arguments, reason = "what a person and a device are made of")]
-async fn client<R: Runtime>(
+fn client<R: Runtime>(
     rt: R,
     host: HostId,
     node: ClientNode,
@@ -148,7 +148,40 @@ async fn client<R: Runtime>(
     agreed: Agreed,
     society: Arc<Society>,
     fail: impl Fn(&dyn std::fmt::Display) + Send + 'static,
-) {
+) -> impl Future<Output = ()> + Send + 'static {
+    // On the heap, and gone once the client runs.
+    let installed = Box::pin(install(
+        rt.clone(),
+        host,
+        node,
+        installation,
+        contacts,
+        agreed,
+        society,
+    ));
+    async move {
+        let ended = match installed.await {
+            Ok((config, side)) => phantom_client::run(rt, config, side)
+                .await
+                .map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = ended {
+            fail(&error);
+        }
+    }
+}
+
+/// Makes ready what a client begins with, and lets its user live.
+async fn install<R: Runtime>(
+    rt: R,
+    host: HostId,
+    node: ClientNode,
+    installation: Arc<Installation>,
+    contacts: Arc<Vec<(ContactId, HostId)>>,
+    agreed: Agreed,
+    society: Arc<Society>,
+) -> std::io::Result<(ClientConfig, ClientSide)> {
     // The key of the client's file lives in the host's key store, which survives a restart with the disk.
     let key = match rt.read("key-store").await {
         Ok(Some(bytes)) => <[u8; 32]>::try_from(&bytes[..]).ok(),
@@ -159,9 +192,7 @@ async fn client<R: Runtime>(
         None => {
             let mut key = [0; 32];
             Entropy::rng(&rt, "key store").fill_bytes(&mut key);
-            if let Err(error) = rt.write("key-store", &key).await {
-                return fail(&error);
-            }
+            rt.write("key-store", &key).await?;
             key
         }
     };
@@ -174,10 +205,7 @@ async fn client<R: Runtime>(
         agreed,
     };
     rt.spawn("user", user.live(user_side));
-    // Its configuration is made on the spot: what is alive here while the client runs is kept for each client.
-    if let Err(error) = phantom_client::run(rt, config(&installation, &node, key), client_side).await {
-        fail(&error);
-    }
+    Ok((config(&installation, &node, key), client_side))
 }
 
 fn config(installation: &Installation, node: &ClientNode, key: [u8; 32]) -> ClientConfig {

@@ -129,8 +129,8 @@ impl<'p> Observer<'p> {
         given_away
     }
 
-    /// Tells everything up to `now`, the oracle's judgement included.
-    pub(super) fn tell(&mut self, now: Instant, steps: u64) {
+    /// Tells what was seen up to `now`.
+    pub(super) fn pass_on(&mut self, now: Instant) {
         let mut due = std::mem::take(&mut self.later);
         let ahead = due.partition_point(|observation| observation.at <= now);
         self.later.extend(due.drain(ahead..));
@@ -143,6 +143,11 @@ impl<'p> Observer<'p> {
             }
             self.sink.observe(observation);
         }
+    }
+
+    /// Tells everything up to `now`, the oracle's judgement included.
+    pub(super) fn tell(&mut self, now: Instant, steps: u64) {
+        self.pass_on(now);
         self.blocks.catch_up(now.since_start());
         let paths = self
             .oracle

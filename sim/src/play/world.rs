@@ -28,6 +28,8 @@ use crate::stage::{Act, Record, Stage};
 use crate::swarm::topology::RTT_MS_2019;
 
 const SECOND: Duration = Duration::from_secs(1);
+/// What was seen is taken so often between two looks.
+const PARTS: u32 = 4;
 /// How often disks are searched for what was purged.
 const SEARCH_EVERY_SECS: u64 = 300;
 /// How long after its slot a box may still be on a disk: nodes purge every ten seconds at the latest, by clocks of their
@@ -173,16 +175,24 @@ struct Run<G> {
 impl<G: Ground> Run<G> {
     /// Runs to `until` and takes what was seen.
     fn until(&mut self, until: Instant, plan: &Plan, observer: &mut Observer<'_>) -> Result<(), RunError> {
-        self.ground.stage().run_until(until);
+        // In parts: a busy second of thousands of peers reports a hundred thousand events.
+        let begin = self.ground.stage().now();
+        for part in 1..=PARTS {
+            let so_far = until.saturating_since(begin) * part / PARTS;
+            self.ground.stage().run_until(begin + so_far);
+            for note in self.society.take_notes() {
+                observer.say(observer.scenario(note.at), note.host, note.seen);
+            }
+            let records = self.ground.records();
+            for given in observer.records(records) {
+                let at = self.begins + given.at.since_start();
+                self.ground.learn(plan, &given.list, given.address, at);
+            }
+            if part < PARTS {
+                observer.pass_on(observer.scenario(begin + so_far));
+            }
+        }
         let now = observer.scenario(until);
-        for note in self.society.take_notes() {
-            observer.say(observer.scenario(note.at), note.host, note.seen);
-        }
-        let records = self.ground.records();
-        for given in observer.records(records) {
-            let at = self.begins + given.at.since_start();
-            self.ground.learn(plan, &given.list, given.address, at);
-        }
         for host in std::mem::take(&mut observer.stored) {
             self.note(host);
         }
