@@ -97,7 +97,10 @@ impl<T> Sender<T> {
         poll_fn(|cx| {
             let mut state = self.0.lock();
             let room = state.poll_room(cx);
-            if let (Poll::Ready(Ok(())), Some(message)) = (&room, message.take_if(|_| room.is_ready())) {
+            // One that is refused is dropped later, without the lock: it may hold a writing end of this queue.
+            if matches!(room, Poll::Ready(Ok(())))
+                && let Some(message) = message.take()
+            {
                 self.0.push(state, message);
             }
             room

@@ -257,6 +257,16 @@ fn without_a_way_in_the_run_exits_1_and_names_the_broken_promise_the_clients_and
     assert!(dir.join("result.json").is_file() && dir.join("events.jsonl").is_file());
 }
 
+#[test]
+fn with_one_way_left_of_two_everybody_gets_in() {
+    for left in ["dht=off", "friends=off"] {
+        let store = tempfile::tempdir().expect("a directory");
+        let path = store.path().display().to_string();
+        let (code, out, err) = phantom_sim(&["run", "blocked-bootstrap", "peers=40", left, "--out", &path]);
+        assert_eq!(code, 0, "{left}: {out}{err}");
+    }
+}
+
 /// The commit is that of the program, wherever it is run.
 #[test]
 fn a_run_in_a_strangers_repository_records_the_commit_of_the_program() {

@@ -16,10 +16,7 @@ use crate::Failure;
 pub fn beside(program: &Path) -> Result<PathBuf, Failure> {
     let folder = program.parent().unwrap_or(Path::new("."));
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut newest_source = SystemTime::UNIX_EPOCH;
-    for source in ["core/src", "node/src", "client/src", "Cargo.lock"] {
-        newest_source = newest_source.max(newest(&workspace.join(source))?);
-    }
+    let newest_source = newest_source(&workspace)?;
     let fresh = ["phantom-node", "phantom"].iter().all(|name| {
         let built = fs::metadata(folder.join(name)).and_then(|metadata| metadata.modified());
         built.is_ok_and(|built| built >= newest_source)
@@ -44,6 +41,21 @@ pub fn beside(program: &Path) -> Result<PathBuf, Failure> {
     Ok(folder.to_owned())
 }
 
+/// When a source of the programs was changed last: whatever lies in `src` of a crate at or below one of their three folders.
+fn newest_source(workspace: &Path) -> io::Result<SystemTime> {
+    let mut newest_source = newest(&workspace.join("Cargo.lock"))?;
+    for folder in ["core", "node", "client"].map(|name| workspace.join(name)) {
+        let inner = fs::read_dir(&folder)?.map(|entry| entry.map(|entry| entry.path()));
+        for folder in inner.chain([Ok(folder)]) {
+            let sources = folder?.join("src");
+            if sources.is_dir() {
+                newest_source = newest_source.max(newest(&sources)?);
+            }
+        }
+    }
+    Ok(newest_source)
+}
+
 /// When the newest file below `path` was changed.
 fn newest(path: &Path) -> io::Result<SystemTime> {
     let mut newest_file = fs::metadata(path)?.modified()?;
@@ -53,4 +65,37 @@ fn newest(path: &Path) -> io::Result<SystemTime> {
         }
     }
     Ok(newest_file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_change_in_any_crate_that_goes_into_the_programs_is_noticed() {
+        let place = tempfile::tempdir().unwrap();
+        let create = |name: &str| {
+            let path = place.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::File::create(path).unwrap()
+        };
+        let mut files = vec![create("Cargo.lock")];
+        files.extend(
+            [
+                "core/src/lib.rs",
+                "core/obfs4/src/lib.rs",
+                "node/src/store/disk.rs",
+                "client/pt/src/lib.rs",
+            ]
+            .map(create),
+        );
+        let mut when = SystemTime::now();
+        for file in files {
+            when += Duration::from_secs(100);
+            file.set_modified(when).unwrap();
+            assert_eq!(newest_source(place.path()).unwrap(), when, "{file:?}");
+        }
+    }
 }

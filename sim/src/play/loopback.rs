@@ -27,12 +27,12 @@ pub(super) fn date() -> WallTime {
 pub(super) struct Moved {
     /// The port of links.
     pub(super) link_port: u16,
-    /// What the censor answers instead of the addresses of the plan, and these: nobody lives there either, and whoever
-    /// judges the run knows the plan's.
+    /// What the censor answers instead of the addresses of the plan, and these: at a part of them are its own hosts, at the others
+    /// nobody, and whoever judges the run knows the plan's.
     pub(super) forged: BTreeMap<IpAddr, IpAddr>,
 }
 
-/// Gives every host of `plan` an address of 127.0.0.0/8, forged answers ones at which nobody is, and links another port.
+/// Gives every host of `plan` an address of 127.0.0.0/8, forged answers ones at which no host of the plan is, and links another port.
 ///
 /// The process's number is in the addresses, so that several can play at once.
 pub(super) fn move_in(plan: &mut Plan) -> Moved {
