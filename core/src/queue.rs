@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -19,6 +20,7 @@ pub fn queue<T>(bound: usize) -> (Sender<T>, Receiver<T>) {
         closed: false,
         reader: None,
         writers: Vec::new(),
+        next_writer: 0,
     })));
     (Sender(shared.clone()), Receiver(shared))
 }
@@ -46,23 +48,14 @@ struct State<T> {
     /// The reading end is gone.
     closed: bool,
     reader: Option<Waker>,
-    /// Who waits for room, each task once: no longer than there are tasks.
-    writers: Vec<Waker>,
+    /// Who waits for room, in the order in which they came. Each goes with its future, so that there are no more than futures.
+    writers: Vec<(u64, Waker)>,
+    next_writer: u64,
 }
 
 impl<T> State<T> {
-    /// Ready if there is room or never will be; else the task is woken then.
-    fn poll_room(&mut self, cx: &Context<'_>) -> Poll<Result<(), Closed>> {
-        if self.closed {
-            return Poll::Ready(Err(Closed));
-        }
-        if self.messages.len() < self.bound {
-            return Poll::Ready(Ok(()));
-        }
-        if !self.writers.iter().any(|known| known.will_wake(cx.waker())) {
-            self.writers.push(cx.waker().clone());
-        }
-        Poll::Pending
+    fn has_room(&self) -> bool {
+        self.messages.len() < self.bound
     }
 }
 
@@ -93,19 +86,20 @@ impl<T> Sender<T> {
     /// # Errors
     /// [`Closed`].
     pub async fn send(&self, message: T) -> Result<(), Closed> {
-        let mut message = Some(message);
-        poll_fn(|cx| {
-            let mut state = self.0.lock();
-            let room = state.poll_room(cx);
-            // One that is refused is dropped later, without the lock: it may hold a writing end of this queue.
-            if matches!(room, Poll::Ready(Ok(())))
-                && let Some(message) = message.take()
+        loop {
             {
-                self.0.push(state, message);
+                let state = self.0.lock();
+                if state.closed {
+                    // The message goes after the lock: it may hold a writing end of this queue.
+                    return Err(Closed);
+                }
+                if state.has_room() {
+                    self.0.push(state, message);
+                    return Ok(());
+                }
             }
-            room
-        })
-        .await
+            self.room().await;
+        }
     }
 
     /// Appends a message if there is room now.
@@ -117,7 +111,7 @@ impl<T> Sender<T> {
         if state.closed {
             return Err(Closed.into());
         }
-        if state.messages.len() >= state.bound {
+        if !state.has_room() {
             return Err(TrySendError::Full);
         }
         self.0.push(state, message);
@@ -125,19 +119,63 @@ impl<T> Sender<T> {
     }
 
     /// Until there is room, which another writer may take first, or nobody reads any more.
-    pub async fn room(&self) {
-        let _ = poll_fn(|cx| self.0.lock().poll_room(cx)).await; // the next message shows which of the two it is
+    pub fn room(&self) -> Room<'_, T> {
+        Room {
+            shared: &self.0,
+            number: None,
+        }
     }
 
     /// Whether [`Sender::try_send`] takes a message now.
     pub fn has_room(&self) -> bool {
         let state = self.0.lock();
-        !state.closed && state.messages.len() < state.bound
+        !state.closed && state.has_room()
     }
 
     /// Whether nobody reads any more.
     pub fn is_closed(&self) -> bool {
         self.0.lock().closed
+    }
+}
+
+/// The future of [`Sender::room`].
+#[must_use = "a future does nothing until it is awaited"]
+pub struct Room<'a, T> {
+    shared: &'a Shared<T>,
+    /// Which of [`State::writers`] it is, once it waits.
+    number: Option<u64>,
+}
+
+impl<T> Future for Room<'_, T> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.shared.lock();
+        if state.closed || state.has_room() {
+            return Poll::Ready(());
+        }
+        let known = state
+            .writers
+            .iter_mut()
+            .find(|(number, _)| Some(*number) == self.number);
+        if let Some((_, waker)) = known {
+            waker.clone_from(cx.waker());
+        } else {
+            let number = state.next_writer;
+            state.next_writer += 1;
+            state.writers.push((number, cx.waker().clone()));
+            drop(state);
+            self.number = Some(number);
+        }
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for Room<'_, T> {
+    fn drop(&mut self) {
+        if let Some(mine) = self.number {
+            self.shared.lock().writers.retain(|(number, _)| *number != mine);
+        }
     }
 }
 
@@ -205,7 +243,7 @@ impl<T> Receiver<T> {
     fn pop(state: &mut State<T>) -> Option<T> {
         let message = state.messages.pop_front()?;
         // All of them: the first to come takes the room, and one that has stopped waiting keeps nobody from it.
-        for writer in std::mem::take(&mut state.writers) {
+        for (_, writer) in std::mem::take(&mut state.writers) {
             writer.wake();
         }
         Some(message)
@@ -223,7 +261,7 @@ impl<T> Drop for Receiver<T> {
         drop(state);
         // Without the lock: what a message holds may be a writing end of this queue.
         drop(messages);
-        writers.into_iter().for_each(Waker::wake);
+        writers.into_iter().for_each(|(_, writer)| writer.wake());
     }
 }
 
@@ -319,13 +357,16 @@ mod tests {
         sender.try_send(0).unwrap();
         for _ in 0..100 {
             let mut room = pin!(sender.room());
-            poll_fn(|cx| {
-                assert!(room.as_mut().poll(cx).is_pending());
-                Poll::Ready(())
-            })
-            .await;
+            for _ in 0..2 {
+                poll_fn(|cx| {
+                    assert!(room.as_mut().poll(cx).is_pending());
+                    Poll::Ready(())
+                })
+                .await;
+            }
+            assert_eq!(sender.0.lock().writers.len(), 1);
         }
-        assert_eq!(sender.0.lock().writers.len(), 1);
+        assert!(sender.0.lock().writers.is_empty(), "nobody waits any more");
         drop(receiver);
         sender.room().await;
         assert!(sender.is_closed());

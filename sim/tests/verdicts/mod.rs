@@ -20,20 +20,24 @@ impl Sink for ToJudge {
     }
 }
 
+fn owned(params: &[(&str, &str)]) -> Vec<(String, String)> {
+    let params = params.iter();
+    params
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
 /// Plays seed 1 of the scenario `name`, with these parameters, on `runtime`.
 pub(crate) fn verdicts(name: &str, params: &[(&str, &str)], runtime: &str) -> Vec<InvariantResult> {
-    let params: Vec<_> = params
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-        .collect();
-    let loaded = load::by_name(&cli::library(), name, &params).expect("a scenario of ours");
+    let loaded = load::by_name(&cli::library(), name, &owned(params)).expect("a scenario of ours");
     verdicts_of(&loaded, runtime, Manner::default())
 }
 
-/// Plays seed 1 of the scenario in a file beside the tests on `runtime`.
-pub(crate) fn verdicts_of_file(file: &str, runtime: &str) -> Vec<InvariantResult> {
+/// Plays seed 1 of the scenario in a file beside the tests, with these parameters, on `runtime`.
+pub(crate) fn verdicts_of_file(file: &str, params: &[(&str, &str)], runtime: &str) -> Vec<InvariantResult> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-    let loaded = load::by_path(&cli::library(), &path, &[]).unwrap_or_else(|error| panic!("{error}"));
+    let loaded = load::by_path(&cli::library(), &path, &owned(params));
+    let loaded = loaded.unwrap_or_else(|error| panic!("{error}"));
     verdicts_of(&loaded, runtime, Manner::default())
 }
 
