@@ -5,6 +5,7 @@
 //! simulated peers. The numbered rules are in `docs/SPEC.md`; code cites them as `SPEC §n`.
 
 pub mod attachment;
+mod base32;
 pub mod crypto;
 pub mod dht;
 pub mod directory;

@@ -6,7 +6,8 @@
 
 use thiserror::Error;
 
-use super::envelope::{INVITATION_BYTES_MAX, Invitation, InvitationError};
+use super::envelope::{Invitation, InvitationError};
+use crate::base32;
 use crate::crypto::kdf::Context;
 use crate::rendezvous::CohortPublic;
 
@@ -14,7 +15,6 @@ const INVITATION: &str = "phantominvite1";
 const COHORT: &str = "phantomcohort1";
 const CHECKSUM: Context = Context::new("phantom-net 2026 text checksum v1");
 const CHECKSUM_LEN: usize = 4;
-const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 /// Longest text that is looked at.
 const TEXT_BYTES_MAX: usize = 8192;
 
@@ -86,58 +86,25 @@ fn checksum(prefix: &str, bytes: &[u8]) -> [u8; CHECKSUM_LEN] {
 }
 
 fn encode(prefix: &str, bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(prefix.len() + (bytes.len() + CHECKSUM_LEN) * 8 / 5 + 1);
-    out.push_str(prefix);
-    let (mut held, mut bits) = (0_u32, 0);
-    for byte in bytes.iter().chain(&checksum(prefix, bytes)) {
-        held = held << 8 | u32::from(*byte);
-        bits += 8;
-        while bits >= 5 {
-            bits -= 5;
-            out.push(char::from(ALPHABET[(held >> bits & 31) as usize]));
-        }
-    }
-    if bits > 0 {
-        out.push(char::from(ALPHABET[(held << (5 - bits) & 31) as usize]));
-    }
-    out
+    let all = [bytes, &checksum(prefix, bytes)].concat();
+    format!("{prefix}{}", base32::encode(&all))
 }
 
 fn decode(prefix: &'static str, text: &str) -> Result<Vec<u8>, TextError> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(TextError::TooLong { got: text.len() });
     }
-    let packed: Vec<u8> = text
-        .bytes()
-        .filter(|byte| !byte.is_ascii_whitespace() && *byte != b'-')
-        .map(|byte| byte.to_ascii_lowercase())
+    let packed: String = text
+        .chars()
+        .filter(|c| !c.is_ascii_whitespace() && *c != '-')
+        .map(|c| c.to_ascii_lowercase())
         .collect();
-    let data = packed
-        .strip_prefix(prefix.as_bytes())
+    let digits = packed
+        .strip_prefix(prefix)
         .ok_or(TextError::WrongKind { wanted: prefix })?;
-    let mut out = Vec::with_capacity((data.len() * 5 / 8).min(INVITATION_BYTES_MAX + CHECKSUM_LEN));
-    let (mut held, mut bits) = (0_u32, 0);
-    for (at, byte) in data.iter().enumerate() {
-        let value = match byte {
-            b'a'..=b'z' => byte - b'a',
-            b'2'..=b'7' => byte - b'2' + 26,
-            _ => {
-                return Err(TextError::NotBase32 {
-                    at: prefix.len() + at + 1,
-                });
-            }
-        };
-        held = (held << 5 | u32::from(value)) & 0xfff;
-        bits += 5;
-        if bits >= 8 {
-            bits -= 8;
-            out.push((held >> bits & 0xff) as u8);
-        }
-    }
-    // What is left over must be fewer bits than a character has, and zero: one text per value.
-    if bits >= 5 || held & ((1 << bits) - 1) != 0 {
-        return Err(TextError::NotBase32 { at: packed.len() });
-    }
+    let mut out = base32::decode(digits).map_err(|at| TextError::NotBase32 {
+        at: prefix.len() + at + 1,
+    })?;
     let at = out
         .len()
         .checked_sub(CHECKSUM_LEN)
