@@ -1,11 +1,11 @@
-//! Fuzz targets for everything in `phantom-core` that reads bytes of strangers, as plain functions.
+//! Fuzz targets for everything in `phantom-core` and its transports that reads bytes of strangers, as plain functions.
 //!
 //! Each takes any bytes and says whether anything in them was accepted; the first byte chooses among a target's formats.
 //! What is asserted: nothing panics, what decodes encodes back to the same bytes where the format promises it, and the
 //! bounds of a machine hold. Signatures and seals would stop a fuzzer at the door, so where a hostile *author* matters
 //! (a node, a contact, a bridge) the bytes are signed or sealed here, as that author would.
 //!
-//! The crate is built with `--cfg fuzzing`, which opens a few doors in core (`link::fuzz`, `packet::fuzz`).
+//! The crate is built with `--cfg fuzzing`, which opens a few doors (`link::fuzz` and `packet::fuzz` of core, `fuzz` of obfs4).
 
 mod dht;
 mod directory;
@@ -14,6 +14,7 @@ mod ladder;
 mod link;
 mod mailbox;
 mod message;
+mod obfs4;
 mod packet;
 mod rendezvous;
 pub mod seeds;
@@ -26,6 +27,7 @@ pub use ladder::ladder;
 pub use link::{link, link_machines};
 pub use mailbox::mailbox;
 pub use message::{message, message_machines};
+pub use obfs4::obfs4;
 pub use packet::packet;
 pub use rendezvous::rendezvous;
 
@@ -33,7 +35,7 @@ pub use rendezvous::rendezvous;
 pub type Target = fn(&[u8]) -> bool;
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("link", link),
     ("link_machines", link_machines),
     ("packet", packet),
@@ -47,6 +49,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("rendezvous", rendezvous),
     ("invite", invite),
     ("ladder", ladder),
+    ("obfs4", obfs4),
 ];
 
 /// Whether `bytes` decode; if so, they must encode back to themselves.

@@ -23,8 +23,9 @@ use phantom_core::packet::{Class, HopKeyId, HopPublic, LinkHandle};
 use phantom_core::rendezvous::{BridgeSlots, Bundle, Day, SequencePins, Slot, StaticEntry};
 use phantom_core::service::{EntryHops, EntryRequest, Service};
 use phantom_core::wire::Writer;
+use phantom_obfs4::{BridgeLine, IatMode};
 
-use crate::{directory, invite, message, packet, world};
+use crate::{directory, invite, message, obfs4, packet, world};
 
 /// The seeds of a target; none for a name that is no target.
 pub fn of(target: &str) -> Vec<Vec<u8>> {
@@ -48,6 +49,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
                 0, 0, 3, 10, 1, 255, 4, 60, 3, 5, 3, 5, 3, 5, 2, 7, 4, 200, 0, 0, 3, 9,
             ],
         ],
+        "obfs4" => bridges(),
         _ => Vec::new(),
     }
 }
@@ -511,5 +513,42 @@ fn invites() -> Vec<Vec<u8>> {
         seed(3, &courier),
         seed(4, &[0, 0]),
         seed(5, b"a note"),
+    ]
+}
+
+fn bridges() -> Vec<Vec<u8>> {
+    let identity = obfs4::identity(IatMode::Paranoid);
+    let line = BridgeLine {
+        address: world::addresses()[0],
+        fingerprint: Some([7; 20]),
+        args: identity.args(),
+    };
+    // A packet of three bytes, padded; one of a type to come; a seed; something to send; an hour; another packet in pieces.
+    let mut talk = vec![2, 1, 0, 0, 20, 3, 1, 2, 3, 2, 7, 0, 9, 1, 1];
+    talk.extend([3, 0, 0, 200, 24]);
+    talk.extend([9; 24]);
+    talk.extend([
+        7, 0, 0x20, 1, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9, 7, 0, 0x0e, 0x10, 0, 0, 3, 5, 0, 5, 0, 0, 2, 8, 9,
+    ]);
+    // The same without pacing, then a frame that is changed, another, and what was said before again.
+    let mut broken = vec![0];
+    broken.extend(&talk[1..]);
+    broken.extend([
+        5, 1, 0, 30, 1, 1, 1, 0, 0, 0, 1, 1, 6, 0, 0, 0, 0, 4, 0, 0, 0, 2, 1, 2,
+    ]);
+    vec![
+        seed(0, line.to_string().as_bytes()),
+        seed(1, line.args.to_pt_args().as_bytes()),
+        seed(2, identity.to_state_json().as_bytes()),
+        // As the client made it, and mended: of the least length, of the longest, an hour off, in pieces.
+        seed(3, &[0, 0, 0, 0, 2]),
+        seed(3, &[1, 0, 0, 141, 2, 0, 40, 1]),
+        seed(3, &[1, 200, 0x20, 0, 3, 0, 90, 1, 2, 3]),
+        seed(4, &[0, 0]),
+        seed(4, &[1, 100, 0, 70, 1, 2, 3]),
+        seed(5, &talk),
+        seed(5, &broken),
+        seed(6, &talk),
+        seed(6, &broken),
     ]
 }

@@ -231,6 +231,12 @@ impl Decoder {
         !self.opened && (!self.partial.is_empty() || matches!(self.expects, Expects::Box { .. }))
     }
 
+    /// Bytes of the current frame that are kept.
+    #[cfg(fuzzing)]
+    pub(crate) fn held(&self) -> usize {
+        self.partial.len()
+    }
+
     /// Takes bytes off the front of `wire` up to the end of a frame and returns its contents; `None` when `wire` is used up
     /// first.
     ///

@@ -14,6 +14,8 @@ mod drbg;
 mod elligator;
 mod field;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod handshake;
 mod hex;
 mod identity;

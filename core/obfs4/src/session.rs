@@ -317,6 +317,17 @@ impl<R: CryptoRng> Session<R> {
         }
     }
 
+    /// Bytes of the other end's that are kept.
+    #[cfg(fuzzing)]
+    pub fn held(&self) -> usize {
+        match &self.state {
+            State::Greeting { handshake, .. } => handshake.held(),
+            State::Listening { handshake, .. } => handshake.held(),
+            State::Open { decoder, .. } => decoder.held(),
+            State::Discarding { .. } | State::Over => 0,
+        }
+    }
+
     fn listen(&mut self, now: Now, wire: &[u8]) -> Result<(), SessionError> {
         let State::Listening {
             handshake,

@@ -89,6 +89,12 @@ impl ClientHandshake {
         }))
     }
 
+    /// Bytes of the answer that are kept.
+    #[cfg(fuzzing)]
+    pub(crate) fn held(&self) -> usize {
+        self.received.len()
+    }
+
     /// The end of the answer, once it is here.
     fn find_end(&mut self) -> Option<usize> {
         if let Mark::Unknown = self.mark {

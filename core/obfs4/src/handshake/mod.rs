@@ -113,5 +113,20 @@ impl Authenticator {
     }
 }
 
+/// The least that a client's message has.
+#[cfg(fuzzing)]
+pub const HELLO_MIN: usize = CLIENT_MIN + CLIENT_PAD_MIN;
+
+/// Mark and MAC at the end of `message`, as who knows the line makes them.
+#[cfg(fuzzing)]
+pub(crate) fn mend(identity: &PublicKey, node: &NodeId, message: &mut [u8], hour: EpochHour) {
+    let authenticator = Authenticator::new(identity, node);
+    let mark = authenticator.mark(message.first_chunk().expect("a representative"));
+    let (rest, mac) = message.split_at_mut(message.len() - MAC_LEN);
+    let at = rest.len() - MARK_LEN;
+    rest[at..].copy_from_slice(&mark);
+    mac.copy_from_slice(&authenticator.mac(rest, hour));
+}
+
 #[cfg(test)]
 mod tests;

@@ -83,6 +83,12 @@ impl ServerHandshake {
         }))
     }
 
+    /// Bytes of the message that are kept.
+    #[cfg(fuzzing)]
+    pub(crate) fn held(&self) -> usize {
+        self.received.len()
+    }
+
     fn ends_with_mark(&mut self) -> bool {
         if self.mark.is_none() {
             self.mark = self.received.first_chunk().map(|x| self.authenticator.mark(x));
