@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use hyper::http::uri::PathAndQuery;
 use rustls::pki_types::ServerName;
 use thiserror::Error;
 
@@ -62,7 +63,12 @@ impl FromStr for WebUrl {
             return Err(UrlError::Path);
         }
         let slash = if path.starts_with('/') { "" } else { "/" };
+        if slash.len() + text.len() > LEN_MAX {
+            return Err(UrlError::Length(slash.len() + text.len()));
+        }
         let path = format!("{slash}{path}");
+        // Requests are made with it: hyper must take it, and it has its own idea of which characters need no escape.
+        path.parse::<PathAndQuery>().map_err(|_| UrlError::Path)?;
         Ok(Self {
             tls,
             host,
@@ -185,6 +191,7 @@ mod tests {
     fn what_is_no_url_is_refused_and_not_said() {
         use UrlError::{Host, Length, Path, Port, Scheme};
         let long = format!("https://a/{}", "a".repeat(LEN_MAX));
+        let longer_with_its_slash = format!("https://a?{}", "a".repeat(LEN_MAX - 10));
         for (text, wanted) in [
             ("ftp://example.org/", Scheme),
             ("example.org", Scheme),
@@ -201,8 +208,12 @@ mod tests {
             ("https://h/a b", Path),
             ("https://h/a\r\nHost: b", Path),
             ("https://h/#x", Path),
+            ("https://h/<", Path),
+            ("https://h/?a>b", Path),
+            ("https://h/`", Path),
             ("https://h/\u{e9}", Path),
             (&long, Length(LEN_MAX + 10)),
+            (&longer_with_its_slash, Length(LEN_MAX + 1)),
         ] {
             assert_eq!(text.parse::<WebUrl>(), Err(wanted), "{text}");
         }
