@@ -5,7 +5,7 @@
 //! bounds of a machine hold. Signatures and seals would stop a fuzzer at the door, so where a hostile *author* matters
 //! (a node, a contact, a bridge) the bytes are signed or sealed here, as that author would.
 //!
-//! The crate is built with `--cfg fuzzing`, which opens a few doors (`link::fuzz` and `packet::fuzz` of core, `fuzz` of obfs4).
+//! The crate is built with `--cfg fuzzing`, which opens a few doors (`link::fuzz` and `packet::fuzz` of core, `fuzz` of obfs4 and web).
 
 mod dht;
 mod directory;
@@ -16,6 +16,7 @@ mod mailbox;
 mod message;
 mod obfs4;
 mod packet;
+mod pluggable;
 mod rendezvous;
 pub mod seeds;
 mod world;
@@ -29,13 +30,14 @@ pub use mailbox::mailbox;
 pub use message::{message, message_machines};
 pub use obfs4::obfs4;
 pub use packet::packet;
+pub use pluggable::pluggable;
 pub use rendezvous::rendezvous;
 
 /// A target: bytes in, whether anything was accepted out.
 pub type Target = fn(&[u8]) -> bool;
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("link", link),
     ("link_machines", link_machines),
     ("packet", packet),
@@ -50,6 +52,7 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("invite", invite),
     ("ladder", ladder),
     ("obfs4", obfs4),
+    ("pluggable", pluggable),
 ];
 
 /// Whether `bytes` decode; if so, they must encode back to themselves.

@@ -50,6 +50,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             ],
         ],
         "obfs4" => bridges(),
+        "pluggable" => pluggable(),
         _ => Vec::new(),
     }
 }
@@ -551,4 +552,77 @@ fn bridges() -> Vec<Vec<u8>> {
         seed(6, &talk),
         seed(6, &broken),
     ]
+}
+
+fn pluggable() -> Vec<Vec<u8>> {
+    let texts: [(u8, &str); 20] = [
+        (0, r"cert=ab==;iat-mode=0;note=a\;b\\c"),
+        (1, r"key=a\,b,other=c"),
+        (
+            2,
+            r"scramblesuit:key=banana;automata:rule=1\:1\;0;automata:depth=3",
+        ),
+        (3, "VERSION 1"),
+        (3, "CMETHOD obfs4 socks5 127.0.0.1:1080"),
+        (3, "SMETHOD obfs4 [2001:db8::1]:443 X:1 ARGS:cert=ab,iat-mode=0"),
+        (3, "SMETHOD-ERROR obfs4 no such port"),
+        (3, r#"LOG SEVERITY=notice MESSAGE="a \"line\"\n\303\251""#),
+        (
+            3,
+            r#"STATUS TRANSPORT=obfs4 ADDRESS=192.0.2.1:1 CONNECT="Success""#,
+        ),
+        (4, "\u{5}\u{2}VERSION 1\r\nCMETHODS DONE\nPROXY"),
+        (5, r#""a\n\t\101\'" rest"#),
+        (6, "socks5://tor:te%3Ast@198.51.100.1:8000"),
+        (
+            7,
+            "TOR_PT_MANAGED_TRANSPORT_VER=1,2\nTOR_PT_STATE_LOCATION=/s\nTOR_PT_EXIT_ON_STDIN_CLOSE=1\n\
+             TOR_PT_CLIENT_TRANSPORTS=obfs4,meek_lite\nTOR_PT_PROXY=http://127.0.0.1:80",
+        ),
+        (
+            7,
+            "TOR_PT_MANAGED_TRANSPORT_VER=1\nTOR_PT_STATE_LOCATION=/s\nTOR_PT_SERVER_TRANSPORTS=obfs4\n\
+             TOR_PT_SERVER_BINDADDR=obfs4-[::1]:1\nTOR_PT_SERVER_TRANSPORT_OPTIONS=obfs4:a=b\n\
+             TOR_PT_EXTENDED_SERVER_PORT=127.0.0.1:2\nTOR_PT_AUTH_COOKIE_FILE=/c",
+        ),
+        (12, "https://Example.org:8443/a/b?c=d"),
+        (12, "http://[2001:db8::1]"),
+        (
+            13,
+            "url=https://example.org/83c1 servername=front.example addr=192.0.2.1:443,[2001:db8::1]:8443",
+        ),
+        (
+            13,
+            "url=https://a/ front=b:8443 spki=BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=",
+        ),
+        (14, "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="),
+        (
+            15,
+            "GET\n/index.html\nConnection:keep-alive, Upgrade\nUpgrade:websocket\n\
+             Sec-WebSocket-Key:dGhlIHNhbXBsZSBub25jZQ==\nX-Forwarded-For:192.0.2.1, 192.0.2.2",
+        ),
+    ];
+    let texts = texts.iter().map(|(kind, text)| seed(*kind, text.as_bytes()));
+    let machines = [
+        // SOCKS: with arguments and a name, without and an address; both replies.
+        seed(
+            8,
+            b"\x01\x05\x02\x00\x02\x01\x03k=v\x01\x00\x05\x01\x00\x03\x03a.b\x01\xbb",
+        ),
+        seed(
+            8,
+            b"\x00\x05\x01\x00\x05\x01\x00\x04\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x01\xbb",
+        ),
+        seed(9, &[1, 5, 2, 1, 0, 5, 0, 0, 1, 0, 0, 0, 0, 0, 0]),
+        seed(9, &[0, 5, 0, 5, 0, 0, 3, 1, b'a', 0, 0]),
+        // The Extended ORPort: an unknown command, an address, a name, the end.
+        seed(
+            10,
+            b"\x01\x00\x09\x00\x02hm\x00\x01\x00\x0b192.0.2.1:9\x00\x02\x00\x05obfs4\x00\x00\x00\x00",
+        ),
+        // An answer to be ignored, and the permission.
+        seed(11, b"\x01\x10\x09\x00\x01?\x10\x00\x00\x00"),
+        seed(11, &[&[1, 0x10, 0, 0, 3][..], &[0; 3]].concat()),
+    ];
+    texts.chain(machines).collect()
 }

@@ -8,6 +8,8 @@
 //! What a connection carries proves for itself who is at its ends; these transports only hide that it is there. Spec: SPEC.md §12.3 to §12.5.
 
 pub mod error;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub mod io;
 pub mod meek;
 pub mod site;

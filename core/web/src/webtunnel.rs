@@ -196,7 +196,9 @@ async fn dial_at_leisure<R: Runtime, S: Carrier>(
     builder.title_case_headers(true).max_buf_size(HEAD_MAX);
     let handshake = builder.handshake(ForHyper(stream)).await;
     let (mut sender, mut connection) = handshake.map_err(failed)?;
-    let request = request(rt, &client.bridge);
+    let mut nonce = [0; 16];
+    rt.rng("webtunnel key").fill_bytes(&mut nonce);
+    let request = request(&client.bridge, nonce);
     let mut asking = std::pin::pin!(sender.send_request(request));
     let response = tokio::select! {
         biased;
@@ -223,9 +225,7 @@ async fn dial_at_leisure<R: Runtime, S: Carrier>(
 }
 
 /// What a browser asks for, in its order, but for what it would say of itself.
-fn request<R: Runtime>(rt: &R, bridge: &Bridge) -> Request<Empty<Bytes>> {
-    let mut nonce = [0; 16];
-    rt.rng("webtunnel key").fill_bytes(&mut nonce);
+pub(crate) fn request(bridge: &Bridge, nonce: [u8; 16]) -> Request<Empty<Bytes>> {
     // A name and no port even if the url has one, as webtunnel's client does it.
     let host = bridge.name();
     Request::builder()
@@ -241,7 +241,7 @@ fn request<R: Runtime>(rt: &R, bridge: &Bridge) -> Request<Empty<Bytes>> {
 }
 
 /// Whether both headers ask for, or grant, an upgrade to WebSocket.
-fn is_upgrade(headers: &HeaderMap) -> bool {
+pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
     let has = |name: HeaderName, wanted: &str| {
         headers.get_all(name).iter().any(|value| {
             let value = value.to_str().unwrap_or_default();
@@ -320,7 +320,7 @@ pub async fn accept<R: Runtime, S: Carrier>(
 }
 
 /// What webtunnel's client wants to hear, to the letter; browsers and web servers between want the accepted key.
-fn upgrade(asked: &HeaderMap) -> Answer {
+pub(crate) fn upgrade(asked: &HeaderMap) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::new()));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = answer.headers_mut();
@@ -346,7 +346,7 @@ fn accepted_key(key: &[u8]) -> String {
     Base64::encode_string(&hash)
 }
 
-fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
+pub(crate) fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
     let text = headers.get("x-forwarded-for")?.to_str().ok()?;
     text.split(',').next()?.trim().parse().ok()
 }

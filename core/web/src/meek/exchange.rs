@@ -62,14 +62,7 @@ impl<S: Carrier> Exchange<S> {
         session: &HeaderValue,
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), WebError> {
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(&self.front.url.path)
-            .header(header::HOST, self.front.url.authority())
-            .header(SESSION_HEADER, session)
-            .header(header::CONTENT_LENGTH, body.len())
-            .body(Full::new(body))
-            .expect("a parsed url is good in a request");
+        let request = request(&self.front, session, body);
         let answering = async {
             let answer = self.sender.send_request(request).await;
             read(answer.map_err(|error| WebError::from_hyper("asking a front", error))?).await
@@ -92,6 +85,17 @@ impl<S: Carrier> Exchange<S> {
     pub(super) fn is_open(&self) -> bool {
         !self.sender.is_closed()
     }
+}
+
+pub(crate) fn request(front: &Front, session: &HeaderValue, body: Bytes) -> Request<Full<Bytes>> {
+    Request::builder()
+        .method(Method::POST)
+        .uri(&front.url.path)
+        .header(header::HOST, front.url.authority())
+        .header(SESSION_HEADER, session)
+        .header(header::CONTENT_LENGTH, body.len())
+        .body(Full::new(body))
+        .expect("a parsed url is good in a request")
 }
 
 async fn read(answer: Response<Incoming>) -> Result<(StatusCode, Bytes), WebError> {

@@ -11,6 +11,9 @@ mod front;
 pub mod pace;
 mod server;
 
+#[cfg(fuzzing)]
+pub(crate) use exchange::request;
+
 pub use client::{Connect, MeekStream, dial};
 pub use front::{Front, Fronts};
 pub use server::{Limits, Server, Sessions};
