@@ -215,7 +215,7 @@ impl<R: Runtime> Entrance<R> {
         self.losers.extend(std::mem::take(&mut self.dials));
         // Those dialled last: the others have been without an answer for longer.
         self.losers.drain(..self.losers.len().saturating_sub(LOSERS_MAX));
-        self.asking.clear();
+        self.asking = LiteMap::new_vec(); // it would keep its memory
         self.resuming = None;
     }
 

@@ -217,7 +217,8 @@ impl<T> Receiver<T> {
     pub async fn recv(&mut self) -> Option<T> {
         poll_fn(|cx| {
             let mut state = self.0.lock();
-            if let Some(message) = Self::pop(&mut state) {
+            if let Some(message) = state.messages.pop_front() {
+                Self::wake_writers(state);
                 return Poll::Ready(Some(message));
             }
             if state.senders == 0 {
@@ -237,16 +238,17 @@ impl<T> Receiver<T> {
 
     /// The next message, if it is here already.
     pub fn try_recv(&mut self) -> Option<T> {
-        Self::pop(&mut self.0.lock())
+        let mut state = self.0.lock();
+        let message = state.messages.pop_front()?;
+        Self::wake_writers(state);
+        Some(message)
     }
 
-    fn pop(state: &mut State<T>) -> Option<T> {
-        let message = state.messages.pop_front()?;
-        // All of them: the first to come takes the room, and one that has stopped waiting keeps nobody from it.
-        for (_, writer) in std::mem::take(&mut state.writers) {
-            writer.wake();
-        }
-        Some(message)
+    /// There is room. All of them: the first to come takes it, and one that has stopped waiting keeps nobody from it.
+    fn wake_writers(mut state: MutexGuard<'_, State<T>>) {
+        let writers = std::mem::take(&mut state.writers);
+        drop(state);
+        writers.into_iter().for_each(|(_, writer)| writer.wake());
     }
 }
 

@@ -252,7 +252,7 @@ impl<E: Entry, G: Rng> Ladder<E, G> {
     pub fn stop(&mut self) {
         self.done = true;
         self.pending.clear();
-        self.running.clear();
+        self.running = LiteMap::new_vec();
         for candidate in &mut self.candidates {
             candidate.running = None;
         }

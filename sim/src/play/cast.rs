@@ -65,16 +65,16 @@ pub(super) fn programs<R: Runtime>(
                         let node = ClientNode::default();
                         let begin = society.begins() - OPERATORS_BEGIN;
                         // Boxed, or the task would have room for it twice: where it comes from and where it is awaited.
-                        let own = Box::pin(client(
-                            rt.clone(),
+                        let household = Household {
+                            rt: rt.clone(),
                             host,
                             node,
                             installation,
-                            Arc::default(),
-                            Arc::default(),
+                            contacts: Arc::default(),
+                            agreed: Arc::default(),
                             society,
-                            fail.clone(),
-                        ));
+                        };
+                        let own = Box::pin(client(household, fail.clone()));
                         let home = rt.clone();
                         rt.spawn("operator", async move {
                             let spread =
@@ -110,16 +110,16 @@ pub(super) fn programs<R: Runtime>(
                         let node = role.client().unwrap_or_default();
                         program(move |rt: R| {
                             let (contacts, agreed) = (contacts.clone(), agreed.clone());
-                            client(
+                            let household = Household {
                                 rt,
                                 host,
                                 node,
-                                installation.clone(),
+                                installation: installation.clone(),
                                 contacts,
                                 agreed,
-                                society.clone(),
-                                fail.clone(),
-                            )
+                                society: society.clone(),
+                            };
+                            client(household, fail.clone())
                         })
                     }
                 }
@@ -137,9 +137,8 @@ pub(super) fn programs<R: Runtime>(
     all
 }
 
-/// A client with its user.
-#[expect(clippy::too_many_arguments, reason = "what a person and a device are made of")]
-fn client<R: Runtime>(
+/// What a person and a device are made of.
+struct Household<R: Runtime> {
     rt: R,
     host: HostId,
     node: ClientNode,
@@ -147,18 +146,16 @@ fn client<R: Runtime>(
     contacts: Arc<Vec<(ContactId, HostId)>>,
     agreed: Agreed,
     society: Arc<Society>,
+}
+
+/// A client with its user.
+fn client<R: Runtime>(
+    household: Household<R>,
     fail: impl Fn(&dyn std::fmt::Display) + Send + 'static,
 ) -> impl Future<Output = ()> + Send + 'static {
+    let rt = household.rt.clone();
     // On the heap, and gone once the client runs.
-    let installed = Box::pin(install(
-        rt.clone(),
-        host,
-        node,
-        installation,
-        contacts,
-        agreed,
-        society,
-    ));
+    let installed = Box::pin(install(household));
     async move {
         let ended = match installed.await {
             Ok((config, side)) => phantom_client::run(rt, config, side)
@@ -173,15 +170,16 @@ fn client<R: Runtime>(
 }
 
 /// Makes ready what a client begins with, and lets its user live.
-async fn install<R: Runtime>(
-    rt: R,
-    host: HostId,
-    node: ClientNode,
-    installation: Arc<Installation>,
-    contacts: Arc<Vec<(ContactId, HostId)>>,
-    agreed: Agreed,
-    society: Arc<Society>,
-) -> std::io::Result<(ClientConfig, ClientSide)> {
+async fn install<R: Runtime>(household: Household<R>) -> std::io::Result<(ClientConfig, ClientSide)> {
+    let Household {
+        rt,
+        host,
+        node,
+        installation,
+        contacts,
+        agreed,
+        society,
+    } = household;
     // The key of the client's file lives in the host's key store, which survives a restart with the disk.
     let key = match rt.read("key-store").await {
         Ok(Some(bytes)) => <[u8; 32]>::try_from(&bytes[..]).ok(),
