@@ -214,12 +214,13 @@ impl<R: Runtime> Mail<R> {
             let receiver = Receiver::decode(r.take(len)?, |_| false)?;
             self.push(id, sender, receiver);
         }
-        if r.remaining() == 0 {
-            return Ok(()); // stored before there were attachments
-        }
         match r.u8()? {
             0 => Ok(()),
-            _ => self.files().decode(r),
+            1 => self.files().decode(r),
+            got => Err(DecodeError::BadValue {
+                field: "attachments",
+                got: u64::from(got),
+            }),
         }
     }
 

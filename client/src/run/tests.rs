@@ -203,7 +203,7 @@ async fn what_rotation_learned_outlives_the_run_and_a_state_without_it_opens() {
     let (mut safe, _) = Safe::open(&rt, CLIENT_FILE, &config().secret).await.expect("new");
     let mut content = Vec::new();
     Kept::new(&mut ChaCha12Rng::seed_from_u64(2)).write(&mut content);
-    content.extend([0, 0]); // no contacts
+    content.extend([0, 0, 0]); // no contacts and no attachments
     safe.save(&content).await.expect("saved");
     for run in 0..2 {
         let (_user, side) = channels();
